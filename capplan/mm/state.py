@@ -1,0 +1,443 @@
+"""The kernel's state: record types and their limits, documented once.
+
+Four arguments carry everything through ``mm``:
+
+``k``
+    One ``kernel`` record (passed by pointer): counters, sysctls, features, costs, and the
+    fixed tables ``k.zone``, ``k.node``, ``k.memcg``, ``k.proc``, ``k.task``, ``k.vma``,
+    ``k.mapping``, ``k.swap``, ``k.disk``.
+``fr``
+    ``(F,)`` frame records, ``struct page``: one per aligned block of 2^g pages.
+``pt``
+    ``(E,)`` entry records: one per granule of each mapping, the virtual side.
+``pg``
+    ``(P,)`` op records: what each task does, one after the other (only ``sim`` reads it).
+
+Why so: numba copies and reference-counts every array argument of a call that is not
+inlined; a record is one pointer.
+
+Units: pages of 4096 bytes and nanoseconds, int64, unless a field says otherwise. -1 is
+"none" in every link.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+PAGE_SIZE = 4096
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+NS_PER_US = 1_000
+NEVER_NS = 1 << 62
+UNLIMITED = (1 << 63) // 4096 - 1  # PAGE_COUNTER_MAX [pages]
+
+# Limits of the fixed tables (sim/build.py refuses more with a clear message).
+MAX_NODES = 4
+MAX_ZONES = MAX_NODES * 4
+MAX_MEMCGS = 1024
+MAX_PROCS = 2048
+MAX_TASKS = 4096
+MAX_VMAS = 8192
+MAX_MAPPINGS = 8192
+MAX_SWAPS = 8
+MAX_DISKS = 8
+MAX_EVENTS = 4096
+MAX_CPUS = 512
+
+# Kernel constants (kernel-model: key constants).
+SWAP_CLUSTER_MAX = 32
+DEF_PRIORITY = 12
+MAX_RECLAIM_RETRIES = 16
+MEMCG_CHARGE_BATCH = 64
+PAGE_ALLOC_COSTLY_ORDER = 3
+NR_ORDERS = 11
+MAX_PAGE_ORDER = 10
+PAGEBLOCK_ORDER = 9
+
+# Zone types (index inside a node) and migratetypes.
+ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE = 0, 1, 2, 3
+ZONES_PER_NODE = 4
+ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable")
+MT_UNMOVABLE, MT_MOVABLE, MT_RECLAIMABLE, MT_HIGHATOMIC = 0, 1, 2, 3
+NR_MIGRATETYPES = 4
+WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARK_PROMO = 0, 1, 2, 3
+
+# LRU lists.
+LRU_INACTIVE_ANON, LRU_ACTIVE_ANON = 0, 1
+LRU_INACTIVE_FILE, LRU_ACTIVE_FILE = 2, 3
+LRU_UNEVICTABLE = 4
+NR_LRU_LISTS = 5
+LRU_NONE = 255
+MAX_NR_GENS, MAX_NR_TIERS = 4, 4
+
+# Frame flags (PG_*).
+PG_FREE = 1  # head of a free block
+PG_REFERENCED = 2
+PG_ACTIVE = 4
+PG_WORKINGSET = 8
+PG_DIRTY = 16
+PG_WRITEBACK = 32
+PG_RECLAIM = 64
+PG_SWAPBACKED = 128
+PG_SWAPCACHE = 256  # holds a swap slot while resident
+PG_MLOCKED = 512
+PG_YOUNG = 1024  # touched by the fault that brought it in; cleared at the first look
+PG_EXEC = 2048
+PG_KERNEL = 4096  # on no list: page tables, slab, stacks, pool pages
+PG_SCATTERED = 8192  # a frame record without a block of its own (pages from the sub-g bag)
+PG_MAPPED = 16384  # reached by page tables (anon, shmem that was mapped, mmapped file)
+
+# Entry states (pt).
+PTE_NONE, PTE_PRESENT, PTE_SWAP, PTE_ZSWAP, PTE_SHADOW, PTE_COW = 0, 1, 2, 3, 4, 5
+
+# Mapping kinds.
+MAP_ANON, MAP_FILE, MAP_SHMEM, MAP_KERNEL = 0, 1, 2, 3
+
+# Access patterns.
+ACCESS_IDLE, ACCESS_CYCLIC, ACCESS_UNIFORM, ACCESS_ZIPF, ACCESS_ONCE = 0, 1, 2, 3, 4
+
+# memory.events
+EV_LOW, EV_HIGH, EV_MAX, EV_OOM, EV_OOM_KILL, EV_OOM_GROUP_KILL = 0, 1, 2, 3, 4, 5
+EV_SWAP_HIGH, EV_SWAP_MAX, EV_SWAP_FAIL = 6, 7, 8
+NR_MEMCG_EVENTS = 9
+
+# Per-memcg statistics that change page by page (memory.stat, own, not hierarchical).
+ST_ANON, ST_FILE, ST_SHMEM, ST_KERNEL, ST_PAGETABLES, ST_SLAB_RECLAIMABLE = 0, 1, 2, 3, 4, 5
+ST_SLAB_UNRECLAIMABLE, ST_FILE_MAPPED, ST_FILE_DIRTY, ST_FILE_WRITEBACK = 6, 7, 8, 9
+ST_SWAPCACHED, ST_ZSWAPPED, ST_PGSCAN, ST_PGSTEAL, ST_PGFAULT, ST_PGMAJFAULT = (
+    10, 11, 12, 13, 14, 15)  # fmt: skip
+ST_REFAULT_ANON, ST_REFAULT_FILE, ST_ACTIVATE_ANON, ST_ACTIVATE_FILE = 16, 17, 18, 19
+ST_RESTORE_ANON, ST_RESTORE_FILE, ST_PSWPIN, ST_PSWPOUT = 20, 21, 22, 23
+ST_ZSWPIN, ST_ZSWPOUT, ST_KERNEL_STACK = 24, 25, 26
+NR_MEMCG_STATS = 28
+MEMCG_STATS = (
+    "anon", "file", "shmem", "kernel", "pagetables", "slab_reclaimable",
+    "slab_unreclaimable", "file_mapped", "file_dirty", "file_writeback", "swapcached",
+    "zswapped", "pgscan", "pgsteal", "pgfault", "pgmajfault", "workingset_refault_anon",
+    "workingset_refault_file", "workingset_activate_anon", "workingset_activate_file",
+    "workingset_restore_anon", "workingset_restore_file", "pswpin", "pswpout", "zswpin",
+    "zswpout", "kernel_stack", "reserved",
+)  # fmt: skip
+
+# /proc/vmstat counters (node-wide, cumulative).
+VM_PSWPIN, VM_PSWPOUT, VM_PGSCAN_KSWAPD, VM_PGSCAN_DIRECT = 0, 1, 2, 3
+VM_PGSTEAL_KSWAPD, VM_PGSTEAL_DIRECT, VM_ALLOCSTALL, VM_REFAULT_ANON = 4, 5, 6, 7
+VM_REFAULT_FILE, VM_ACTIVATE_FILE, VM_ACTIVATE_ANON, VM_PGMAJFAULT, VM_PGFAULT = 8, 9, 10, 11, 12
+VM_OOM_KILL, VM_KSWAPD_LOW_QUICKLY, VM_KSWAPD_HIGH_QUICKLY, VM_PAGEOUTRUN = 13, 14, 15, 16
+VM_ZSWPIN, VM_ZSWPOUT, VM_ZSWPWB, VM_SLABS_SCANNED, VM_PGACTIVATE, VM_PGDEACTIVATE = (
+    17, 18, 19, 20, 21, 22)  # fmt: skip
+VM_PGREFILL, VM_PGROTATED, VM_COMPACT_STALL, VM_COMPACT_SUCCESS = 23, 24, 25, 26
+VM_THP_FAULT_ALLOC, VM_THP_FAULT_FALLBACK, VM_PGALLOC, VM_PGFREE = 27, 28, 29, 30
+NR_VMSTAT = 32
+VMSTAT = (
+    "pswpin", "pswpout", "pgscan_kswapd", "pgscan_direct", "pgsteal_kswapd",
+    "pgsteal_direct", "allocstall", "workingset_refault_anon", "workingset_refault_file",
+    "workingset_activate_file", "workingset_activate_anon", "pgmajfault", "pgfault",
+    "oom_kill", "kswapd_low_wmark_hit_quickly", "kswapd_high_wmark_hit_quickly",
+    "pageoutrun", "zswpin", "zswpout", "zswpwb", "slabs_scanned", "pgactivate",
+    "pgdeactivate", "pgrefill", "pgrotated", "compact_stall", "compact_success",
+    "thp_fault_alloc", "thp_fault_fallback", "pgalloc", "pgfree", "reserved",
+)  # fmt: skip
+
+
+def _record(fields: list[Any]) -> np.dtype[Any]:
+    return np.dtype((np.record, np.dtype(fields, align=True)))
+
+
+i8, u16, i32, i64, f64, u64 = np.int8, np.uint16, np.int32, np.int64, np.float64, np.uint64
+
+frame_t = _record([
+    ("next", i32), ("prev", i32),  # LRU list or free list
+    ("io_next", i32),  # queue of pages under writeback
+    ("flags", i32),
+    ("nr_pages", i32),  # pages in use of this block (1..2^g)
+    ("memcg", i32), ("mapping", i32), ("pte", i32),  # owner; reverse map
+    ("zone", i8), ("order", i8), ("migratetype", i8), ("lru", np.uint8),
+    ("gen", i8), ("refs", i8), ("swap", i8), ("pad", i8),  # MGLRU generation, fd accesses, swap area
+    ("seen", f64),  # the mapping's progress when last looked at [pages]
+    ("io_done_ns", i64),
+])  # fmt: skip
+
+entry_t = _record([
+    ("frame", i32),  # PTE_PRESENT
+    ("memcg", i32),  # owner of the slot or shadow's reclaim target
+    ("state", i8), ("swap", i8), ("mlocked", i8), ("flags", i8),  # flags: bit 0 workingset, bits 1-3 tier, bit 4 dirty
+    ("nr_pages", i32),
+    ("length", i32),  # bytes stored per page in zswap (0: same-filled)
+    ("node", i32),
+    ("shadow", i64),  # nonresident_age at eviction (classic), min_seq (MGLRU)
+])  # fmt: skip
+
+op_t = _record([
+    ("op", i32), ("vma", i32),
+    ("pages", f64), ("rate", f64),  # rate in pages per second
+    ("t_ns", i64),  # duration or absolute time, as the op says
+    ("arg", i64),
+])  # fmt: skip
+
+lruvec_t = _record([
+    ("head", i32, (NR_LRU_LISTS,)), ("tail", i32, (NR_LRU_LISTS,)),
+    ("pages", i64, (NR_LRU_LISTS,)),
+    ("credit", i64, (NR_LRU_LISTS,)),  # scan pages not yet spent (a granule is never rounded)
+    ("anon_cost", i64), ("file_cost", i64),
+    ("nonresident_age", i64),
+    ("refaults_anon", i64), ("refaults_file", i64),  # snapshot of workingset_activate at the last reclaim
+    ("activate_anon", i64), ("activate_file", i64),  # hierarchical, this node
+    ("congested", i8),
+    # multi-gen LRU: struct lru_gen_folio
+    ("max_seq", i64), ("min_seq", i64, (2,)),
+    ("gen_head", i32, (MAX_NR_GENS, 2)), ("gen_tail", i32, (MAX_NR_GENS, 2)),
+    ("gen_pages", i64, (MAX_NR_GENS, 2)), ("gen_birth_ns", i64, (MAX_NR_GENS,)),
+    ("avg_refaulted", i64, (2, MAX_NR_TIERS)), ("avg_total", i64, (2, MAX_NR_TIERS)),
+    ("tier_protected", i64, (2, MAX_NR_TIERS)),
+    ("tier_evicted", i64, (2, MAX_NR_TIERS)), ("tier_refaulted", i64, (2, MAX_NR_TIERS)),
+    ("gen_credit", i64), ("memcg_seg", i8), ("memcg_bin", i8), ("memcg_gen", i8),
+])  # fmt: skip
+
+counter_t = _record([
+    ("usage", i64), ("max", i64), ("high", i64), ("min", i64), ("low", i64),
+    ("peak", i64), ("failcnt", i64),
+    ("emin", i64), ("elow", i64), ("min_usage", i64), ("low_usage", i64),
+    ("children_min_usage", i64), ("children_low_usage", i64),
+])  # fmt: skip
+
+psi_t = _record([
+    ("nr_running", i32), ("nr_memstall", i32), ("nr_memstall_running", i32), ("nr_tasks", i32),
+    ("last_ns", i64), ("some_ns", i64), ("full_ns", i64),
+    ("avg_some", i64, (3,)), ("avg_full", i64, (3,)),  # FSHIFT 11 fixed point
+    ("period_ns", i64), ("period_some_ns", i64), ("period_full_ns", i64),
+])  # fmt: skip
+
+memcg_t = _record([
+    ("parent", i32), ("subtree_end", i32),  # memcgs are numbered in pre-order: [c, subtree_end)
+    ("depth", i32), ("online", i8),
+    ("memory", counter_t), ("swap", counter_t), ("memsw", counter_t),
+    ("zswap_bytes", i64), ("zswap_max", i64), ("zswap_writeback", i8),
+    ("swappiness", i32), ("oom_group", i8), ("oom_kill_disable", i8), ("under_oom", i32),
+    ("soft_limit", i64),
+    ("stock", i64),  # charged, not yet used (MEMCG_CHARGE_BATCH)
+    ("kernel_bytes", i64),  # byte-granular objects behind ST_KERNEL
+    ("stat", i64, (NR_MEMCG_STATS,)),
+    ("events", i64, (NR_MEMCG_EVENTS,)), ("events_local", i64, (NR_MEMCG_EVENTS,)),
+    ("usage_min", i64), ("usage_max", i64),  # within the recorder's bin
+    ("throttle_ns", i64), ("stall_ns", i64), ("pause_ns", i64),
+    ("slab_deferred", i64),
+    ("lruvec", lruvec_t, (MAX_NODES,)),
+    ("psi", psi_t),
+])  # fmt: skip
+
+proc_t = _record([
+    ("memcg", i32), ("parent", i32), ("container", i32),
+    ("oom_score_adj", i32), ("pid", i32),
+    ("state", i8),  # PROC_*
+    ("victim", i8),  # marked by the OOM killer (TIF_MEMDIE)
+    ("oom_skip", i8),  # MMF_OOM_SKIP
+    ("exit_code", i32),
+    ("rss_anon", i64), ("rss_file", i64), ("rss_shmem", i64), ("swapents", i64),
+    ("pgtables", i64), ("locked", i64),
+    ("first_vma", i32), ("next_in_memcg", i32),
+    ("start_ns", i64), ("kill_ns", i64), ("exit_ns", i64), ("restarts", i32),
+    ("exit_vma", i32), ("exit_index", i32), ("gathered", i64),  # unmap cursor; pages in the mmu_gather
+])  # fmt: skip
+PROC_UNBORN, PROC_LIVE, PROC_EXITING, PROC_DEAD = 0, 1, 2, 3
+
+task_t = _record([
+    ("proc", i32), ("state", i8), ("wait", i8),
+    ("due_ns", i64), ("heap_pos", i32),
+    ("pc", i64), ("pc_begin", i64), ("pc_end", i64),  # program counter and bounds in pg
+    ("op_start_ns", i64), ("op_done", f64), ("op_cursor", i64),
+    ("op_prev_target", f64),
+    # an allocation or charge that could not finish at once goes on from here
+    ("retries", i32), ("drained", i8), ("passed_oom", i8), ("no_progress", i32),
+    ("high_retries", i32), ("reserve", i8), ("stage", i8),
+    ("over_high", i64),
+    ("access_vma", i32), ("access_rate", f64), ("access_credit", f64), ("access_ns", i64),
+    ("dirty_paused_ns", i64),
+    ("stall_begin_ns", i64), ("wait_memcg", i32),
+    ("late_ns", i64), ("late_max_ns", i64),
+    ("stall_ns", i64), ("throttle_ns", i64), ("pause_ns", i64), ("io_ns", i64),
+    ("majfaults", i64), ("draws", i64),
+])  # fmt: skip
+TASK_UNBORN, TASK_READY, TASK_STALLED, TASK_SLEEPING, TASK_OOM_WAIT, TASK_DEAD = 0, 1, 2, 3, 4, 5
+
+vma_t = _record([
+    ("proc", i32), ("mapping", i32), ("next", i32),  # next vma of the process
+    ("next_on_mapping", i32),
+    ("mapped_pages", i64),  # present in this process's page tables
+    ("via_read", i8), ("locked", i8),
+])  # fmt: skip
+
+mapping_t = _record([
+    ("kind", i8), ("via_read", i8), ("exec", i8), ("thp", i8), ("locked", i8),
+    ("pattern", i8), ("node", i8), ("disk", i8),
+    ("first_pte", i32), ("nr_ptes", i32),
+    ("size_pages", i64),  # extent touched or readable so far
+    ("resident_pages", i64), ("swapped_pages", i64), ("nonresident", i32),  # granules that fault when touched
+    ("owner", i32),  # memcg of the first toucher, -1: whoever faults
+    ("first_vma", i32), ("cow_parent", i32),
+    ("rate", f64),  # sum of the accesses of tasks that are not stalled [pages/s]
+    ("progress", f64), ("progress_ns", i64),  # accesses so far [pages]
+    ("length_mean", f64), ("length_sd", f64), ("same_filled", f64), ("incompressible", f64),
+    ("zipf_s", f64), ("readahead", i8), ("deleted", i8),
+    ("stream", i64),  # number of this mapping's stream of draws
+    ("table_pages", i64),
+])  # fmt: skip
+
+zone_t = _record([
+    ("managed", i64), ("present", i64), ("spanned", i64),
+    ("free", i64),  # NR_FREE_PAGES
+    ("wmark", i64, (4,)), ("boost", i64),
+    ("reserve", i64, (4,)),  # lowmem_reserve[highest_zoneidx]
+    ("nr_free", i64, (NR_ORDERS, NR_MIGRATETYPES)),  # free blocks
+    ("head", i32, (NR_ORDERS, NR_MIGRATETYPES)), ("tail", i32, (NR_ORDERS, NR_MIGRATETYPES)),
+    ("first_frame", i32), ("nr_frames", i32),
+    ("counters_only", i8),  # too small for frames (DMA)
+    ("bag_used", i64),  # pages handed out singly from broken granules
+    ("nr_reserved_highatomic", i64), ("nr_free_highatomic", i64),
+    ("pcp", i64), ("pcp_high", i64), ("pcp_batch", i64), ("pcp_high_max", i64),  # all CPUs together
+    ("pcp_factor", i64),
+    ("reclaim_active", i8), ("lru_pages", i64, (NR_LRU_LISTS,)),
+    ("free_min", i64),  # within the recorder's bin
+])  # fmt: skip
+
+node_t = _record([
+    ("kswapd_awake", i8), ("kswapd_failures", i32), ("kswapd_due_ns", i64),
+    ("kswapd_order", i32), ("kswapd_hz", i32), ("kswapd_priority", i32), ("kswapd_nap", i8),
+    ("kswapd_boost", i64), ("kswapd_reclaimed", i64), ("kswapd_start_boost", i64, (4,)),
+    ("kswapd_cursor", i32), ("kswapd_ns", i64),
+    ("flag_writeback", i8), ("flag_dirty", i8), ("flag_congested", i8),
+    ("totalreserve", i64), ("reclaim_cursor", i32),
+    ("memcg_lru_seq", i64),
+])  # fmt: skip
+
+swap_t = _record([
+    ("priority", i32), ("disk", i32), ("total", i64), ("free", i64), ("zram", i8),
+    ("zram_bytes", i64), ("zram_pages", i64), ("zram_limit", i64),
+])  # fmt: skip
+
+disk_t = _record([
+    ("read_latency_ns", i64), ("write_latency_ns", i64),
+    ("read_ns_per_page", f64), ("write_ns_per_page", f64), ("random_read_ns", f64),
+    ("read_busy_ns", i64), ("write_busy_ns", i64),  # time up to which the queue is full
+    ("wb_head", i32), ("wb_tail", i32),  # frames under writeback, in order of completion
+    ("wb_pages", i64), ("queue_depth", i32),
+])  # fmt: skip
+
+costs_t = _record([
+    (name, f64) for name in (
+        "fault_ns", "fill_ns", "file_copy_ns", "read_syscall_ns", "write_copy_ns", "scan_ns",
+        "rotate_ns", "unmap_ns", "free_ns", "swap_setup_ns", "swapin_setup_ns",
+        "compress_ns", "decompress_ns", "charge_ns", "touch_ns", "exit_unmap_ns",
+        "exit_free_ns", "slab_scan_ns", "contention", "kill_delay_ns", "oom_ns")
+])  # fmt: skip
+
+event_t = _record([
+    ("t_ns", i64), ("kind", i32), ("proc", i32), ("task", i32), ("memcg", i32),
+    ("a", i64), ("b", i64), ("c", i64), ("d", i64), ("e", i64), ("f", i64), ("x", f64),
+])  # fmt: skip
+(KIND_START, KIND_EXIT, KIND_OOM_KILL, KIND_PAUSED, KIND_RESUMED, KIND_THROTTLE_BEGIN,
+ KIND_THROTTLE_END, KIND_OOM_NO_VICTIM, KIND_PANIC, KIND_DIRECT_RECLAIM, KIND_KSWAPD_WAKE,
+ KIND_KSWAPD_SLEEP, KIND_SWAP_FULL, KIND_ZSWAP_FULL, KIND_ENOMEM, KIND_RESTART) = range(1, 17)  # fmt: skip
+
+kernel_t = _record([
+    ("now_ns", i64), ("until_ns", i64), ("seed", u64), ("replicate", u64),
+    ("g", i32), ("granule_pages", i64),
+    ("nr_nodes", i32), ("nr_zones", i32), ("nr_cpus", i32), ("hz", i64),
+    ("nr_memcgs", i32), ("nr_procs", i32), ("nr_tasks", i32), ("nr_vmas", i32),
+    ("nr_mappings", i32), ("nr_swaps", i32), ("nr_disks", i32),
+    ("totalram", i64), ("totalswap", i64), ("total_reserve", i64),
+    # sysctls
+    ("min_free_kbytes", i64), ("user_min_free_kbytes", i64), ("watermark_scale_factor", i64),
+    ("watermark_boost_factor", i64),
+    ("swappiness", i64), ("vfs_cache_pressure", i64), ("page_cluster", i64),
+    ("dirty_ratio", i64), ("dirty_background_ratio", i64), ("dirty_bytes", i64),
+    ("dirty_background_bytes", i64), ("dirty_expire_ns", i64), ("dirty_writeback_ns", i64),
+    ("extfrag_threshold", i64), ("panic_on_oom", i64), ("oom_kill_allocating_task", i64),
+    ("lru_gen_min_ttl_ns", i64), ("thp_enabled", i8),
+    # features of the release (data, never a version comparison)
+    ("lru_gen", i8), ("cgroup_v1", i8), ("recursiveprot", i8), ("direct_reclaim_cursor", i8),
+    ("cost_rotations", i8), ("movable_excluded", i8), ("pcp_auto", i8), ("zeromap", i8),
+    ("anon_starts_active", i8), ("oom_reaper_delay_ns", i64), ("root_bonus", i8),
+    ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("high_penalty", i8),
+    ("zswap_shrinker", i8), ("full_walk_retry", i8), ("freed_highatomic_cap", i8),
+    # zswap
+    ("zswap_enabled", i8), ("zswap_zpool", i8), ("zswap_full", i8), ("zswap_shrink_pending", i8),
+    ("zswap_max_pool_percent", i64), ("zswap_accept_percent", i64),
+    ("zswap_bytes", i64), ("zswap_pages", i64), ("zswap_stored", i64),
+    ("zswap_same_filled", i64), ("zswap_singles", i64, (64,)), ("zswap_cursor", i32),
+    # node-wide page counts (vmstat NR_*)
+    ("nr_anon", i64), ("nr_file", i64), ("nr_shmem", i64), ("nr_dirty", i64),
+    ("nr_writeback", i64), ("nr_slab_reclaimable", i64), ("nr_slab_unreclaimable", i64),
+    ("nr_kernel", i64), ("nr_pagetables", i64), ("nr_mlocked", i64), ("nr_swapcached", i64),
+    ("vmstat", i64, (NR_VMSTAT,)),
+    # OOM
+    ("oom_lock_until_ns", i64), ("panicked", i8),
+    # the stepping loop
+    ("heap", i32, (MAX_TASKS + 64,)), ("heap_len", i32),
+    ("cpu_free_ns", i64, (MAX_CPUS,)),
+    ("flusher_due_ns", i64), ("flusher_on", i8), ("writer_rate_bytes", f64), ("dirty_clock_ns", i64),
+    ("frames_free_spare", i32),  # spare frame records (scattered granules)
+    ("demand_rate", f64),  # growth of all tasks together [pages/s]
+    ("stop", i32), ("steps", i64), ("nr_events", i32), ("events_lost", i64),
+    ("event", event_t, (MAX_EVENTS,)),
+    ("cost", costs_t), ("psi", psi_t),
+    ("node", node_t, (MAX_NODES,)), ("zone", zone_t, (MAX_ZONES,)),
+    ("swap", swap_t, (MAX_SWAPS,)), ("disk", disk_t, (MAX_DISKS,)),
+    ("memcg", memcg_t, (MAX_MEMCGS,)), ("proc", proc_t, (MAX_PROCS,)),
+    ("task", task_t, (MAX_TASKS,)), ("vma", vma_t, (MAX_VMAS,)),
+    ("mapping", mapping_t, (MAX_MAPPINGS,)),
+])  # fmt: skip
+
+
+def new_kernel() -> np.ndarray[Any, Any]:
+    """One zeroed kernel record, ``(1,) kernel_t``, with every link set to "none"."""
+    kernel = np.zeros(1, kernel_t)
+    k = kernel[0]
+    k["memcg"]["lruvec"]["head"] = -1
+    k["memcg"]["lruvec"]["tail"] = -1
+    k["memcg"]["lruvec"]["gen_head"] = -1
+    k["memcg"]["lruvec"]["gen_tail"] = -1
+    k["memcg"]["parent"] = -1
+    for counter in ("memory", "swap", "memsw"):
+        for field in ("max", "high"):
+            k["memcg"][counter][field] = UNLIMITED
+    k["memcg"]["zswap_max"] = UNLIMITED
+    k["memcg"]["soft_limit"] = UNLIMITED
+    k["memcg"]["zswap_writeback"] = 1
+    k["zone"]["head"] = -1
+    k["zone"]["tail"] = -1
+    k["disk"]["wb_head"] = -1
+    k["disk"]["wb_tail"] = -1
+    k["proc"]["first_vma"] = -1
+    k["proc"]["next_in_memcg"] = -1
+    k["proc"]["parent"] = -1
+    k["task"]["heap_pos"] = -1
+    k["task"]["access_vma"] = -1
+    k["task"]["due_ns"] = NEVER_NS
+    k["mapping"]["first_vma"] = -1
+    k["mapping"]["cow_parent"] = -1
+    k["mapping"]["owner"] = -1
+    k["node"]["kswapd_due_ns"] = NEVER_NS
+    k["flusher_due_ns"] = NEVER_NS
+    k["frames_free_spare"] = -1
+    return kernel
+
+
+def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
+    """``(nr_frames,) frame_t``, on no list, owned by nobody."""
+    frames = np.zeros(nr_frames, frame_t)
+    for field in ("next", "prev", "io_next", "memcg", "mapping", "pte", "swap"):
+        frames[field] = -1
+    frames["lru"] = LRU_NONE
+    return frames
+
+
+def new_entries(nr_entries: int) -> np.ndarray[Any, Any]:
+    """``(nr_entries,) entry_t``, never touched."""
+    entries = np.zeros(nr_entries, entry_t)
+    entries["frame"] = -1
+    entries["memcg"] = -1
+    entries["swap"] = -1
+    return entries
