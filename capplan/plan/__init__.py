@@ -1,0 +1,1 @@
+"""Planning: what a run means, and what many runs mean together."""
