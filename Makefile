@@ -1,0 +1,55 @@
+# Every target sets up what it needs: a virtual environment in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.capplan-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help dev check lint types layers unit small test demo bench golden-accept clean
+
+help: ## show the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "capplan needs Python 3.11 or later; $(PYTHON) is older (make PYTHON=python3.12 ...)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+dev: $(STAMP) ## virtual environment with everything for development
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy --strict capplan
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+unit: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: lint types layers unit ## ruff, mypy --strict, import-linter, pytest
+
+# The same small cases twice more: as plain Python, and compiled with bounds checks
+# (out-of-range reads are silent otherwise).
+small: $(STAMP)
+	CAPPLAN_JIT=0 $(BIN)/python -m pytest -q -m small
+	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -q -m small
+
+test: check small ## check, then the small cases un-jitted and with bounds checks
+
+demo: $(STAMP) ## simulate a shipped node and print the verdict
+	$(BIN)/capplan demo
+
+bench: $(STAMP) ## benchmarks (medians; not part of test)
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
+
+golden-accept: $(STAMP) ## accept the present output as the golden files
+	CAPPLAN_GOLDEN_ACCEPT=1 $(BIN)/python -m pytest -q tests/golden
+
+clean: ## remove the environment and all caches
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

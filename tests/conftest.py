@@ -1,0 +1,49 @@
+"""Set-up shared by all tests.
+
+The environment is set here, before anything imports :mod:`capplan.mm`: the decorators of
+``capplan/mm/_jit.py`` read it once.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import hypothesis
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+os.environ["CAPPLAN_JIT_WRAPPERS"] = "1"  # mechanisms can be called from Python
+os.environ.setdefault("CAPPLAN_CACHE_DIR", str(ROOT / "build" / "engine-cache"))
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+hypothesis.settings.register_profile(
+    "capplan",
+    deadline=None,  # the first example of a test may compile
+    max_examples=60,
+    derandomize="CI" in os.environ,  # the same commit gives the same answer
+)
+hypothesis.settings.load_profile("capplan")
+
+
+def _shared_dir() -> pathlib.Path | None:
+    """Return the folder of recordings and traces, if this machine has one."""
+    named = os.environ.get("CAPPLAN_SHARED")
+    folder = pathlib.Path(named) if named else ROOT.parent / "shared"
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+    """Recordings of real kernels and traces; the test is skipped where there are none."""
+    folder = _shared_dir()
+    if folder is None:
+        pytest.skip("no evidence folder (set CAPPLAN_SHARED, or put it at ../shared)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def root() -> pathlib.Path:
+    """Return the top of the checkout."""
+    return ROOT
