@@ -295,10 +295,14 @@ zone_t = _record([
     ("first_frame", i32), ("nr_frames", i32),
     ("counters_only", i8),  # too small for frames (DMA)
     ("bag_used", i64),  # pages handed out singly from broken granules
+    ("bag_seed", i64, (NR_ORDERS,)), ("bag_seed_pages", i64),  # free blocks below order g at boot
+    ("bag_head", i32), ("bag_granules", i64),  # stack of broken granules
     ("nr_reserved_highatomic", i64), ("nr_free_highatomic", i64),
     ("pcp", i64), ("pcp_high", i64), ("pcp_batch", i64), ("pcp_high_max", i64),  # all CPUs together
     ("pcp_factor", i64),
-    ("reclaim_active", i8), ("lru_pages", i64, (NR_LRU_LISTS,)),
+    ("reclaim_active", i8),
+    ("boosted", i8),  # ZONE_BOOSTED_WATERMARK: wake kswapd at the next allocation
+    ("lru_pages", i64, (NR_LRU_LISTS,)),
     ("free_min", i64),  # within the recorder's bin
 ])  # fmt: skip
 
@@ -408,6 +412,7 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["memcg"]["zswap_writeback"] = 1
     k["zone"]["head"] = -1
     k["zone"]["tail"] = -1
+    k["zone"]["bag_head"] = -1
     k["disk"]["wb_head"] = -1
     k["disk"]["wb_tail"] = -1
     k["proc"]["first_vma"] = -1
