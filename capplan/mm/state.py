@@ -45,6 +45,7 @@ MAX_SWAPS = 8
 MAX_DISKS = 8
 MAX_EVENTS = 4096
 MAX_CPUS = 512
+PCP_CPUS = 64  # CPUs beyond share their lists
 
 # Kernel constants (kernel-model: key constants).
 SWAP_CLUSTER_MAX = 32
@@ -222,6 +223,7 @@ memcg_t = _record([
     ("stat", i64, (NR_MEMCG_STATS,)),
     ("events", i64, (NR_MEMCG_EVENTS,)), ("events_local", i64, (NR_MEMCG_EVENTS,)),
     ("usage_min", i64), ("usage_max", i64),  # within the recorder's bin
+    ("pending", i64),  # growth that tasks are going to make in their current segment
     ("throttle_ns", i64), ("stall_ns", i64), ("pause_ns", i64),
     ("slab_deferred", i64),
     ("lruvec", lruvec_t, (MAX_NODES,)),
@@ -254,7 +256,8 @@ task_t = _record([
     ("high_retries", i32), ("reserve", i8), ("stage", i8),
     ("over_high", i64),
     ("access_vma", i32), ("access_rate", f64), ("access_credit", f64), ("access_ns", i64),
-    ("dirty_paused_ns", i64),
+    ("dirty_paused_ns", i64), ("pending", i64), ("next_on_mapping", i32),
+    ("psi_running", i8), ("psi_memstall", i8), ("progress0", f64),
     ("stall_begin_ns", i64), ("wait_memcg", i32),
     ("late_ns", i64), ("late_max_ns", i64),
     ("stall_ns", i64), ("throttle_ns", i64), ("pause_ns", i64), ("io_ns", i64),
@@ -281,6 +284,8 @@ mapping_t = _record([
     ("progress", f64), ("progress_ns", i64),  # accesses so far [pages]
     ("length_mean", f64), ("length_sd", f64), ("same_filled", f64), ("incompressible", f64),
     ("zipf_s", f64), ("readahead", i8), ("deleted", i8),
+    ("first_task", i32),  # tasks that access it: woken when it loses its first page
+    ("dirty_pages", i64), ("wb_cursor", i64), ("nonresident_weight", f64),
     ("stream", i64),  # number of this mapping's stream of draws
     ("table_pages", i64),
 ])  # fmt: skip
@@ -298,8 +303,12 @@ zone_t = _record([
     ("bag_seed", i64, (NR_ORDERS,)), ("bag_seed_pages", i64),  # free blocks below order g at boot
     ("bag_head", i32), ("bag_granules", i64),  # stack of broken granules
     ("nr_reserved_highatomic", i64), ("nr_free_highatomic", i64),
-    ("pcp", i64), ("pcp_high", i64), ("pcp_batch", i64), ("pcp_high_max", i64),  # all CPUs together
-    ("pcp_factor", i64),
+    # per-cpu lists: frames that are allocated from the zone's viewpoint
+    ("pcp_head", i32, (PCP_CPUS,)), ("pcp_tail", i32, (PCP_CPUS,)),
+    ("pcp_count", i64, (PCP_CPUS,)), ("pcp_high", i64, (PCP_CPUS,)),
+    ("pcp_factor", i8, (PCP_CPUS,)), ("pcp_alloc_factor", i8, (PCP_CPUS,)),
+    ("pcp_free_count", i64, (PCP_CPUS,)),
+    ("pcp_batch", i64), ("pcp_high_min", i64), ("pcp_high_max", i64), ("below_high", i8),
     ("reclaim_active", i8),
     ("boosted", i8),  # ZONE_BOOSTED_WATERMARK: wake kswapd at the next allocation
     ("lru_pages", i64, (NR_LRU_LISTS,)),
@@ -327,6 +336,21 @@ disk_t = _record([
     ("read_busy_ns", i64), ("write_busy_ns", i64),  # time up to which the queue is full
     ("wb_head", i32), ("wb_tail", i32),  # frames under writeback, in order of completion
     ("wb_pages", i64), ("queue_depth", i32),
+])  # fmt: skip
+
+scan_control_t = _record([  # struct scan_control, of the reclaim that is going on
+    ("target", i32),  # memcg whose limit is hit; 0: global reclaim
+    ("node", i32), ("priority", i64), ("order", i64), ("reclaim_idx", i64),
+    ("nr_to_reclaim", i64), ("nr_reclaimed", i64), ("nr_scanned", i64),
+    ("kswapd", i8), ("may_writepage", i8), ("may_swap", i8), ("proactive", i8),
+    ("force_deactivate", i8), ("skipped_deactivate", i8), ("full_walk", i8),
+    ("memcg_low_reclaim", i8), ("memcg_low_skipped", i8),
+    ("deactivate_anon", i8), ("deactivate_file", i8), ("cache_trim_mode", i8),
+    ("file_is_tiny", i8), ("no_cache_trim_mode", i8), ("cache_trim_failed", i8),
+    ("anon_cost", i64), ("file_cost", i64), ("swappiness", i64),
+    ("dirty", i64), ("unqueued_dirty", i64), ("congested", i64), ("writeback", i64),
+    ("immediate", i64), ("taken", i64), ("file_taken", i64), ("pageout", i64),
+    ("nr", i64, (NR_LRU_LISTS,)), ("target_scan", i64, (NR_LRU_LISTS,)),
 ])  # fmt: skip
 
 costs_t = _record([
@@ -378,12 +402,17 @@ kernel_t = _record([
     ("vmstat", i64, (NR_VMSTAT,)),
     # OOM
     ("oom_lock_until_ns", i64), ("panicked", i8),
+    # who is acting now: what it has spent so far [ns], on which CPU, and when its I/O ends
+    ("work_ns", f64), ("stall_work_ns", f64), ("io_until_ns", i64), ("cpu", i32), ("actor", i32),
+    ("reserve", i8),  # the actor may use reserves (OOM victim)
+    ("sc", scan_control_t),
     # the stepping loop
     ("heap", i32, (MAX_TASKS + 64,)), ("heap_len", i32),
     ("cpu_free_ns", i64, (MAX_CPUS,)),
     ("flusher_due_ns", i64), ("flusher_on", i8), ("writer_rate_bytes", f64), ("dirty_clock_ns", i64),
     ("frames_free_spare", i32),  # spare frame records (scattered granules)
-    ("demand_rate", f64),  # growth of all tasks together [pages/s]
+    ("pending", i64),  # growth of all tasks in their current segments [pages]
+    ("wake_mark", i64),  # node-wide free pages below which some mark may be reached
     ("stop", i32), ("steps", i64), ("nr_events", i32), ("events_lost", i64),
     ("event", event_t, (MAX_EVENTS,)),
     ("cost", costs_t), ("psi", psi_t),
@@ -412,6 +441,8 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["memcg"]["zswap_writeback"] = 1
     k["zone"]["head"] = -1
     k["zone"]["tail"] = -1
+    k["zone"]["pcp_head"] = -1
+    k["zone"]["pcp_tail"] = -1
     k["zone"]["bag_head"] = -1
     k["disk"]["wb_head"] = -1
     k["disk"]["wb_tail"] = -1
@@ -422,6 +453,8 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["task"]["access_vma"] = -1
     k["task"]["due_ns"] = NEVER_NS
     k["mapping"]["first_vma"] = -1
+    k["mapping"]["first_task"] = -1
+    k["task"]["next_on_mapping"] = -1
     k["mapping"]["cow_parent"] = -1
     k["mapping"]["owner"] = -1
     k["node"]["kswapd_due_ns"] = NEVER_NS
