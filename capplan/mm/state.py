@@ -71,7 +71,8 @@ LRU_INACTIVE_FILE, LRU_ACTIVE_FILE = 2, 3
 LRU_UNEVICTABLE = 4
 NR_LRU_LISTS = 5
 LRU_NONE = 255
-MAX_NR_GENS, MAX_NR_TIERS = 4, 4
+MIN_NR_GENS, MAX_NR_GENS, MAX_NR_TIERS = 2, 4, 4
+MEMCG_NR_GENS, MEMCG_NR_BINS = 3, 8
 
 # Frame flags (PG_*).
 PG_FREE = 1  # head of a free block
@@ -144,7 +145,16 @@ VMSTAT = (
 
 
 def _record(fields: list[Any]) -> np.dtype[Any]:
-    return np.dtype((np.record, np.dtype(fields, align=True)))
+    return np.dtype(fields, align=True)
+
+
+def _attributes(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Give ``record.field`` in plain Python.
+
+    Only the outermost type is an np.record: as a nested field it would lose its alignment,
+    which numba refuses.
+    """
+    return np.dtype((np.record, dtype))
 
 
 i8, u16, i32, i64, f64, u64 = np.int8, np.uint16, np.int32, np.int64, np.float64, np.uint64
@@ -156,7 +166,7 @@ frame_t = _record([
     ("nr_pages", i32),  # pages in use of this block (1..2^g)
     ("memcg", i32), ("mapping", i32), ("pte", i32),  # owner; reverse map
     ("zone", i8), ("order", i8), ("migratetype", i8), ("lru", np.uint8),
-    ("gen", i8), ("refs", i8), ("swap", i8), ("pad", i8),  # MGLRU generation, fd accesses, swap area
+    ("gen", i8), ("refs", i8), ("swap", i8), ("pad", i8),  # MGLRU generation + 1 (0: on no list), fd accesses, swap area
     ("seen", f64),  # the mapping's progress when last looked at [pages]
     ("io_done_ns", i64),
 ])  # fmt: skip
@@ -189,12 +199,14 @@ lruvec_t = _record([
     ("congested", i8),
     # multi-gen LRU: struct lru_gen_folio
     ("max_seq", i64), ("min_seq", i64, (2,)),
-    ("gen_head", i32, (MAX_NR_GENS, 2)), ("gen_tail", i32, (MAX_NR_GENS, 2)),
-    ("gen_pages", i64, (MAX_NR_GENS, 2)), ("gen_birth_ns", i64, (MAX_NR_GENS,)),
+    ("gen_head", i32, (MAX_NR_GENS, 2, ZONES_PER_NODE)),  # [gen][type][zone]
+    ("gen_tail", i32, (MAX_NR_GENS, 2, ZONES_PER_NODE)),
+    ("gen_pages", i64, (MAX_NR_GENS, 2, ZONES_PER_NODE)), ("gen_birth_ns", i64, (MAX_NR_GENS,)),
     ("avg_refaulted", i64, (2, MAX_NR_TIERS)), ("avg_total", i64, (2, MAX_NR_TIERS)),
     ("tier_protected", i64, (2, MAX_NR_TIERS)),
     ("tier_evicted", i64, (2, MAX_NR_TIERS)), ("tier_refaulted", i64, (2, MAX_NR_TIERS)),
     ("gen_credit", i64), ("memcg_seg", i8), ("memcg_bin", i8), ("memcg_gen", i8),
+    ("memcg_next", i32), ("memcg_prev", i32),  # in the memcg LRU's bin
 ])  # fmt: skip
 
 counter_t = _record([
@@ -322,7 +334,11 @@ node_t = _record([
     ("kswapd_cursor", i32), ("kswapd_ns", i64),
     ("flag_writeback", i8), ("flag_dirty", i8), ("flag_congested", i8),
     ("totalreserve", i64), ("reclaim_cursor", i32),
-    ("memcg_lru_seq", i64),
+    # memcg LRU of global reclaim: struct lru_gen_memcg
+    ("memcg_lru_seq", i64), ("memcg_lru_nr", i64, (MEMCG_NR_GENS,)),
+    ("memcg_lru_head", i32, (MEMCG_NR_GENS, MEMCG_NR_BINS)),
+    ("memcg_lru_tail", i32, (MEMCG_NR_GENS, MEMCG_NR_BINS)),
+    ("memcg_lru_draws", i64),
 ])  # fmt: skip
 
 swap_t = _record([
@@ -426,12 +442,16 @@ kernel_t = _record([
 
 def new_kernel() -> np.ndarray[Any, Any]:
     """One zeroed kernel record, ``(1,) kernel_t``, with every link set to "none"."""
-    kernel = np.zeros(1, kernel_t)
+    kernel = np.zeros(1, _attributes(kernel_t))
     k = kernel[0]
     k["memcg"]["lruvec"]["head"] = -1
     k["memcg"]["lruvec"]["tail"] = -1
     k["memcg"]["lruvec"]["gen_head"] = -1
     k["memcg"]["lruvec"]["gen_tail"] = -1
+    k["memcg"]["lruvec"]["memcg_next"] = -1
+    k["memcg"]["lruvec"]["memcg_prev"] = -1
+    k["node"]["memcg_lru_head"] = -1
+    k["node"]["memcg_lru_tail"] = -1
     k["memcg"]["parent"] = -1
     for counter in ("memory", "swap", "memsw"):
         for field in ("max", "high"):
@@ -465,7 +485,7 @@ def new_kernel() -> np.ndarray[Any, Any]:
 
 def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
     """``(nr_frames,) frame_t``, on no list, owned by nobody."""
-    frames = np.zeros(nr_frames, frame_t)
+    frames = np.zeros(nr_frames, _attributes(frame_t))
     for field in ("next", "prev", "io_next", "memcg", "mapping", "pte", "swap"):
         frames[field] = -1
     frames["lru"] = LRU_NONE
@@ -474,7 +494,7 @@ def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
 
 def new_entries(nr_entries: int) -> np.ndarray[Any, Any]:
     """``(nr_entries,) entry_t``, never touched."""
-    entries = np.zeros(nr_entries, entry_t)
+    entries = np.zeros(nr_entries, _attributes(entry_t))
     entries["frame"] = -1
     entries["memcg"] = -1
     entries["swap"] = -1
