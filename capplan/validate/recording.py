@@ -1,0 +1,339 @@
+"""``scenario.json`` of a recording becomes a :class:`~capplan.sim.scenario.Scenario`.
+
+Nothing of the truth files is read here. What the recorder's processes are made of beside
+their phases is a handful of constants, each with its origin.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from capplan.sim.scenario import (
+    PAGE_SIZE,
+    UNLIMITED,
+    Cgroup,
+    Node,
+    Op,
+    Process,
+    Scenario,
+    Swap,
+    Task,
+    Zone,
+    Zswap,
+)
+from capplan.sim.scenario import Mapping as Region
+from capplan.validate.calibration import costs_of, disk_of
+
+PAGES_PER_MIB = 256
+NS_PER_S = 1_000_000_000
+SAMPLE_NS = 250_000_000  # the recorder's own period
+FILE_DISK = "files"
+SWAP_DISK = "swap"
+SWAP_PRIORITY = -2  # mm/swapfile.c, _enable_swap_info: the first automatic priority
+
+# A recorded process is a fork of the sampler. Seen in every recording of a process that
+# maps nothing (tmpfs-under-max, v2-high-file-only; 6.1 and 6.12 alike):
+OWN_ANON_PAGES = 20  # stack and data copied on write: stat.anon of a process that maps nothing
+# vmas, page-table levels above the leaves: stat.kernel of the same process, less xarray nodes
+OWN_KERNEL_PAGES = 2
+
+# lzo1x on a page of `r` random bytes and then one repeated byte: the random bytes, those that
+# its accelerating search (lib/lzo/lzo1x_compress.c: ip += 1 + ((ip - ii) >> 5)) skips over
+# before it sees the repetition (half a stride to land in it, one to find it again), and the
+# tokens. The last is what remains of 1101 bytes per page that memory.zswap.current shows.
+LZO_TOKENS = 27
+ZBUD_MAX_BYTES = PAGE_SIZE - 128  # mm/zbud.c, zbud_alloc: less ZHDR_SIZE_ALIGNED and a chunk
+
+
+def load_scenario(folder: Path) -> Scenario:
+    """The scenario of one recording.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``scenario.json``.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError
+        The file is missing, is no JSON, or lacks what a recording has.
+    """
+    return scenario_of(json.loads((folder / "scenario.json").read_text(encoding="utf-8")))
+
+
+def scenario_of(raw: Mapping[str, Any]) -> Scenario:
+    """Turn a recording's inputs into a scenario (pages, nanoseconds)."""
+    zpool = raw["zswap"]["zpool"] if raw["zswap"] else "zsmalloc"
+    regions: list[Region] = [
+        Region(
+            name=name,
+            kind="file",
+            max_pages=mib * PAGES_PER_MIB,
+            size_pages=mib * PAGES_PER_MIB,
+            via="read",
+            disk=FILE_DISK,
+        )
+        for name, mib in raw["files"].items()
+    ]
+    processes = []
+    for entry in raw["processes"]:
+        process, own = process_of(entry, zpool)
+        regions += own
+        processes.append(process)
+    return Scenario(
+        name=raw["name"],
+        node=node_of(raw),
+        cgroup_version=raw["cgroup_version"],
+        cgroups=tuple(cgroup_of(group) for group in raw["cgroups"]),
+        mappings=tuple(regions),
+        processes=tuple(processes),
+        duration_ns=_ns(raw["duration_s"]),
+        sample_ns=SAMPLE_NS,
+    )
+
+
+def node_of(raw: Mapping[str, Any]) -> Node:
+    """The machine as it was just before t = 0."""
+    boot = raw["boot"]
+    meminfo = {key: kb // 4 for key, kb in boot["meminfo_kb"].items()}
+    zones = tuple(zone_of(zone, boot, marks_written(raw)) for zone in boot["zones"])
+    anon, shmem = meminfo["AnonPages"], meminfo["Shmem"]
+    file = max(meminfo["Cached"] - shmem, 0) + meminfo.get("Buffers", 0)
+    slab = meminfo["SReclaimable"]
+    used = sum(zone.managed - (zone.free or 0) for zone in zones)
+    swap_pages = meminfo.get("SwapTotal", 0)
+    calibration = raw["calibration"]
+    disks = [disk_of(FILE_DISK, calibration)]
+    if swap_pages:
+        disks.append(disk_of(SWAP_DISK, calibration))
+    return Node(
+        zones=zones,
+        cpus=raw["cpus"],
+        release=boot["kernel"],
+        sysctl={"vm.swappiness": boot["swappiness"]} | raw["sysctl"],
+        min_free_kbytes_in_force=boot["min_free_kbytes"],
+        lru_gen=bool(int(boot["lru_gen_enabled"], 16) & 1),
+        thp=bool(boot["thp_for_process_memory"]),
+        disks=tuple(disks),
+        swaps=(Swap(SWAP_DISK, swap_pages, SWAP_PRIORITY),) if swap_pages else (),
+        zswap=_zswap_of(raw["zswap"]),
+        kernel_pages=used - anon - shmem - file - slab,
+        slab_reclaimable_pages=slab,
+        daemon_anon_pages=anon,
+        daemon_file_pages=file,
+        daemon_shmem_pages=shmem,
+        daemon_locked_pages=min(anon, meminfo["Mlocked"]),
+        costs=costs_of(calibration),
+    )
+
+
+def marks_written(raw: Mapping[str, Any]) -> bool:
+    """Whether the marks were set anew after boot, with the managed pages that zones show.
+
+    Otherwise they date from boot, when fewer pages were managed, and are taken as captured.
+    """
+    return bool({"vm.min_free_kbytes", "vm.watermark_scale_factor"} & set(raw["sysctl"]))
+
+
+def zone_of(zone: Mapping[str, Any], boot: Mapping[str, Any], computed: bool) -> Zone:
+    """One zone of ``boot``; ``computed`` leaves its marks to the model."""
+    order = boot["buddyinfo"].get(zone["zone"])
+    return Zone(
+        node=zone["node"],
+        name=zone["zone"],
+        spanned=zone["spanned"],
+        present=zone["present"],
+        managed=zone["managed"],
+        free=zone["free"],
+        wmark=None if computed else (zone["min"], zone["low"], zone["high"]),
+        boost=zone["boost"],
+        protection=tuple(zone["protection"]),
+        buddyinfo=tuple(order) if order else None,
+    )
+
+
+def _zswap_of(raw: Mapping[str, Any] | None) -> Zswap | None:
+    if raw is None:
+        return None
+    return Zswap(
+        enabled=str(raw["enabled"]).upper() in ("Y", "1", "TRUE"),
+        max_pool_percent=int(raw["max_pool_percent"]),
+        accept_threshold_percent=int(raw.get("accept_threshold_percent", 90)),
+        compressor=raw["compressor"],
+        zpool=raw["zpool"],
+        shrinker_enabled=str(raw.get("shrinker_enabled", "N")).upper() in ("Y", "1"),
+    )
+
+
+_LIMITS = {
+    "memory.max": "memory_max",
+    "memory.limit_in_bytes": "memory_max",
+    "memory.high": "memory_high",
+    "memory.low": "memory_low",
+    "memory.min": "memory_min",
+    "memory.swap.max": "swap_max",
+    "memory.swap.high": "swap_high",
+    "memory.zswap.max": "zswap_max",
+    "memory.memsw.limit_in_bytes": "memsw_max",
+    "memory.soft_limit_in_bytes": "soft_limit",
+}
+
+
+def cgroup_of(raw: Mapping[str, Any]) -> Cgroup:
+    """One control group; what was not written has the kernel's default.
+
+    Raises
+    ------
+    ValueError
+        A file was written that the model does not know.
+    """
+    fields: dict[str, Any] = {"path": raw["name"]}
+    for key, value in raw.items():
+        if key == "name":
+            continue
+        if key in _LIMITS:
+            fields[_LIMITS[key]] = _limit(value)
+        elif key == "memory.oom.group":
+            fields["oom_group"] = int(value) != 0
+        elif key == "memory.oom_control":
+            fields["oom_kill_disable"] = int(value) != 0
+        elif key == "memory.swappiness":
+            fields["swappiness"] = int(value)
+        elif key == "memory.zswap.writeback":
+            fields["zswap_writeback"] = int(value) != 0
+        else:
+            raise ValueError(f"{raw['name']}: cgroup file '{key}' is not modelled")
+    return Cgroup(**fields)
+
+
+def _limit(value: str) -> int:
+    """Pages of a limit as written: bytes, or "max" (v2) and -1 (v1) for none."""
+    text = str(value).strip()
+    return UNLIMITED if text in ("max", "-1") else int(text) // PAGE_SIZE
+
+
+def process_of(raw: Mapping[str, Any], zpool: str) -> tuple[Process, list[Region]]:
+    """A recorded process and the regions that are its own."""
+    name = raw["name"]
+    own = Region(f"{name}.own", "anon", OWN_ANON_PAGES, length_mean=PAGE_SIZE, incompressible=1.0)
+    regions = [own]
+    heap = _heap_of(name, raw["phases"], zpool)
+    if heap is not None:
+        regions.append(heap)
+    ops = [Op("grow", own.name, OWN_ANON_PAGES)]
+    attached = [own.name] + ([heap.name] if heap else [])
+    for index, phase in enumerate(raw["phases"]):
+        target = heap.name if heap else ""
+        if phase["op"] in ("write_file", "write_tmpfs"):
+            region = _written(f"{name}.{index}", phase)
+            regions.append(region)
+            target = region.name
+        elif "file" in phase:
+            target = phase["file"]
+        if target and target not in attached:
+            attached.append(target)
+        ops.append(op_of(phase, target))
+    process = Process(
+        name=name,
+        cgroup=raw["cgroup"],
+        container=name,
+        start_ns=_ns(raw["start_s"]),
+        oom_score_adj=raw["oom_score_adj"],
+        mappings=tuple(attached),
+        tasks=(Task(tuple(ops), exit_at_end=True),),
+        kernel_pages=OWN_KERNEL_PAGES,
+    )
+    return process, regions
+
+
+def op_of(phase: Mapping[str, Any], target: str) -> Op:
+    """One phase as an operation on ``target``.
+
+    Raises
+    ------
+    ValueError
+        The phase is of a kind that recordings do not have.
+    """
+    kind = phase["op"]
+    pages = round(phase.get("mib", 0) * PAGES_PER_MIB)
+    rate = float(phase.get("rate_mib_s", 0) * PAGES_PER_MIB)
+    ns = _ns(phase.get("seconds", 0))
+    if kind == "anon":
+        return Op("grow", target, pages, rate)
+    if kind == "touch_anon":
+        return Op("touch", target, rate=rate, ns=ns, pattern="cyclic")
+    if kind == "touch_anon_random":
+        return Op("touch", target, rate=rate, ns=ns, pattern="uniform")
+    if kind in ("write_file", "write_tmpfs"):
+        return Op("write", target, pages, rate)
+    if kind == "hold":
+        return Op("hold", ns=ns)
+    reads = {"read_file": "read", "loop_read_file": "read_loop", "random_read_file": "read_rand"}
+    if kind in reads:
+        return Op(reads[kind], target, pages, rate, ns)
+    other = {"free_anon": "free", "mlock": "mlock"}
+    if kind in other:
+        return Op(other[kind], target, pages)
+    raise ValueError(f"phase '{kind}' is not known")
+
+
+def _heap_of(name: str, phases: list[Mapping[str, Any]], zpool: str) -> Region | None:
+    """All anonymous memory of a process, one region that its ``anon`` phases grow."""
+    grown = [phase for phase in phases if phase["op"] == "anon"]
+    if not grown:
+        return None
+    mib = sum(phase["mib"] for phase in grown)
+    stored = [(phase["mib"], stored_bytes(phase.get("compressible_pct", 0))) for phase in grown]
+    largest = PAGE_SIZE if zpool == "zsmalloc" else ZBUD_MAX_BYTES
+    refused = sum(share for share, length in stored if length > largest) / mib
+    same = sum(share for share, length in stored if length == 0) / mib
+    kept = [(share, length) for share, length in stored if 0 < length <= largest]
+    weight = sum(share for share, _ in kept)
+    mean = sum(share * length for share, length in kept) / weight if weight else float(PAGE_SIZE)
+    return Region(
+        name=f"{name}.heap",
+        kind="anon",
+        max_pages=round(mib * PAGES_PER_MIB),
+        length_mean=mean,
+        same_filled=same,
+        incompressible=refused,
+    )
+
+
+def stored_bytes(compressible_pct: float) -> int:
+    """Bytes that lzo makes of a recorded page; 0 for one that holds a single word.
+
+    Parameters
+    ----------
+    compressible_pct : float
+        Share of the page that holds one repeated byte; the rest is random. [%]
+
+    Returns
+    -------
+    int
+        Stored length; above 4096 where nothing repeats. [bytes]
+
+    Worked example
+    --------------
+    75 %: 1024 random bytes, a stride of 33, tokens 27: 1024 + 50 + 27 = 1101, which is what
+    memory.zswap.current shows per page in both zswap recordings.
+    """
+    if compressible_pct >= 100:
+        return 0
+    random = round(PAGE_SIZE * (100 - compressible_pct) / 100)
+    stride = 1 + random // 32
+    return random + (3 * stride + 1) // 2 + LZO_TOKENS
+
+
+def _written(name: str, phase: Mapping[str, Any]) -> Region:
+    pages = round(phase["mib"] * PAGES_PER_MIB)
+    if phase["op"] == "write_tmpfs":
+        return Region(name, "shmem", pages, length_mean=float(PAGE_SIZE), incompressible=1.0)
+    return Region(name, "file", pages, via="read", disk=FILE_DISK)
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * NS_PER_S)
