@@ -245,6 +245,7 @@ memcg_t = _record([
 proc_t = _record([
     ("memcg", i32), ("parent", i32), ("container", i32),
     ("oom_score_adj", i32), ("pid", i32),
+    ("cap_sys_admin", i8),  # root_bonus spares it
     ("state", i8),  # PROC_*
     ("victim", i8),  # marked by the OOM killer (TIF_MEMDIE)
     ("oom_skip", i8),  # MMF_OOM_SKIP
@@ -404,6 +405,7 @@ kernel_t = _record([
     ("lru_gen", i8), ("cgroup_v1", i8), ("recursiveprot", i8), ("direct_reclaim_cursor", i8),
     ("cost_rotations", i8), ("movable_excluded", i8), ("pcp_auto", i8), ("zeromap", i8),
     ("anon_starts_active", i8), ("oom_reaper_delay_ns", i64), ("root_bonus", i8),
+    ("oom_ties_to_first", i8),
     ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("high_penalty", i8),
     ("zswap_shrinker", i8), ("full_walk_retry", i8), ("freed_highatomic_cap", i8),
     # zswap
