@@ -1,0 +1,259 @@
+"""The base model, the quantity types and the distributions that files may use.
+
+Every model is frozen, refuses keys it does not know, and is documented by the docstrings
+under its fields. Fields that stand for a kernel file carry the file's name as their alias
+(``memory.max``); in Python the dot is an underscore (``memory_max``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from capplan import units
+
+Q = TypeVar("Q")
+
+
+class Model(BaseModel):
+    """Frozen, with unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+
+def problem(kind: str, message: str, expected: str = "", suggestion: str = "") -> PydanticCustomError:
+    """Make a validation error that carries what the error template shows."""
+    context = {"what": message, "expected": expected, "suggestion": suggestion}
+    return PydanticCustomError(f"capplan_{kind}", "{what}", context)  # type: ignore[arg-type]
+
+
+def _quantity(parse: Callable[[Any], Any], kind: str, what: str) -> Callable[[Any], Any]:
+    def validate(value: Any) -> Any:
+        if not isinstance(value, str | int | float):
+            raise problem(kind, f"{_shape(value)} is not {what}", f"{what}")
+        try:
+            return parse(value)
+        except units.UnitError as error:
+            raise problem(kind, error.message, error.expected, error.suggestion) from error
+
+    return validate
+
+
+def _shape(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return {dict: "a mapping", list: "a list", tuple: "a list"}.get(type(value), repr(value))
+
+
+def _keep_size(value: Any) -> units.Size:
+    return value if isinstance(value, units.Size) else units.parse_size(value)
+
+
+def _limit(value: Any) -> units.Size:
+    if isinstance(value, units.Size):
+        return value
+    if value == "max" or (value == units.UNLIMITED and not isinstance(value, bool)):
+        return units.Size(units.UNLIMITED, "max")
+    try:
+        return units.parse_size(value)
+    except units.UnitError as error:
+        expected = f"{error.expected}, or max" if error.expected else "a size or max"
+        raise units.UnitError(error.message, expected, error.suggestion) from error
+
+
+def _duration(value: Any) -> int:
+    return units.parse_duration(value)
+
+
+def _share(value: Any) -> float:
+    text = str(value).strip()
+    expected = "a share from 0 to 1, or a percentage such as 5%"
+    try:
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError as error:
+        raise units.UnitError(f"{text!r} is not a share", expected) from error
+    if isinstance(value, bool) or not 0 <= share <= 1:
+        raise units.UnitError(f"{text!r} is not a share", expected)
+    return share
+
+
+def _schema(description: str, *types: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": list(types), "description": description})
+
+
+Bytes = Annotated[
+    int,
+    PlainValidator(_quantity(_keep_size, "size", "a memory size")),
+    _schema("A size in Kubernetes' notation, such as 768Mi.", "string", "integer"),
+]
+"""A memory size; bytes. [bytes]"""
+
+Limit = Annotated[
+    int,
+    PlainValidator(_quantity(_limit, "size", "a memory size")),
+    _schema("A size such as 768Mi, or max.", "string", "integer"),
+]
+"""A memory size or ``max``, which is read as -1. [bytes]"""
+
+Duration = Annotated[
+    int,
+    PlainValidator(_quantity(_duration, "duration", "a duration")),
+    _schema("A duration such as 250ms, 10min or 1h30m.", "string"),
+]
+"""A duration. [ns]"""
+
+Rate = Annotated[
+    float,
+    PlainValidator(_quantity(units.parse_rate, "rate", "a rate")),
+    _schema("A size per time, such as 20Mi/s.", "string"),
+]
+"""Bytes per second. [bytes/s]"""
+
+Share = Annotated[
+    float,
+    PlainValidator(_quantity(_share, "share", "a share")),
+    _schema("A share from 0 to 1, or a percentage such as 5%.", "number", "string"),
+]
+"""A share from 0 to 1. [ratio]"""
+
+OomScoreAdj = Annotated[int, Field(ge=-1000, le=1000)]
+"""``/proc/PID/oom_score_adj``, -1000 to 1000."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._@-]*[A-Za-z0-9])?$", max_length=253)]
+"""A name: letters, digits, ``-``, ``_``, ``.`` and ``@``, first and last a letter or digit."""
+
+
+def only_one(model: BaseModel, *names: str, required: bool = True) -> list[str]:
+    """Return which of the fields are set; raise unless exactly (or at most) one is."""
+    found = [name for name in names if getattr(model, name) is not None]
+    shown = ", ".join(type(model).model_fields[n].alias or n for n in names)
+    if len(found) > 1:
+        raise problem("one_of", "more than one of " + shown, "only one of " + shown)
+    if required and not found:
+        raise problem("one_of", "none of " + shown, "one of " + shown)
+    return found
+
+
+class Normal(Model, Generic[Q]):
+    """A normal distribution, cut at 0 and at the optional bounds."""
+
+    mean: Q
+    sd: Q
+    min: Q | None = None
+    max: Q | None = None
+
+
+class Lognormal(Model, Generic[Q]):
+    """A lognormal distribution: skewed to the right, as peaks of memory often are."""
+
+    median: Q
+    sigma: Annotated[float, Field(ge=0)]
+    """Standard deviation of the logarithm; 0.2 puts 95 % within a factor 1.5."""
+    max: Q | None = None
+
+
+class Uniform(Model, Generic[Q]):
+    """Every value from low to high is equally likely."""
+
+    low: Q
+    high: Q
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Uniform[Q]:
+        if self.low > self.high:  # type: ignore[operator]
+            raise problem("order", "low is above high", "low at or below high")
+        return self
+
+
+class Exponential(Model, Generic[Q]):
+    """Times between events that know nothing of each other."""
+
+    mean: Q
+
+
+class Choice(Model, Generic[Q]):
+    """One of a few values, equally likely unless weighted."""
+
+    values: Annotated[tuple[Q, ...], Field(min_length=1)]
+    weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _weighted(self) -> Choice[Q]:
+        if self.weights is not None:
+            if len(self.weights) != len(self.values):
+                raise problem("weights", "there is not one weight for each value", "as many as values")
+            if sum(self.weights) <= 0:
+                raise problem("weights", "all weights are 0", "a weight above 0")
+        return self
+
+
+class Dist(Model, Generic[Q]):
+    """A value, or the distribution it is drawn from; a bare value is a ``constant``."""
+
+    constant: Q | None = None
+    normal: Normal[Q] | None = None
+    lognormal: Lognormal[Q] | None = None
+    uniform: Uniform[Q] | None = None
+    exponential: Exponential[Q] | None = None
+    choice: Choice[Q] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, data: Any) -> Any:
+        return data if isinstance(data, dict | Dist) else {"constant": data}
+
+    @model_validator(mode="after")
+    def _one(self) -> Dist[Q]:
+        only_one(self, *type(self).model_fields)
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which distribution it is: constant, normal, lognormal, uniform, exponential, choice."""
+        return next(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+    @property
+    def middle(self) -> float:
+        """The median (the mean of an exponential or a weighted choice), for summaries."""
+        if self.constant is not None:
+            return float(self.constant)  # type: ignore[arg-type]
+        if self.normal is not None:
+            return float(self.normal.mean)  # type: ignore[arg-type]
+        if self.lognormal is not None:
+            return float(self.lognormal.median)  # type: ignore[arg-type]
+        if self.uniform is not None:
+            return (float(self.uniform.low) + float(self.uniform.high)) / 2  # type: ignore[arg-type]
+        if self.exponential is not None:
+            return float(self.exponential.mean)  # type: ignore[arg-type]
+        assert self.choice is not None
+        values = [float(v) for v in self.choice.values]  # type: ignore[arg-type]
+        weights = self.choice.weights or (1.0,) * len(values)
+        return sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)
+
+
+def bare_as(key: str) -> BeforeValidator:
+    """Let ``hold: 2h`` stand for ``hold: {for: 2h}`` and an empty body for no keys."""
+
+    def wrap(value: Any) -> Any:
+        if value is None:
+            return {}
+        return value if isinstance(value, dict | Model) else {key: value}
+
+    return BeforeValidator(wrap)

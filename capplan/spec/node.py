@@ -1,0 +1,350 @@
+"""The node file: a machine, its control groups, its containers and what happens to them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from capplan.spec.cgroup import Cgroup, CgroupFiles
+from capplan.spec.common import (
+    Bytes,
+    Dist,
+    Duration,
+    Model,
+    Name,
+    OomScoreAdj,
+    Rate,
+    Share,
+    only_one,
+    problem,
+)
+from capplan.spec.profile import Profile
+
+Pages = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+DeviceClass = Literal["nvme", "ssd", "hdd", "network", "zram", "optane"]
+
+
+class Zone(Model):
+    """One zone as /proc/zoneinfo shows it, in pages of 4096 bytes (capture writes these)."""
+
+    zone: Literal["DMA", "DMA32", "Normal", "Movable"]
+    node: Annotated[int, Field(ge=0)] = 0
+    spanned: Pages | None = None
+    present: Pages | None = None
+    managed: Pages
+    """Pages the buddy allocator has; watermarks and reserves come from it."""
+    free: Pages | None = None
+    """Free pages at the start. Left out: managed minus what is used."""
+    min: Pages | None = None
+    low: Pages | None = None
+    high: Pages | None = None
+    boost: Pages = 0
+    protection: tuple[Pages, ...] | None = None
+    """lowmem_reserve towards each higher zone. Left out: computed."""
+    buddyinfo: tuple[Pages, ...] | None = None
+    """Free blocks of order 0, 1, ... 10."""
+
+    @model_validator(mode="after")
+    def _marks(self) -> Zone:
+        marks = (self.min, self.low, self.high)
+        if any(m is None for m in marks) and any(m is not None for m in marks):
+            raise problem("marks", "some of min, low, high are missing", "all three, or none")
+        return self
+
+
+class NumaNode(Model):
+    """One NUMA node's share of the memory."""
+
+    memory: Bytes
+
+
+class Speeds(Model):
+    """A block device by its speeds; those left out are the class's."""
+
+    device: DeviceClass = "ssd"
+    read_latency: Duration | None = None
+    """One 4 KiB read, nothing else in the queue."""
+    write_latency: Duration | None = None
+    read: Rate | None = None
+    """Sustained reading."""
+    write: Rate | None = None
+    """Sustained writing."""
+    random_read: Rate | None = None
+    """4 KiB reads at random offsets, deep queue."""
+    origin: str = ""
+    """Where the figures come from (fio, data sheet); printed with the result."""
+
+
+class Swap(Model):
+    """A swap area."""
+
+    device: DeviceClass | Speeds
+    size: Bytes
+    priority: Annotated[int, Field(ge=-1, le=32767)] | None = None
+    """Higher is used first. Left out: as swapon gives them, earlier before later."""
+    mem_limit: Bytes | None = None
+    """zram only: most memory its compressed pages may take."""
+    compressor: Literal["lzo", "lzo-rle", "lz4", "lz4hc", "zstd", "deflate", "842"] | None = None
+    """zram only."""
+
+    @property
+    def speeds(self) -> Speeds:
+        """The device as Speeds, whichever way it was written."""
+        return self.device if isinstance(self.device, Speeds) else Speeds(device=self.device)
+
+    @model_validator(mode="after")
+    def _zram(self) -> Swap:
+        for name in ("mem_limit", "compressor"):
+            if self.speeds.device != "zram" and getattr(self, name) is not None:
+                raise problem("zram", f"{name} is for device: zram", "device: zram")
+        return self
+
+
+class Zswap(Model):
+    """/sys/module/zswap/parameters."""
+
+    enabled: bool = False
+    max_pool_percent: Annotated[int, Field(ge=1, le=100)] = 20
+    accept_threshold_percent: Annotated[int, Field(ge=0, le=100)] = 90
+    compressor: Literal["lzo", "lzo-rle", "lz4", "lz4hc", "zstd", "deflate", "842"] = "lzo"
+    zpool: Literal["zsmalloc", "zbud", "z3fold"] | None = None
+    """Left out: the release's default (zbud up to 6.1, then zsmalloc)."""
+    shrinker_enabled: bool = False
+
+
+class Daemons(Model):
+    """Processes of the system, outside the containers."""
+
+    memory: Bytes = 200 << 20
+    """Anonymous memory of all of them."""
+    file: Bytes = 100 << 20
+    """Their code and files in the page cache."""
+    shmem: Bytes = 0
+    locked: Bytes = 0
+    """Part of ``memory`` that is mlocked."""
+    count: PositiveInt = 1
+    """Among how many processes the memory is split (badness is per process)."""
+    oom_score_adj: OomScoreAdj = -999
+
+
+class System(Model):
+    """What the node uses besides its containers; values left out are printed as assumptions."""
+
+    kernel: Bytes = 300 << 20
+    """Memory the kernel cannot give back: slab, page tables, stacks, percpu, drivers."""
+    slab_reclaimable: Bytes = 100 << 20
+    """dentries and inodes; the shrinkers take them."""
+    daemons: Daemons = Daemons()
+
+
+class Sysctl(Model):
+    """/proc/sys/vm. A key left out has the kernel's default."""
+
+    min_free_kbytes: Annotated[
+        Annotated[int, Field(ge=0)] | None, Field(alias="vm.min_free_kbytes")
+    ] = None
+    """Reserve below which nobody but the kernel's emergencies may allocate. [KiB]"""
+    watermark_scale_factor: Annotated[
+        Annotated[int, Field(ge=1, le=3000)] | None, Field(alias="vm.watermark_scale_factor")
+    ] = None
+    """Distance between the watermarks. [1/10000 of memory]"""
+    watermark_boost_factor: Annotated[
+        Annotated[int, Field(ge=0)] | None, Field(alias="vm.watermark_boost_factor")
+    ] = None
+    lowmem_reserve_ratio: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...] | None, Field(alias="vm.lowmem_reserve_ratio")
+    ] = None
+    swappiness: Annotated[
+        Annotated[int, Field(ge=0, le=200)] | None, Field(alias="vm.swappiness")
+    ] = None
+    page_cluster: Annotated[
+        Annotated[int, Field(ge=0, le=10)] | None, Field(alias="vm.page-cluster")
+    ] = None
+    vfs_cache_pressure: Annotated[
+        Annotated[int, Field(ge=0)] | None, Field(alias="vm.vfs_cache_pressure")
+    ] = None
+    dirty_ratio: Annotated[
+        Annotated[int, Field(ge=0, le=100)] | None, Field(alias="vm.dirty_ratio")
+    ] = None
+    dirty_background_ratio: Annotated[
+        Annotated[int, Field(ge=0, le=100)] | None, Field(alias="vm.dirty_background_ratio")
+    ] = None
+    dirty_bytes: Annotated[
+        Annotated[int, Field(ge=0)] | None, Field(alias="vm.dirty_bytes")
+    ] = None
+    dirty_background_bytes: Annotated[
+        Annotated[int, Field(ge=0)] | None, Field(alias="vm.dirty_background_bytes")
+    ] = None
+    dirty_expire_centisecs: Annotated[
+        Annotated[int, Field(ge=0)] | None, Field(alias="vm.dirty_expire_centisecs")
+    ] = None
+    dirty_writeback_centisecs: Annotated[
+        Annotated[int, Field(ge=0)] | None, Field(alias="vm.dirty_writeback_centisecs")
+    ] = None
+    panic_on_oom: Annotated[
+        Annotated[int, Field(ge=0, le=2)] | None, Field(alias="vm.panic_on_oom")
+    ] = None
+    oom_kill_allocating_task: Annotated[
+        Annotated[int, Field(ge=0, le=1)] | None, Field(alias="vm.oom_kill_allocating_task")
+    ] = None
+    overcommit_memory: Annotated[
+        Annotated[int, Field(ge=0, le=2)] | None, Field(alias="vm.overcommit_memory")
+    ] = None
+    overcommit_ratio: Annotated[
+        Annotated[int, Field(ge=0)] | None, Field(alias="vm.overcommit_ratio")
+    ] = None
+    zone_reclaim_mode: Annotated[
+        Annotated[int, Field(ge=0, le=7)] | None, Field(alias="vm.zone_reclaim_mode")
+    ] = None
+    percpu_pagelist_high_fraction: Annotated[
+        Annotated[int, Field(ge=0)] | None, Field(alias="vm.percpu_pagelist_high_fraction")
+    ] = None
+    extfrag_threshold: Annotated[
+        Annotated[int, Field(ge=0, le=1000)] | None, Field(alias="vm.extfrag_threshold")
+    ] = None
+    compaction_proactiveness: Annotated[
+        Annotated[int, Field(ge=0, le=100)] | None, Field(alias="vm.compaction_proactiveness")
+    ] = None
+
+    def written(self) -> dict[str, int | tuple[int, ...]]:
+        """Return the sysctls that are set, by their full names."""
+        values = {f.alias or n: getattr(self, n) for n, f in type(self).model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class Machine(Model):
+    """The machine and its kernel."""
+
+    memory: Bytes | None = None
+    """RAM; zones are worked out as the kernel does. Or give ``zones``."""
+    zones: Annotated[tuple[Zone, ...], Field(min_length=1)] | None = None
+    """Explicit zones with managed pages, instead of ``memory``."""
+    numa: tuple[NumaNode, ...] = ()
+    """Split of ``memory`` between NUMA nodes. Left out: one node."""
+    cpus: PositiveInt = 4
+    kernel: str = "6.12"
+    """Release, such as 6.12 or 5.14.0-427.el9; decides features and defaults."""
+    hz: Literal[100, 250, 300, 1000] = 250
+    sysctl: Sysctl = Sysctl()
+    swap: tuple[Swap, ...] = ()
+    zswap: Zswap | None = None
+    thp: Literal["always", "madvise", "never"] = "always"
+    """/sys/kernel/mm/transparent_hugepage/enabled; any but never raises min_free_kbytes."""
+    lru_gen: bool | None = None
+    """Multi-gen LRU. Left out: the release's default."""
+    lru_gen_min_ttl_ms: Annotated[int, Field(ge=0)] = 0
+    """/sys/kernel/mm/lru_gen/min_ttl_ms. [ms]"""
+    disks: dict[Name, DeviceClass | Speeds] = {}
+    """Where files live; the first is the default. Left out: one ssd named ``disk``."""
+    system: System = System()
+    costs: dict[str, float] = {}
+    """Overrides of the cost table, by name (a calibration)."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Machine:
+        only_one(self, "memory", "zones")
+        if self.zones is not None and self.numa:
+            raise problem("one_of", "both zones and numa", "only one of zones, numa")
+        if self.memory is not None and self.numa:
+            total = sum(node.memory for node in self.numa)
+            if total != self.memory:
+                message = f"numa adds up to {total} bytes, memory is {self.memory}"
+                raise problem("numa", message, "shares that add up to memory")
+        return self
+
+
+class Container(CgroupFiles):
+    """A container, or ``replicas`` of it: a cgroup and the processes of a profile."""
+
+    profile: str | Profile
+    """A profile file (relative to the node file), or a profile written here."""
+    parent: str = ""
+    """The group it is in; empty: the root."""
+    replicas: Annotated[int, Field(ge=0)] = 1
+    oom_score_adj: OomScoreAdj = 0
+    restart: Literal["Never", "OnFailure", "Always"] = "Never"
+    """What happens when its processes end or are killed."""
+    start: Dist[Duration] = Dist[Duration](constant=0)
+    """When it starts. A container whose first entry in ``timeline`` is a start waits for it."""
+    set: dict[str, Any] = {}
+    """Overrides of the profile: ``{processes.worker.count: 4}``."""
+
+
+def _names(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+
+
+class Event(Model):
+    """Something that changes during the run."""
+
+    at: Duration
+    set: dict[str, Any] = {}
+    """``containers.web.memory.max: 640Mi``, ``groups.kubepods.slice.memory.max: 12Gi``,
+    ``vm.swappiness: 10``."""
+    start: Names = ()
+    """Containers that start."""
+    stop: Names = ()
+    """Containers that end."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Event:
+        if not (self.set or self.start or self.stop):
+            raise problem("event", "nothing happens", "at least one of set, start, stop")
+        return self
+
+
+class RunOptions(Model):
+    """How the node is run."""
+
+    duration: Duration = 3600 * 10**9
+    start: Literal["warm", "cold"] = "warm"
+    """warm: resident sets and cache are in place at the start; cold: all is empty."""
+    seed: Annotated[int, Field(ge=0)] = 1
+    sample: Duration | None = None
+    """Distance of the recorded samples. Left out: chosen from the duration."""
+    granule: Annotated[int, Field(ge=0, le=9)] | None = None
+    """Granule order: a granule is up to 2**granule pages. Left out: chosen from the memory."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> RunOptions:
+        if self.duration == 0 or self.sample == 0:
+            raise problem("duration", "a duration of 0", "more than 0, such as 24h")
+        return self
+
+
+class Gate(Model):
+    """What counts as fitting."""
+
+    max_kill_risk: Share = 0.01
+    """Probability that anything is OOM-killed (risk runs)."""
+    max_throttle_share: Share = 0.01
+    """Share of time a container may be throttled."""
+    max_pause_risk: Share = 0.01
+    """Probability that anything is paused by cgroup v1 (risk runs)."""
+    max_evict_risk: Share = 0.01
+    """Probability that anything is evicted (risk runs)."""
+    max_lateness: Duration | None = None
+    """How late any container's work may be."""
+    min_headroom: Bytes | Share | None = None
+    """Least distance of a container's peak from its limit (a size, or a share of the limit)."""
+
+
+class NodeFile(Model):
+    """A node file."""
+
+    capplan: Literal[1]
+    """Version of the file format."""
+    name: str = ""
+    """Left out: the file's name."""
+    description: str = ""
+    node: Machine
+    cgroup: Cgroup = Cgroup()
+    containers: dict[Name, Container] = {}
+    timeline: tuple[Event, ...] = ()
+    run: RunOptions = RunOptions()
+    gate: Gate = Gate()

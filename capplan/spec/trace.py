@@ -1,0 +1,390 @@
+"""Recorded memory curves: a CSV file becomes arrays of time and bytes.
+
+A file may be wide (one column per container) or long (one row per sample, chosen by
+``where``), plain or gzipped; any columns may hold time and value. What cannot be a memory
+curve (time that runs backwards, gaps, negative values, no rows) is refused with the line it
+stands in. A file is read once, however many containers take a series out of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from capplan.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+GAP_INTERVALS = 3.0
+"""A step of more than this many median intervals is a gap: two lost scrapes are bridged."""
+
+RESTART_SHARE = 0.05
+"""A sample below this share of the one before it is a process that began anew. Live
+processes give memory back in parts; a scrape during a restart sees almost none of it."""
+
+CLIP_SHARE = 0.99
+"""A sample of at least this share of the limit touches it: the kernel's 64-page charge
+batches and the reclaim at the limit keep usage just below."""
+
+CLIP_RUN = 3
+"""So many samples in a row at the limit are a demand that was cut off, not a peak."""
+
+_UNIT_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
+@dataclass(frozen=True)
+class TraceQuery:
+    """Which series of which file, and how its numbers are read.
+
+    Parameters
+    ----------
+    file
+        CSV file, ``.gz`` or not, with one header line.
+    time, value
+        Column names.
+    where
+        Rows to keep: column name to the text its cell must have (long files).
+    time_unit
+        ``s``, ``ms``, ``us`` or ``ns``; ``auto`` tells them apart by size. A column of dates
+        (ISO 8601, no zone: UTC) needs no unit.
+    unit_bytes
+        Bytes that a value of 1 stands for: 1, 1048576 for MiB, a limit for fractions.
+    counter
+        Column of a counter that only rises (cpu seconds, for example): where it falls, the
+        container was restarted.
+    max_gap_s
+        Longest step between samples [s]; None: three median intervals.
+    """
+
+    file: Path
+    time: str
+    value: str
+    where: Mapping[str, str] = field(default_factory=dict)
+    time_unit: str = "auto"
+    unit_bytes: float = 1.0
+    counter: str | None = None
+    max_gap_s: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryTrace:
+    """A memory curve as it was recorded.
+
+    Attributes
+    ----------
+    t_s
+        Seconds since the first sample, strictly rising.
+    bytes
+        Memory at that time [bytes].
+    restarts
+        True at a sample that belongs to a new life of the container.
+    lines
+        Line of each sample in the file.
+    """
+
+    file: Path
+    t_s: FloatArray
+    bytes: FloatArray
+    restarts: BoolArray
+    lines: IntArray
+
+    def __len__(self) -> int:
+        return int(self.t_s.size)
+
+    @property
+    def interval_s(self) -> float:
+        """Median time between samples [s]; 0 for a single sample."""
+        return float(np.median(np.diff(self.t_s))) if self.t_s.size > 1 else 0.0
+
+
+class Table:
+    """A CSV file in memory, with the rows of each filter found once."""
+
+    def __init__(self, path: Path, frame: pd.DataFrame) -> None:
+        self.path = path
+        self.frame = frame
+        self._numbers: dict[str, FloatArray] = {}
+        self._groups: dict[tuple[str, ...], dict[tuple[str, ...], IntArray]] = {}
+
+    def column(self, name: str) -> pd.Series[Any]:
+        """The column of that name, or an InputError that suggests one."""
+        if name not in self.frame.columns:
+            names = [str(c) for c in self.frame.columns]
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"columns are {', '.join(names[:8])}"
+            _fail(self.path, 1, f"there is no column {name!r}; {hint}")
+        return self.frame[name]
+
+    def numbers(self, name: str) -> FloatArray:
+        """A column as float64, NaN where a cell is no number."""
+        if name not in self._numbers:
+            import pandas as pd
+
+            column = pd.to_numeric(self.column(name), errors="coerce")
+            self._numbers[name] = column.to_numpy(dtype=np.float64)
+        return self._numbers[name]
+
+    def rows(self, where: Mapping[str, str]) -> IntArray:
+        """Row numbers whose cells have the texts of ``where``, in the file's order."""
+        if not where:
+            return np.arange(len(self.frame), dtype=np.int64)
+        keys = tuple(sorted(where))
+        if keys not in self._groups:
+            self._groups[keys] = self._group(keys)
+        return self._groups[keys].get(tuple(str(where[k]) for k in keys), np.empty(0, np.int64))
+
+    def _group(self, keys: tuple[str, ...]) -> dict[tuple[str, ...], IntArray]:
+        texts = [self.column(k).astype(str) for k in keys]
+        groups: dict[Any, Any] = self.frame.groupby(texts, sort=False).indices
+        return {
+            k if isinstance(k, tuple) else (k,): np.sort(np.asarray(v, dtype=np.int64))
+            for k, v in groups.items()
+        }
+
+    def values_of(self, name: str, limit: int = 500) -> list[str]:
+        """Different texts in a column (to suggest one)."""
+        return [str(v) for v in self.column(name).unique()[:limit]]
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV file, or hand back the copy read before if it has not changed."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        _fail(path, 0, f"the trace cannot be read: {error.strerror or error}")
+    return _read_table(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _read_table(path: Path, mtime_ns: int, size: int) -> Table:
+    import pandas as pd
+
+    try:
+        # blank lines stay rows, so that row i is line i + 2 of the file
+        frame = pd.read_csv(path, skip_blank_lines=False, low_memory=False)
+    except pd.errors.EmptyDataError:
+        _fail(path, 1, "the trace is empty")
+    except pd.errors.ParserError as error:
+        _fail(path, 0, f"not a CSV file: {str(error).strip()}")
+    except (OSError, EOFError, UnicodeDecodeError, gzip.BadGzipFile) as error:
+        _fail(path, 0, f"the trace cannot be read: {error}")
+    return Table(path, frame)
+
+
+def load_trace(query: TraceQuery) -> MemoryTrace:
+    """Read one series and check that it can be a memory curve.
+
+    Raises
+    ------
+    InputError
+        With file and line: no such column, no rows, a cell that is no number, a negative
+        value, time that stands still or runs backwards, a gap.
+    """
+    table = read_table(query.file)
+    rows = table.rows(query.where)
+    if rows.size == 0:
+        _no_rows(table, query)
+    seconds = _seconds(table, query, rows)
+    values = table.numbers(query.value)[rows]
+    blank = np.isnan(values) & table.column(query.value).isna().to_numpy()[rows]
+    rows, seconds, values = rows[~blank], seconds[~blank], values[~blank]
+    if rows.size == 0:
+        _no_rows(table, query)
+    _check_cells(table, query, rows, seconds, values)
+    rows, seconds, values = _drop_repeats(rows, seconds, values)
+    _check_times(query, rows, seconds)
+    counter = None if query.counter is None else table.numbers(query.counter)[rows]
+    return MemoryTrace(
+        file=query.file,
+        t_s=seconds - seconds[0],
+        bytes=values * query.unit_bytes,
+        restarts=find_restarts(values, counter),
+        lines=rows + 2,
+    )
+
+
+def find_restarts(values: FloatArray, counter: FloatArray | None = None) -> BoolArray:
+    """Samples at which a new life begins: a drop to (nearly) zero, or a counter reset.
+
+    Worked example
+    --------------
+    >>> find_restarts(np.array([400.0, 410.0, 0.0, 0.0, 380.0, 200.0])).tolist()
+    [False, False, True, False, False, False]
+    >>> find_restarts(np.array([4.0, 4.0, 4.0]), np.array([10.0, 20.0, 1.0])).tolist()
+    [False, False, True]
+    """
+    restarts = np.zeros(values.size, dtype=np.bool_)
+    restarts[1:] = (values[1:] < RESTART_SHARE * values[:-1]) & (values[:-1] > 0)
+    if counter is not None:
+        restarts[1:] |= counter[1:] < counter[:-1]
+    return restarts
+
+
+def clipped_samples(values: FloatArray, limit: float) -> int:
+    """Samples that sit at a limit, if enough of them stand in a row; else 0.
+
+    Such a trace does not show what the container wanted, only what it was allowed.
+
+    Worked example
+    --------------
+    >>> clipped_samples(np.array([90.0, 99.5, 100.0, 99.9, 60.0]), 100.0)
+    3
+    >>> clipped_samples(np.array([90.0, 99.5, 80.0, 99.9, 60.0]), 100.0)
+    0
+    """
+    if limit <= 0 or values.size == 0:
+        return 0
+    at_limit = np.concatenate(([False], values >= CLIP_SHARE * limit, [False]))
+    edges = np.flatnonzero(np.diff(at_limit.astype(np.int8)))
+    longest = int((edges[1::2] - edges[::2]).max()) if edges.size else 0
+    return int(at_limit.sum()) if longest >= CLIP_RUN else 0
+
+
+def fit_to_run(
+    t_s: FloatArray, duration_s: float, *, offset_s: float = 0.0, repeat: bool = False
+) -> tuple[FloatArray, IntArray]:
+    """Times of a trace on the run's clock, and which sample stands at each.
+
+    Parameters
+    ----------
+    t_s
+        Sample times, the first is 0. [s]
+    duration_s
+        Length of the run. [s]
+    offset_s
+        Positive: the trace starts so much later; negative: its beginning is skipped. [s]
+    repeat
+        Start the trace again at its end until the run is over (one interval in between).
+
+    Returns
+    -------
+    times, index
+        Run times from 0 up to the first sample at or past the end, and sample numbers.
+        The last sample before 0 is kept, at time 0, so that the curve starts where it was.
+
+    Worked example
+    --------------
+    >>> t, i = fit_to_run(np.array([0.0, 60.0, 120.0]), 150.0, repeat=True)
+    >>> t.tolist(), i.tolist()
+    ([0.0, 60.0, 120.0, 180.0], [0, 1, 2, 0])
+    """
+    index = np.arange(t_s.size, dtype=np.int64)
+    times = t_s + offset_s
+    if repeat and t_s.size > 1:
+        period = float(t_s[-1] + np.median(np.diff(t_s)))
+        rounds = max(1, int(np.ceil((duration_s - offset_s) / period)) + 1)
+        times = (times[None, :] + period * np.arange(rounds)[:, None]).ravel()
+        index = np.tile(index, rounds)
+    first = max(int(np.searchsorted(times, 0.0, side="right")) - 1, 0)
+    last = min(int(np.searchsorted(times, duration_s, side="left")), times.size - 1)
+    last = max(last, first)
+    return np.maximum(times[first : last + 1], 0.0), index[first : last + 1]
+
+
+def _seconds(table: Table, query: TraceQuery, rows: IntArray) -> FloatArray:
+    """Time column of these rows in seconds (NaN: no time)."""
+    import pandas as pd
+
+    column = table.column(query.time)
+    if column.dtype == object or pd.api.types.is_string_dtype(column):
+        texts = column.iloc[rows]
+        dates = pd.to_datetime(texts, utc=True, errors="coerce", format="ISO8601")
+        # as seconds since the epoch, whatever resolution pandas chose
+        return ((dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)).to_numpy(np.float64)
+    numbers = table.numbers(query.time)[rows]
+    unit = query.time_unit
+    if unit == "auto":
+        unit = _guess_unit(numbers)
+    first = numbers[0] if numbers.size and not np.isnan(numbers[0]) else 0.0
+    return (numbers - first) * _UNIT_SECONDS[unit]
+
+
+def _guess_unit(numbers: FloatArray) -> str:
+    """Unit of epoch times by size: 1e11 seconds would be the year 5138."""
+    top = float(np.nanmax(np.abs(numbers), initial=0.0))
+    for unit, above in (("ns", 1e17), ("us", 1e14), ("ms", 1e11)):
+        if top > above:
+            return unit
+    return "s"
+
+
+def _drop_repeats(
+    rows: IntArray, seconds: FloatArray, values: FloatArray
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Without rows that repeat the one before them."""
+    keep = np.ones(rows.size, dtype=np.bool_)
+    keep[1:] = (np.diff(seconds) != 0) | (np.diff(values) != 0)
+    return rows[keep], seconds[keep], values[keep]
+
+
+def _check_cells(
+    table: Table, query: TraceQuery, rows: IntArray, seconds: FloatArray, values: FloatArray
+) -> None:
+    for name, array in ((query.time, seconds), (query.value, values)):
+        bad = ~np.isfinite(array)
+        if bad.any():
+            row = int(rows[np.argmax(bad)])
+            cell = table.column(name).iloc[row]
+            what = "a time" if name == query.time else "a number"
+            _fail(query.file, row + 2, f"{name}: {str(cell)!r} is not {what}")
+    negative = values < 0
+    if negative.any():
+        at = int(np.argmax(negative))
+        _fail(
+            query.file,
+            int(rows[at]) + 2,
+            f"{query.value}: {values[at]:g} is negative; memory cannot be",
+        )
+
+
+def _check_times(query: TraceQuery, rows: IntArray, seconds: FloatArray) -> None:
+    steps = np.diff(seconds)
+    if steps.size == 0:
+        return
+    if (steps <= 0).any():
+        at = int(np.argmax(steps <= 0))
+        word = "stands still" if steps[at] == 0 else f"runs backwards by {-steps[at]:g} s"
+        _fail(query.file, int(rows[at + 1]) + 2, f"{query.time}: time {word}; sort the file")
+    longest = query.max_gap_s
+    if longest is None:
+        longest = GAP_INTERVALS * float(np.median(steps))
+    if (steps > longest).any():
+        at = int(np.argmax(steps > longest))
+        _fail(
+            query.file,
+            int(rows[at + 1]) + 2,
+            f"{query.time}: a gap of {steps[at]:g} s (longest allowed: {longest:g} s); "
+            "cut the trace there, or allow the gap with max_gap",
+        )
+
+
+def _no_rows(table: Table, query: TraceQuery) -> NoReturn:
+    """Say which filter matched nothing, and what would have matched."""
+    for name, text in query.where.items():
+        if table.rows({name: text}).size == 0:
+            known = table.values_of(name)
+            near = difflib.get_close_matches(text, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known[:5])}"
+            _fail(query.file, 0, f"no row has {name} = {text!r}; {hint}")
+    if query.where:
+        wanted = ", ".join(f"{k} = {v!r}" for k, v in query.where.items())
+        _fail(query.file, 0, f"no row with a value has {wanted}")
+    _fail(query.file, 0, f"no row has a value in column {query.value!r}")
+
+
+def _fail(path: Path, line: int, message: str) -> NoReturn:
+    where = f"{path}:{line}" if line else str(path)
+    raise InputError(f"{where}: {message}")
