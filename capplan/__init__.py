@@ -1,3 +1,53 @@
-"""capplan: a planner for container memory that knows the kernel."""
+"""capplan: a planner for container memory that knows the kernel.
+
+>>> import capplan
+>>> result = capplan.simulate(capplan.load("node.yaml"))  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from capplan.api import Simulation, expand, load, simulate
+    from capplan.errors import CapplanError
+    from capplan.sim.result import Event, Run
+    from capplan.sim.scenario import Scenario
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CapplanError",
+    "Event",
+    "Run",
+    "Scenario",
+    "Simulation",
+    "expand",
+    "load",
+    "simulate",
+]
+
+# Imported when first asked for: `import capplan` costs nothing.
+_EXPORTS = {
+    "CapplanError": "capplan.errors",
+    "Event": "capplan.sim.result",
+    "Run": "capplan.sim.result",
+    "Scenario": "capplan.sim.scenario",
+    "Simulation": "capplan.api",
+    "expand": "capplan.api",
+    "load": "capplan.api",
+    "simulate": "capplan.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'capplan' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
