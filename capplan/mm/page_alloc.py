@@ -1,0 +1,196 @@
+"""The page allocator's fast path and freeing (mm/page_alloc.c).
+
+    get_page_from_freelist: zones of the zonelist in order, first that keeps its mark gives
+    free_frame:             to the per-cpu list of the CPU that frees
+
+User memory asks with highest_zoneidx = Movable (3), kernel memory with Normal (2). The slow
+path is in ``page_alloc_slowpath``; what lies below a granule comes from the zone's bag.
+"""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.buddy import alloc_scattered, free_scattered
+from capplan.mm.pcp import pcp_alloc, pcp_free
+from capplan.mm.state import (
+    LRU_NONE,
+    PCP_CPUS,
+    PG_SCATTERED,
+    VM_PGALLOC,
+    VM_PGFREE,
+    WMARK_HIGH,
+    WMARK_LOW,
+    WMARK_MIN,
+    ZONES_PER_NODE,
+)
+from capplan.mm.watermark import zone_watermark_ok
+
+__all__ = [
+    "alloc_kernel_pages",
+    "free_frame",
+    "free_kernel_pages",
+    "get_page_from_freelist",
+    "global_free",
+    "pool_alloc_page",
+    "pool_free_page",
+    "rmqueue",
+]
+
+HZ_MOVABLE, HZ_NORMAL = 3, 2
+
+
+@jit
+def _take_spare(k, fr):
+    i = k.frames_free_spare
+    if i >= 0:
+        k.frames_free_spare = fr[i].next
+    return i
+
+
+@jit
+def rmqueue(k, fr, z, nr_pages):
+    """One frame of nr_pages from zone z: its index, or -1.
+
+    A whole granule comes through the per-cpu list; a short one, and anything from a zone
+    that is counted only, from single pages, with a spare frame record.
+    """
+    if nr_pages == k.granule_pages and not k.zone[z].counters_only:
+        i = pcp_alloc(k, fr, z, k.cpu % PCP_CPUS)
+        if i < 0:
+            return -1
+        fr[i].flags = 0
+    else:
+        i = _take_spare(k, fr)
+        if i < 0:
+            return -1
+        got = alloc_scattered(k, fr, z, nr_pages)
+        if got < nr_pages:
+            if got > 0:
+                free_scattered(k, fr, z, got)
+            fr[i].next = k.frames_free_spare
+            k.frames_free_spare = i
+            return -1
+        fr[i].flags = PG_SCATTERED
+        fr[i].zone = z
+    fr[i].nr_pages = nr_pages
+    fr[i].next = -1
+    fr[i].prev = -1
+    fr[i].lru = LRU_NONE
+    fr[i].refs = 0
+    fr[i].swap = -1
+    k.vmstat[VM_PGALLOC] += nr_pages
+    return i
+
+
+@jit
+def _zonelist_zone(k, node, step):
+    """Zone number ``step`` of the zonelist of a node: itself first, then the others in order."""
+    rank = step // ZONES_PER_NODE
+    n = node if rank == 0 else (rank - 1 if rank <= node else rank)
+    return n * ZONES_PER_NODE + (ZONES_PER_NODE - 1 - step % ZONES_PER_NODE)
+
+
+@jit
+def get_page_from_freelist(k, fr, node, nr_pages, mark, flags):
+    """A frame for user memory from the first zone that stays above ``mark``; -1 if none does.
+
+    mark : WMARK_MIN, WMARK_LOW or WMARK_HIGH; boost is added as everywhere.
+    """
+    for step in range(k.nr_zones):
+        z = _zonelist_zone(k, node, step)
+        zone = k.zone[z]
+        if zone.managed == 0:
+            continue
+        if k.pcp_auto and not zone.below_high and not zone_watermark_ok(
+            k, z, 0, zone.wmark[WMARK_HIGH] + zone.boost, HZ_MOVABLE, flags
+        ):
+            zone.below_high = 1
+        if not zone_watermark_ok(k, z, 0, zone.wmark[mark] + zone.boost, HZ_MOVABLE, flags):
+            continue
+        i = rmqueue(k, fr, z, nr_pages)
+        if i >= 0:
+            return i
+    return -1
+
+
+@jit
+def free_frame(k, fr, i):
+    """Give the pages of frame i back (free_unref_page). It must be on no list and uncharged."""
+    z = fr[i].zone
+    nr = fr[i].nr_pages
+    k.vmstat[VM_PGFREE] += nr
+    fr[i].mapping = -1
+    fr[i].pte = -1
+    fr[i].memcg = -1
+    scattered = fr[i].flags & PG_SCATTERED
+    fr[i].flags = 0
+    if scattered:
+        free_scattered(k, fr, z, nr)
+        fr[i].next = k.frames_free_spare
+        k.frames_free_spare = i
+        return
+    pcp_free(k, fr, z, k.cpu % PCP_CPUS, i)
+
+
+@jit
+def alloc_kernel_pages(k, fr, nr):
+    """Take nr single pages for the kernel (page tables, slab, stacks); the pages obtained.
+
+    Zones from Normal down, to LOW first, then MIN, then whatever is left: these callers do
+    not fail before the user page beside them does.
+    """
+    got = 0
+    for attempt in range(3):
+        for step in range(k.nr_zones):
+            if got >= nr:
+                return got
+            z = _zonelist_zone(k, 0, step)
+            zone = k.zone[z]
+            if zone.managed == 0 or step % ZONES_PER_NODE == 0:
+                continue
+            mark = zone.wmark[WMARK_LOW] if attempt == 0 else zone.wmark[WMARK_MIN]
+            if attempt < 2 and zone.free - (nr - got) <= mark + zone.boost + zone.reserve[HZ_NORMAL]:
+                continue
+            got += alloc_scattered(k, fr, z, nr - got)
+    return got
+
+
+@jit
+def free_kernel_pages(k, fr, nr):
+    """Give nr single kernel pages back to the zones they are counted in."""
+    for step in range(k.nr_zones):
+        if nr <= 0:
+            return
+        z = _zonelist_zone(k, 0, step)
+        part = min(nr, k.zone[z].bag_used)
+        if part > 0:
+            free_scattered(k, fr, z, part)
+            nr -= part
+
+
+@jit
+def pool_alloc_page(k, fr):
+    """One page for a compressed pool from within reclaim: 1, or 0 when no zone has any.
+
+    The reclaimer runs with PF_MEMALLOC, so no mark holds it back (ALLOC_NO_WATERMARKS).
+    """
+    for step in range(k.nr_zones):
+        z = _zonelist_zone(k, 0, step)
+        if k.zone[z].free > 0 and alloc_scattered(k, fr, z, 1) == 1:
+            return 1
+    return 0
+
+
+@jit
+def pool_free_page(k, fr):
+    """Give one pool page back."""
+    free_kernel_pages(k, fr, 1)
+
+
+@jit
+def global_free(k):
+    """NR_FREE_PAGES: free pages of all zones."""
+    total = 0
+    for z in range(k.nr_zones):
+        total += k.zone[z].free
+    return total

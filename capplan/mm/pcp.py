@@ -1,0 +1,187 @@
+"""Per-cpu page lists: pages that are allocated from the zone's viewpoint (mm/page_alloc.c).
+
+    alloc: own list empty -> take `batch` pages from the buddy lists
+    free:  put on own list; at `high` -> give a bulk back
+
+They hide memory: MemFree and the watermark tests do not see them, and after a large exit
+one CPU's list keeps up to LOW / ncpus pages. `high` is fixed up to 6.6 (zone_highsize) and
+tunes itself between a low and a high bound from 6.7 (feature ``pcp_auto``).
+"""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.buddy import alloc_block, free_block
+from capplan.mm.state import MT_MOVABLE, WMARK_HIGH
+
+__all__ = ["drain_all_pages", "pcp_alloc", "pcp_free", "pcp_pages"]
+
+PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX
+
+
+@jit
+def _push(fr, zone, cpu, i):
+    head = zone.pcp_head[cpu]
+    fr[i].next = head
+    fr[i].prev = -1
+    if head >= 0:
+        fr[head].prev = i
+    else:
+        zone.pcp_tail[cpu] = i
+    zone.pcp_head[cpu] = i
+
+
+@jit
+def _pop_tail(fr, zone, cpu):
+    i = zone.pcp_tail[cpu]
+    before = fr[i].prev
+    zone.pcp_tail[cpu] = before
+    if before >= 0:
+        fr[before].next = -1
+    else:
+        zone.pcp_head[cpu] = -1
+    return i
+
+
+@jit
+def _nr_pcp_alloc(k, zone, cpu):
+    """Pages to refill with; tunes high upward (nr_pcp_alloc)."""
+    base = zone.pcp_batch
+    if not k.pcp_auto:
+        return base
+    high = min(max(zone.pcp_high[cpu], zone.pcp_high_min), zone.pcp_high_max)
+    if high < base:
+        return 1
+    batch = base << zone.pcp_alloc_factor[cpu]
+    if zone.pcp_high_min != zone.pcp_high_max and not zone.below_high:
+        high = min(high + batch, zone.pcp_high_max)
+    zone.pcp_high[cpu] = high
+    most = max(high - zone.pcp_count[cpu] - base, base)
+    if batch <= most and zone.pcp_alloc_factor[cpu] < PCP_BATCH_SCALE_MAX:
+        zone.pcp_alloc_factor[cpu] += 1
+    return min(batch, most)
+
+
+@jit
+def _nr_pcp_high(k, zone, cpu):
+    """Pages the list may hold now (nr_pcp_high)."""
+    batch = zone.pcp_batch
+    if not k.pcp_auto:
+        high = zone.pcp_high_min
+        return min(batch << 2, high) if zone.reclaim_active else high
+    high = min(max(zone.pcp_high[cpu], zone.pcp_high_min), zone.pcp_high_max)
+    zone.pcp_high[cpu] = high
+    freed = max(zone.pcp_free_count[cpu], batch)
+    if zone.reclaim_active:
+        zone.pcp_high[cpu] = max(high - freed, zone.pcp_high_min)
+        return min(batch << 2, zone.pcp_high[cpu])
+    if zone.pcp_high_min == zone.pcp_high_max:
+        return high
+    if zone.below_high:
+        zone.pcp_high[cpu] = max(high - freed, zone.pcp_high_min)
+        return max(zone.pcp_count[cpu], zone.pcp_high_min)
+    if zone.pcp_count[cpu] >= high:
+        need = zone.pcp_free_count[cpu] + batch
+        if zone.pcp_high[cpu] < need:
+            zone.pcp_high[cpu] = min(max(need, zone.pcp_high_min), zone.pcp_high_max)
+    return high
+
+
+@jit
+def _nr_pcp_free(k, zone, cpu, high):
+    """Pages to give back at once; doubles with each free in a row (nr_pcp_free)."""
+    batch = zone.pcp_batch
+    if high < batch:
+        return k.granule_pages
+    most = high - batch
+    if k.pcp_auto:
+        return min(max(zone.pcp_free_count[cpu], batch), most)
+    wanted = batch << zone.pcp_factor[cpu]
+    if wanted < most and zone.pcp_factor[cpu] < PCP_BATCH_SCALE_MAX:
+        zone.pcp_factor[cpu] += 1
+    return min(max(wanted, batch), most)
+
+
+@jit
+def pcp_alloc(k, fr, z, cpu):
+    """One movable granule from zone z through the list of a CPU: frame index, or -1."""
+    zone = k.zone[z]
+    zone.pcp_factor[cpu] >>= 1
+    if zone.pcp_free_count[cpu] > 0:
+        zone.pcp_free_count[cpu] >>= 1
+    i = zone.pcp_head[cpu]
+    if i < 0:
+        left = _nr_pcp_alloc(k, zone, cpu)
+        first = alloc_block(k, fr, z, k.g, MT_MOVABLE)
+        if first < 0:
+            return first
+        left -= k.granule_pages
+        while left >= k.granule_pages:
+            j = alloc_block(k, fr, z, k.g, MT_MOVABLE)
+            if j < 0:
+                break
+            # refilled pages are handed out in the order they came
+            tail = zone.pcp_tail[cpu]
+            fr[j].next = -1
+            fr[j].prev = tail
+            if tail >= 0:
+                fr[tail].next = j
+            else:
+                zone.pcp_head[cpu] = j
+            zone.pcp_tail[cpu] = j
+            zone.pcp_count[cpu] += k.granule_pages
+            left -= k.granule_pages
+        return first
+    after = fr[i].next
+    zone.pcp_head[cpu] = after
+    if after >= 0:
+        fr[after].prev = -1
+    else:
+        zone.pcp_tail[cpu] = -1
+    zone.pcp_count[cpu] -= k.granule_pages
+    return i
+
+
+@jit
+def _free_bulk(k, fr, z, cpu, nr):
+    zone = k.zone[z]
+    while nr > 0 and zone.pcp_tail[cpu] >= 0:
+        i = _pop_tail(fr, zone, cpu)
+        zone.pcp_count[cpu] -= k.granule_pages
+        free_block(k, fr, z, i, k.g)
+        nr -= k.granule_pages
+
+
+@jit
+def pcp_free(k, fr, z, cpu, i):
+    """Free one granule to the list of a CPU (free_unref_page_commit)."""
+    zone = k.zone[z]
+    zone.pcp_alloc_factor[cpu] >>= 1
+    _push(fr, zone, cpu, i)
+    zone.pcp_count[cpu] += k.granule_pages
+    if zone.pcp_free_count[cpu] < zone.pcp_batch << PCP_BATCH_SCALE_MAX:
+        zone.pcp_free_count[cpu] += k.granule_pages
+    high = _nr_pcp_high(k, zone, cpu)
+    if zone.pcp_count[cpu] >= high:
+        _free_bulk(k, fr, z, cpu, _nr_pcp_free(k, zone, cpu, high))
+        if zone.below_high and zone.free > zone.wmark[WMARK_HIGH] + zone.boost + zone.reserve[3]:
+            zone.below_high = 0
+
+
+@jit
+def drain_all_pages(k, fr):
+    """Give every CPU's list back to the buddy lists (drain_all_pages)."""
+    for z in range(k.nr_zones):
+        zone = k.zone[z]
+        for cpu in range(zone.pcp_count.size):
+            if zone.pcp_count[cpu] > 0:
+                _free_bulk(k, fr, z, cpu, zone.pcp_count[cpu])
+
+
+@jit
+def pcp_pages(k):
+    """Pages on per-cpu lists, all zones."""
+    total = 0
+    for z in range(k.nr_zones):
+        total += k.zone[z].pcp_count.sum()
+    return total
