@@ -6,7 +6,8 @@
     victim = the eligible process with the most points; ties go to the later one
     a victim still in flight ends the search: nobody else is killed meanwhile
 
-Releases differ by features in ``k``: ``root_bonus`` and ``badness_clamped`` (before 5.9).
+Releases differ by features in ``k``: ``root_bonus``, ``badness_clamped`` (before 5.9),
+``oom_ties_to_first`` (before 5.3) and ``badness_per_mille`` (RHEL 6).
 The kill itself (signal, exit, reaper) is the stepping loop's.
 """
 
@@ -49,7 +50,7 @@ def oom_badness(k: Any, p: int, totalpages: int) -> int:
     Parameters
     ----------
     k : kernel_t
-        Read: ``proc``, ``root_bonus``, ``badness_clamped``.
+        Read: ``proc``, features.
     p : int
         Index of the process.
     totalpages : int
@@ -63,8 +64,10 @@ def oom_badness(k: Any, p: int, totalpages: int) -> int:
     Kernel
     ------
     mm/oom_kill.c, oom_badness(). ``root_bonus`` 1: tasks with CAP_SYS_ADMIN are spared 3 % of
-    their points (3.14 to 4.16), 2: 30 of their oom_score_adj (before). ``badness_clamped``: an
-    eligible task has at least 1 point (before 5.9), so adjusted ones are told apart no more.
+    their points (3.14 to 4.16 and RHEL 7), 2: 30 of their oom_score_adj (before).
+    ``badness_clamped``: an eligible task has at least 1 point (before 5.9), so ones that were
+    adjusted below are told apart no more. ``badness_per_mille``: points are whole thousandths
+    of totalpages, at most 1000 (RHEL 6).
 
     Departs from the kernel
     -----------------------
@@ -86,7 +89,10 @@ def oom_badness(k: Any, p: int, totalpages: int) -> int:
             points -= points * 3 // 100
         elif k.root_bonus == ROOT_BONUS_OF_TOTAL:
             adj -= 30
-    points += adj * (totalpages // 1000)
+    if k.badness_per_mille != 0:
+        points = min(points * 1000 // totalpages + adj, 1000)
+    else:
+        points += adj * (totalpages // 1000)
     if k.badness_clamped != 0 and points < 1:
         return 1
     return points
@@ -145,10 +151,12 @@ def _beats(k: Any, p: int, points: int, chosen: int, chosen_points: int, in_memc
     if chosen < 0 or points != chosen_points:
         return chosen < 0 or points > chosen_points
     if in_memcg and k.proc[p].memcg != k.proc[chosen].memcg:
-        later = k.proc[p].memcg > k.proc[chosen].memcg
+        later = int(k.proc[p].memcg) > int(k.proc[chosen].memcg)
     else:
         later = p > chosen
-    return later != (k.oom_ties_to_first != 0)
+    if k.oom_ties_to_first != 0:
+        return not later
+    return later
 
 
 @jit
@@ -173,7 +181,8 @@ def select_bad_process(k: Any, domain: int) -> int:
     mm/oom_kill.c, select_bad_process(), oom_evaluate_task(); mm/memcontrol.c,
     mem_cgroup_scan_tasks(). Global: processes as they were created; memcg: groups of the
     subtree in pre-order, processes within each as created. Of equals the last seen is
-    chosen; the first where ``oom_ties_to_first``.
+    chosen; the first where ``oom_ties_to_first`` (3.x compares with >, 3.14 to 5.2 keep a
+    chosen thread group leader).
 
     Departs from the kernel
     -----------------------
@@ -262,6 +271,8 @@ def proc_oom_score(k: Any, p: int) -> int:
     points = oom_badness(k, p, totalpages)
     if points == LONG_MIN:
         return 0
+    if k.badness_per_mille != 0:
+        return points
     if k.badness_clamped != 0:
         return points * 1000 // totalpages
     return _div((1000 + _div(points * 1000, totalpages)) * 2, 3)

@@ -405,7 +405,7 @@ kernel_t = _record([
     ("lru_gen", i8), ("cgroup_v1", i8), ("recursiveprot", i8), ("direct_reclaim_cursor", i8),
     ("cost_rotations", i8), ("movable_excluded", i8), ("pcp_auto", i8), ("zeromap", i8),
     ("anon_starts_active", i8), ("oom_reaper_delay_ns", i64), ("root_bonus", i8),
-    ("oom_ties_to_first", i8),
+    ("oom_ties_to_first", i8), ("badness_per_mille", i8),
     ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("high_penalty", i8),
     ("zswap_shrinker", i8), ("full_walk_retry", i8), ("freed_highatomic_cap", i8),
     # zswap
