@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 PAGE_SIZE = 4096
 UNLIMITED = -1  # "max" in limits
 
@@ -178,14 +181,47 @@ class Op:
     proc: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class TracePoints:
+    """A recorded curve in a compact form: as many ``target`` ops, run before a task's own.
+
+    Point i means ``Op("target", mapping, pages=pages[i], at_ns=at_ns[i])``. ``at_ns`` rises
+    strictly; the arrays are never written to. On a file, a target reads up to that extent
+    and a fall changes nothing (expand gives files no falls).
+    """
+
+    mapping: str
+    at_ns: npt.NDArray[np.int64]
+    pages: npt.NDArray[np.int64]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, TracePoints)
+            and self.mapping == other.mapping
+            and np.array_equal(self.at_ns, other.at_ns)
+            and np.array_equal(self.pages, other.pages)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.mapping, self.at_ns.tobytes(), self.pages.tobytes()))
+
+
 @dataclass(frozen=True)
 class Task:
-    """A thread of a process: its ops and, besides, the accesses that go on all the time."""
+    """A thread of a process: its ops and, besides, the accesses that go on all the time.
+
+    ``clock`` says what a task does that was held up. ``schedule``: each op is due at the sum
+    of the nominal durations (pages / rate, ns) of those before it, counted from the start of
+    the process's present life; a late task catches up, its holds get shorter. ``progress``:
+    an op's time counts from its own beginning; work waits.
+    """
 
     ops: tuple[Op, ...]
     access_mapping: str = ""
     access: Access = Access()
     exit_at_end: bool = False  # the process exits when this task's ops are done
+    trace: TracePoints | None = None  # run before ``ops``
+    clock: str = "progress"  # schedule or progress
 
 
 @dataclass(frozen=True)
