@@ -1,0 +1,131 @@
+"""Pauses, read off the RSS in truth and prediction alike.
+
+Paused: a live process whose RSS stays flat below its phase's demand for 2 s or more, to the
+run's end or its release, while its cgroup is at its limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from capplan.validate.truth import Course
+
+PAUSE_S = 2.0
+FLAT_PAGES = 64  # MEMCG_CHARGE_BATCH: a growing task takes more between two samples
+AT_LIMIT_PAGES = 128  # what two CPUs may hold in their stocks (mm/memcontrol.c, refill_stock)
+SLACK_PAGES = 512  # a recorded process maps about 300 pages beside its phases' own
+PAGE_SIZE = 4096
+PAGES_PER_MIB = 256
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A process held at its cgroup's limit, from and to [s]; ``to_end``: never released."""
+
+    name: str
+    begin_s: float
+    end_s: float
+    to_end: bool
+
+
+@dataclass(frozen=True)
+class _Growth:
+    """An ``anon`` phase: it cannot begin before, and takes the process from lo to hi pages."""
+
+    begin_s: float
+    lo: float
+    hi: float
+
+
+def find_pauses(raw: Mapping[str, Any], course: Course) -> tuple[Pause, ...]:
+    """All pauses of a course.
+
+    Parameters
+    ----------
+    raw : mapping
+        ``scenario.json``: the phases say what each process demands.
+    course : Course
+        Truth or prediction.
+    """
+    limits = {group["name"]: _hard_limit(group) for group in raw["cgroups"]}
+    found: list[Pause] = []
+    for process in raw["processes"]:
+        limit = limits.get(process["cgroup"])
+        rss = course.series.get(f"process.{process['name']}.rss_pages")
+        if limit is None or rss is None:
+            continue
+        held = _held(course, process, rss, limit)
+        for first, last in _flat_windows(course.t, rss, held):
+            to_end = course.t[last] >= course.t[-1]
+            found.append(
+                Pause(process["name"], float(course.t[first]), float(course.t[last]), bool(to_end))
+            )
+    return tuple(found)
+
+
+def _hard_limit(group: Mapping[str, Any]) -> float | None:
+    value = group.get("memory.max", group.get("memory.limit_in_bytes"))
+    return None if value in (None, "max", "-1") else int(str(value)) / PAGE_SIZE
+
+
+def _held(
+    course: Course, process: Mapping[str, Any], rss: NDArray[np.float64], limit: float
+) -> NDArray[np.bool_]:
+    """Samples at which the process is in the midst of growing and its group at its limit."""
+    prefix = f"cgroup.{process['cgroup']}."
+    usage = _first(course, prefix, ("memory.current", "memory.usage_in_bytes")) / PAGE_SIZE
+    swap = _first(course, prefix, ("memory.swap.current", "stat.total_swap")) / PAGE_SIZE
+    done = rss + np.nan_to_num(swap)
+    midst = np.zeros(len(rss), dtype=np.bool_)
+    for growth in _growths(process):
+        midst |= (
+            (course.t >= growth.begin_s)
+            & (done > growth.lo + SLACK_PAGES)
+            & (done < growth.hi - SLACK_PAGES)
+        )
+    full: NDArray[np.bool_] = usage >= limit - AT_LIMIT_PAGES
+    return midst & full & ~np.isnan(rss)
+
+
+def _first(course: Course, prefix: str, names: tuple[str, ...]) -> NDArray[np.float64]:
+    for name in names:
+        if prefix + name in course.series:
+            return course.series[prefix + name]
+    return np.zeros(len(course.t))
+
+
+def _growths(process: Mapping[str, Any]) -> Iterator[_Growth]:
+    """The process's ``anon`` phases; rates are upper bounds, so none begins earlier."""
+    begin, pages = float(process["start_s"]), 0.0
+    for phase in process["phases"]:
+        mib = phase.get("mib", 0)
+        if phase["op"] == "anon":
+            yield _Growth(begin, pages, pages + mib * PAGES_PER_MIB)
+            pages += mib * PAGES_PER_MIB
+        elif phase["op"] == "free_anon":
+            pages -= mib * PAGES_PER_MIB
+        rate = phase.get("rate_mib_s", 0)
+        begin += phase.get("seconds", mib / rate if rate else 0.0)
+
+
+def _flat_windows(
+    t: NDArray[np.float64], rss: NDArray[np.float64], held: NDArray[np.bool_]
+) -> Iterator[tuple[int, int]]:
+    first = 0
+    while first < len(t):
+        if not held[first]:
+            first += 1
+            continue
+        last = first
+        while (
+            last + 1 < len(t) and held[last + 1] and abs(rss[last + 1] - rss[first]) <= FLAT_PAGES
+        ):
+            last += 1
+        if t[last] - t[first] >= PAUSE_S:
+            yield first, last
+        first = last + 1
