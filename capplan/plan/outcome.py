@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from capplan.plan.outcome_containers import containers
+from capplan.plan.outcome_context import NS_PER_S, Context
+from capplan.plan.outcome_incidents import SEVERITY, assumed, incidents
 from capplan.plan.outcome_model import (
     DEFAULT_THROTTLE_SHARE,
     Candidate,
@@ -20,6 +23,8 @@ from capplan.plan.outcome_model import (
     Span,
     ZoneOutcome,
 )
+from capplan.plan.outcome_node import node
+from capplan.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from capplan.sim.result import Run
@@ -56,4 +61,102 @@ def analyse(run: Run, gate: GateLike | None = None, stock: Run | None = None) ->
     Outcome
         The verdict and its evidence.
     """
-    raise NotImplementedError
+    asked = None if gate is None else gate.max_throttle_share
+    max_share = DEFAULT_THROTTLE_SHARE if asked is None else float(asked)
+    context = Context(run)
+    found = containers(context, max_share)
+    events = incidents(context, found, max_share)
+    of_node = node(context)
+    breaking = tuple(i for i in events if i.breaks)
+    stock_verdict = _stock_verdict(context, breaking, stock)
+    return Outcome(
+        fits=not breaking,
+        verdict=_verdict(context, found, of_node, breaking, stock_verdict),
+        name=run.scenario.name,
+        duration_s=context.duration,
+        throttle_share=max((c.throttle_share for c in found), default=0.0),
+        max_throttle_share=max_share,
+        containers=found,
+        node=of_node,
+        incidents=events,
+        assumptions=run.scenario.assumptions,
+        notes=_notes(context, found),
+        stock_verdict=stock_verdict,
+    )
+
+
+def _verdict(
+    context: Context,
+    found: tuple[ContainerOutcome, ...],
+    of_node: NodeOutcome,
+    breaking: tuple[Incident, ...],
+    stock_verdict: str,
+) -> str:
+    if not breaking:
+        return _fits(context, found, of_node)
+    worst = min(breaking, key=lambda i: (SEVERITY.index(i.kind), i.t))
+    text = worst.title
+    if worst.kind == "paused" and stock_verdict:
+        text = text.replace("is paused", "pauses (assumed)", 1) + f"; {stock_verdict}"
+    elif worst.chain:
+        text += f"; {worst.chain[0]}"
+    others = _others([i for i in breaking if i is not worst])
+    return f"Does not fit: {text}{others}."
+
+
+def _others(rest: list[Incident]) -> str:
+    """How many more containers, by what befell them."""
+    if not rest:
+        return ""
+    words = {
+        "oom_kill": "OOM-killed", "paused": "paused", "evicted": "evicted",
+        "throttled": "throttled", "unfinished": "unfinished",
+    }  # fmt: skip
+    counts: dict[str, set[str]] = {}
+    for incident in rest:
+        word = words.get(incident.kind, incident.kind)
+        counts.setdefault(word, set()).add(incident.container or incident.name)
+    said = ", ".join(f"{len(names)} {word}" for word, names in counts.items())
+    return f" (also: {said})"
+
+
+def _fits(context: Context, found: tuple[ContainerOutcome, ...], of_node: NodeOutcome) -> str:
+    many = f"{len(found)} containers ran" if len(found) != 1 else f"{found[0].name} ran"
+    text = f"Fits: {many} {format_duration(context.duration * NS_PER_S)} with nobody killed, paused"
+    text += " or left behind"
+    limited = [c for c in found if c.headroom_share is not None]
+    if limited:
+        tight = min(limited, key=lambda c: (c.headroom_share or 0.0, c.name))
+        share = 100 * (tight.headroom_share or 0.0)
+        text += (
+            f"; the tightest is {tight.name} with {format_bytes(tight.headroom_bytes or 0)} "
+            f"({share:.3g} %) below its {tight.limit_key} of {format_bytes(tight.limit_bytes or 0)}"
+        )
+    if of_node.lowest_available_bytes is not None:
+        low = format_bytes(of_node.lowest_available_bytes)
+        text += f"; the node always had {low} available"
+    return text + "."
+
+
+def _stock_verdict(context: Context, breaking: tuple[Incident, ...], stock: Run | None) -> str:
+    """What a stock kernel would do where a pause rests on an assumption; "" elsewhere."""
+    paused = [i for i in breaking if i.kind == "paused" and assumed(context, i.cgroup)]
+    if not paused:
+        return ""
+    if stock is None:
+        return "a stock kernel (oom_kill_disable 0) would kill a process there instead"
+    kill = next((e for e in stock.events if e.event == "oom_kill"), None)
+    if kill is None:
+        return "a stock kernel (oom_kill_disable 0) would kill nobody"
+    when = format_duration(kill.t * NS_PER_S)
+    return f"a stock kernel (oom_kill_disable 0) would kill {kill.name} at {when}"
+
+
+def _notes(context: Context, found: tuple[ContainerOutcome, ...]) -> tuple[str, ...]:
+    """What a reader should know besides: stalls without an incident, page cache at a limit."""
+    notes = []
+    for c in found:
+        if c.stall_share > DEFAULT_THROTTLE_SHARE and not c.troubled:
+            share = f"{100 * c.stall_share:.3g} %"
+            notes.append(f"{c.name} is slowed by memory stalls for {share} of its time")
+    return tuple(notes)

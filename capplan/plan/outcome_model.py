@@ -80,10 +80,11 @@ class ContainerOutcome:
     processes: int
     peak_bytes: int | None
     peak_t: float | None
+    peak_cache_bytes: int  # page cache in the peak: reclaim can take it
     limit_bytes: int | None  # None: no limit on the way to the root
     limit_key: str  # memory.max or memory.limit_in_bytes
     limit_cgroup: str  # the group that holds the nearest limit
-    headroom_bytes: int | None
+    headroom_bytes: int | None  # least room under the limit, page cache counted as room
     headroom_share: float | None  # of the limit
     late_s: float
     late_max_s: float
@@ -172,7 +173,8 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings, in field order (verdict first)."""
-        return _plain(asdict(self))
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Outcome:

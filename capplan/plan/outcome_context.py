@@ -1,0 +1,137 @@
+"""What every part of an analysis looks up: who belongs where, what was set when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from capplan.plan.outcome_series import PAGE_SIZE, Array, Group, Series
+from capplan.sim.scenario import UNLIMITED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from capplan.sim.result import Event, Run, TaskTotals
+    from capplan.sim.scenario import Cgroup, Process
+
+NS_PER_S = 1_000_000_000
+
+
+def ancestry(path: str) -> list[str]:
+    """``a/b/c`` as ``[a/b/c, a/b, a]``: a cgroup and its ancestors below the root."""
+    parts = path.split("/") if path else []
+    return ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
+
+
+class Context:
+    """A run with its lookups; all parts of the analysis share one."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.scenario = run.scenario
+        self.series = Series(run)
+        self.v1 = run.scenario.cgroup_version == "v1"
+        self.duration = run.scenario.duration_ns / NS_PER_S
+        self.sample_s = run.scenario.sample_ns / NS_PER_S
+        self.cgroups: dict[str, Cgroup] = {c.path: c for c in run.scenario.cgroups}
+        self.processes: dict[str, Process] = {p.name: p for p in run.scenario.processes}
+        self.totals: dict[str, list[TaskTotals]] = {}
+        for total in run.totals:
+            self.totals.setdefault(total.container or total.process, []).append(total)
+        self.container_cgroup = {name: rows[0].cgroup for name, rows in self.totals.items()}
+        self.swap_total = sum(s.size_pages for s in run.scenario.node.swaps) * PAGE_SIZE
+        self.memory = self._memory()
+
+    def _memory(self) -> int:
+        """MemTotal [bytes]: as recorded, else what the zones manage."""
+        total = self.series.get("meminfo_kb.MemTotal")
+        if total is not None:
+            return int(np.nanmax(total)) * 1024
+        return sum(z.managed for z in self.scenario.node.zones) * PAGE_SIZE
+
+    def group(self, path: str) -> Group:
+        """The series of one cgroup."""
+        return Group(self.series, path)
+
+    def container_of(self, event: Event) -> str:
+        """The container an event befell; the cgroup's only one where no process is meant."""
+        process = self.processes.get(event.name)
+        if process is not None:
+            return process.container or process.name
+        path = event.cgroup or event.name
+        inside = self.containers_in(path)
+        return inside[0] if len(inside) == 1 else ""
+
+    def containers_in(self, path: str) -> list[str]:
+        """The containers whose cgroup is ``path`` or below it ("" is the root)."""
+        return [
+            name for name, own in self.container_cgroup.items() if not path or path in ancestry(own)
+        ]
+
+    def cgroup_of(self, event: Event) -> str:
+        """The cgroup an event befell."""
+        if event.cgroup:
+            return event.cgroup
+        process = self.processes.get(event.name)
+        return process.cgroup if process is not None else event.name
+
+    @property
+    def limit_key(self) -> str:
+        """What the hard limit is called in this cgroup version."""
+        return "memory.limit_in_bytes" if self.v1 else "memory.max"
+
+    def limit(self, path: str, key: str, t: float) -> int | None:
+        """A limit in force at ``t`` [bytes]: memory.max (or v1's name) or memory.high."""
+        group = self.cgroups.get(path)
+        if group is None:
+            return None
+        pages = group.memory_high if key == "memory.high" else group.memory_max
+        for change in self._changes(path, key):
+            if change[0] <= t:
+                pages = change[1]
+        return None if pages == UNLIMITED else pages * PAGE_SIZE
+
+    def limit_series(self, path: str, key: str) -> Array:
+        """A limit at every sample [bytes]; inf where there is none."""
+        times = [0.0, *(t for t, _ in self._changes(path, key))]
+        values = [self.limit(path, key, t) for t in times]
+        numbers = np.array([np.inf if v is None else v for v in values], dtype=np.float64)
+        index = np.searchsorted(np.array(times), self.series.t, side="right") - 1
+        return np.asarray(numbers[np.maximum(index, 0)])
+
+    def _changes(self, path: str, key: str) -> list[tuple[float, int]]:
+        changes = (c for c in self.scenario.changes if c.cgroup == path and c.key == key)
+        return sorted((c.at_ns / NS_PER_S, c.value) for c in changes)
+
+    def limiting(self, path: str, key: str) -> str | None:
+        """The nearest cgroup on the way to the root that ever has such a limit."""
+        for group in ancestry(path):
+            if np.isfinite(self.limit_series(group, key)).any():
+                return group
+        return None
+
+    def life(self, process: str) -> float:
+        """How long a process lived [s], restarts included."""
+        born, lived = None, 0.0
+        for event in self.events("start", "restart", "exit", "oom_kill", name=process):
+            if event.event in ("start", "restart"):
+                born = event.t if born is None else born
+            elif born is not None:
+                lived += event.t - born
+                born = None
+        if born is not None:
+            lived += self.duration - born
+        declared = self.processes.get(process)
+        if lived == 0.0 and declared is not None and not self._has(process):
+            lived = self.duration - declared.start_ns / NS_PER_S
+        return max(lived, 0.0)
+
+    def _has(self, process: str) -> bool:
+        return any(True for _ in self.events("start", "exit", "oom_kill", name=process))
+
+    def events(self, *kinds: str, name: str | None = None) -> Iterable[Event]:
+        """Events of these kinds, in the order of time."""
+        for event in self.run.events:
+            if event.event in kinds and (name is None or event.name == name):
+                yield event
