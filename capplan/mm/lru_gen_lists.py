@@ -248,6 +248,8 @@ def lru_gen_add_folio(k: Any, fr: Any, i: int, reclaiming: bool) -> bool:
     f = fr[i]
     if not k.lru_gen or f.flags & PG_MLOCKED:
         return False
+    if reclaiming:
+        f.flags &= ~PG_ACTIVE  # lru_move_tail()
     lv = k.memcg[f.memcg].lruvec[f.zone // ZONES_PER_NODE]
     g = _seq_to_add(lv, fr, i, reclaiming) % MAX_NR_GENS
     if f.flags & PG_ACTIVE:
