@@ -1,7 +1,8 @@
 """Pauses, read off the RSS in truth and prediction alike.
 
 Paused: a live process whose RSS stays flat below its phase's demand for 2 s or more, to the
-run's end or its release, while its cgroup is at its limit.
+run's end or its release, while its cgroup is at its limit. A task that swaps out one page for
+each that it touches has a flat RSS too, but moves on: its group's swap must be flat as well.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ def find_pauses(raw: Mapping[str, Any], course: Course) -> tuple[Pause, ...]:
         rss = course.series.get(f"process.{process['name']}.rss_pages")
         if limit is None or rss is None:
             continue
-        held = _held(course, process, rss, limit)
-        for first, last in _flat_windows(course.t, rss, held):
+        done = rss + _swap(course, process)
+        held = _held(course, process, done, limit)
+        for first, last in _flat_windows(course.t, (rss, done), held):
             to_end = course.t[last] >= course.t[-1]
             found.append(
                 Pause(process["name"], float(course.t[first]), float(course.t[last]), bool(to_end))
@@ -74,14 +76,12 @@ def _hard_limit(group: Mapping[str, Any]) -> float | None:
 
 
 def _held(
-    course: Course, process: Mapping[str, Any], rss: NDArray[np.float64], limit: float
+    course: Course, process: Mapping[str, Any], done: NDArray[np.float64], limit: float
 ) -> NDArray[np.bool_]:
     """Samples at which the process is in the midst of growing and its group at its limit."""
     prefix = f"cgroup.{process['cgroup']}."
     usage = _first(course, prefix, ("memory.current", "memory.usage_in_bytes")) / PAGE_SIZE
-    swap = _first(course, prefix, ("memory.swap.current", "stat.total_swap")) / PAGE_SIZE
-    done = rss + np.nan_to_num(swap)
-    midst = np.zeros(len(rss), dtype=np.bool_)
+    midst = np.zeros(len(done), dtype=np.bool_)
     for growth in _growths(process):
         midst |= (
             (course.t >= growth.begin_s)
@@ -89,7 +89,14 @@ def _held(
             & (done < growth.hi - SLACK_PAGES)
         )
     full: NDArray[np.bool_] = usage >= limit - AT_LIMIT_PAGES
-    return midst & full & ~np.isnan(rss)
+    return midst & full & ~np.isnan(done)
+
+
+def _swap(course: Course, process: Mapping[str, Any]) -> NDArray[np.float64]:
+    """The group's swapped pages, taken for the process's: an upper bound."""
+    prefix = f"cgroup.{process['cgroup']}."
+    names = ("memory.swap.current", "stat.total_swap")
+    return np.nan_to_num(_first(course, prefix, names)) / PAGE_SIZE
 
 
 def _first(course: Course, prefix: str, names: tuple[str, ...]) -> NDArray[np.float64]:
@@ -114,17 +121,15 @@ def _growths(process: Mapping[str, Any]) -> Iterator[_Growth]:
 
 
 def _flat_windows(
-    t: NDArray[np.float64], rss: NDArray[np.float64], held: NDArray[np.bool_]
+    t: NDArray[np.float64], flat: tuple[NDArray[np.float64], ...], held: NDArray[np.bool_]
 ) -> Iterator[tuple[int, int]]:
+    """First and last sample of each stretch that is held and in which all of flat stay so."""
     first = 0
     while first < len(t):
-        if not held[first]:
-            first += 1
-            continue
         last = first
-        while (
-            last + 1 < len(t) and held[last + 1] and abs(rss[last + 1] - rss[first]) <= FLAT_PAGES
-        ):
+        while last + 1 < len(t) and held[first] and held[last + 1]:
+            if any(abs(values[last + 1] - values[first]) > FLAT_PAGES for values in flat):
+                break
             last += 1
         if t[last] - t[first] >= PAUSE_S:
             yield first, last
