@@ -164,16 +164,19 @@ def simulate(
         node = load(node)
     scenario = expand(node)
     run = capplan.sim.run.run(scenario, progress)
-    stock_scenario = _stock_kernel(scenario)
-    stock = capplan.sim.run.run(stock_scenario) if stock_scenario else None
+    stock = capplan.sim.run.run(_stock_kernel(scenario)) if _pause_is_assumed(run) else None
     outcome = capplan.plan.outcome.analyse(run, getattr(node, "gate", None), stock)
     return Simulation(run, outcome, getattr(node, "resolved", {}))
 
 
-def _stock_kernel(scenario: Scenario) -> Scenario | None:
-    """The scenario with ``oom_kill_disable: 0`` where it was assumed to be 1 (v1 only)."""
-    if not any(group.oom_kill_disable_assumed for group in scenario.cgroups):
-        return None
+def _pause_is_assumed(run: Run) -> bool:
+    """Whether anything was paused (cgroup v1) because ``oom_kill_disable`` was left out."""
+    assumed = any(group.oom_kill_disable_assumed for group in run.scenario.cgroups)
+    return assumed and any(event.event == "paused" for event in run.events)
+
+
+def _stock_kernel(scenario: Scenario) -> Scenario:
+    """The scenario with ``oom_kill_disable: 0``, a stock kernel's, where 1 was assumed."""
     cgroups = tuple(
         dataclasses.replace(group, oom_kill_disable=False)
         if group.oom_kill_disable_assumed
