@@ -1,0 +1,482 @@
+"""The buddy allocator: free blocks of 2^order pages, by migratetype.
+
+Algorithm::
+
+    alloc(o, mt)   first non-empty list[o.., mt], take the head, put upper halves back;
+                   nothing there: claim a pageblock of another migratetype, or steal a block
+    free(pfn, o)   while the buddy pfn ^ (1 << o) is free and of order o: merge, o += 1
+
+One frame record stands for 2^g pages (``k.g``), so blocks of order g and more are lists of
+frames: frame ``zone.first_frame + b`` is block number b, at pfn ``b << g`` of its zone. Only
+the head of a free block carries PG_FREE, its order and the list's links. The migratetype of
+a pageblock is kept in ``fr[first frame of the pageblock].migratetype``, for free and used
+pageblocks alike: nobody else may write that field.
+
+Below order g there are counts only, the *bag*. Free blocks that were there at boot
+(``bag_seed``, from buddyinfo) are used first, smallest first; then whole granules are broken
+one after the other and handed out densely, the last broken one being whole again first. So
+the counts are a function of ``bag_used``, and pages are conserved exactly:
+``zone.free == sum(nr_free[o, :] << o)`` always holds. At g = 0 the bag is simply a stack of
+single frames. A zone with ``counters_only`` is all bag.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from capplan.mm._jit import jit
+from capplan.mm.freelists import buddy_init
+from capplan.mm.state import (
+    MAX_PAGE_ORDER,
+    MT_HIGHATOMIC,
+    MT_MOVABLE,
+    MT_UNMOVABLE,
+    NR_MIGRATETYPES,
+    NR_ORDERS,
+    PAGEBLOCK_ORDER,
+    PG_FREE,
+    PG_KERNEL,
+)
+from capplan.mm.watermark import boost_watermark
+
+__all__ = [
+    "alloc_block",
+    "alloc_scattered",
+    "buddy_init",
+    "extfrag_for_order",
+    "fragmentation_index",
+    "free_block",
+    "free_scattered",
+    "order_available",
+    "pageblock_migratetype",
+]
+
+PAGEBLOCK_PAGES = 1 << PAGEBLOCK_ORDER
+# mm/page_alloc.c, fallbacks[]: where Unmovable, Movable and Reclaimable look next.
+_FALLBACKS = ((2, 1), (2, 0), (0, 1))
+
+
+@jit
+def _pageblock(zone: Any, g: int, i: int) -> int:
+    """First frame of the pageblock that frame `i` lies in."""
+    return i - ((i - zone.first_frame) & ((1 << (PAGEBLOCK_ORDER - g)) - 1))  # type: ignore[no-any-return]
+
+
+@jit
+def pageblock_migratetype(k: Any, fr: Any, z: int, i: int) -> int:
+    """Migratetype of the pageblock of frame `i` (get_pageblock_migratetype())."""
+    return fr[_pageblock(k.zone[z], k.g, i)].migratetype  # type: ignore[no-any-return]
+
+
+@jit
+def _link(zone: Any, fr: Any, i: int, order: int, mt: int, tail: bool) -> None:
+    """Put the block at `i` on a free list (__add_to_free_list())."""
+    fr[i].flags = PG_FREE
+    fr[i].order = order
+    if tail:
+        other = zone.tail[order, mt]
+        fr[i].next = -1
+        fr[i].prev = other
+        zone.tail[order, mt] = i
+        if other >= 0:
+            fr[other].next = i
+        else:
+            zone.head[order, mt] = i
+    else:
+        other = zone.head[order, mt]
+        fr[i].prev = -1
+        fr[i].next = other
+        zone.head[order, mt] = i
+        if other >= 0:
+            fr[other].prev = i
+        else:
+            zone.tail[order, mt] = i
+    zone.nr_free[order, mt] += 1
+
+
+@jit
+def _unlink(zone: Any, fr: Any, i: int, order: int, mt: int) -> None:
+    """Take the block at `i` off its free list (__del_page_from_free_list())."""
+    following, before = fr[i].next, fr[i].prev
+    if before >= 0:
+        fr[before].next = following
+    else:
+        zone.head[order, mt] = following
+    if following >= 0:
+        fr[following].prev = before
+    else:
+        zone.tail[order, mt] = before
+    fr[i].flags = 0
+    fr[i].next = -1
+    fr[i].prev = -1
+    zone.nr_free[order, mt] -= 1
+
+
+@jit
+def _expand(zone: Any, fr: Any, i: int, low: int, high: int, mt: int, g: int) -> None:
+    """Cut an order-`high` block at `i` down to `low`: upper halves go back (expand())."""
+    while high > low:
+        high -= 1
+        _link(zone, fr, i + (1 << (high - g)), high, mt, False)
+    fr[i].order = low
+
+
+@jit
+def _rmqueue_smallest(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
+    """Take a block of at least `order` from the lists of `mt` itself, or -1."""
+    zone = k.zone[z]
+    o = order
+    while o <= MAX_PAGE_ORDER:
+        i = zone.head[o, mt]
+        if i >= 0:
+            _unlink(zone, fr, i, o, mt)
+            _expand(zone, fr, i, order, o, mt, k.g)
+            return i  # type: ignore[no-any-return]
+        o += 1
+    return -1
+
+
+@jit
+def _set_pageblocks(zone: Any, fr: Any, g: int, i: int, order: int, mt: int) -> None:
+    """Retag the pageblocks of an order-`order` block (change_pageblock_range())."""
+    step = 1 << (PAGEBLOCK_ORDER - g)
+    first = _pageblock(zone, g, i)
+    for n in range(1 << max(order - PAGEBLOCK_ORDER, 0)):
+        fr[first + n * step].migratetype = mt
+
+
+@jit
+def _find_suitable_fallback(zone: Any, order: int, mt: int) -> int:
+    """First other migratetype with a free block of `order`, or -1."""
+    for n in range(2):
+        other = _FALLBACKS[mt][n]
+        if zone.head[order, other] >= 0:
+            return other
+    return -1
+
+
+@jit
+def _claim_pageblock(k: Any, fr: Any, z: int, i: int, mt: int, other: int) -> bool:
+    """Retag the pageblock of free block `i` if at least half of it is free or alike.
+
+    mm/page_alloc.c, try_to_steal_block() (6.12), steal_suitable_fallback() (6.1).
+    """
+    zone = k.zone[z]
+    g = k.g
+    first = _pageblock(zone, g, i)
+    end = first + (1 << (PAGEBLOCK_ORDER - g))
+    if end > zone.first_frame + zone.nr_frames:
+        return False  # the zone ends inside this pageblock
+    free = movable = 0
+    j = first
+    while j < end:
+        if fr[j].flags & PG_FREE:
+            pages = 1 << int(fr[j].order)
+            free += pages
+            j += pages >> g
+        else:
+            if fr[j].flags & PG_KERNEL == 0 and fr[j].mapping >= 0:
+                movable += 1 << g
+            j += 1
+    alike = 0
+    if mt == MT_MOVABLE:
+        alike = movable
+    elif other == MT_MOVABLE:
+        alike = PAGEBLOCK_PAGES - free - movable
+    if free + alike < PAGEBLOCK_PAGES // 2:
+        return False
+    j = first
+    while j < end:
+        if fr[j].flags & PG_FREE:
+            order = int(fr[j].order)
+            _unlink(zone, fr, j, order, other)
+            _link(zone, fr, j, order, mt, True)
+            j += 1 << (order - g)
+        else:
+            j += 1
+    fr[first].migratetype = mt
+    return True
+
+
+@jit
+def _rmqueue_claim(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
+    """Take over a pageblock of another migratetype, largest free block first, or -1."""
+    zone = k.zone[z]
+    o = MAX_PAGE_ORDER
+    while o >= order:
+        other = _find_suitable_fallback(zone, o, mt)
+        if other >= 0:
+            # can_steal_fallback(): a small movable request must not break up a pageblock
+            if o < PAGEBLOCK_ORDER // 2 and mt == MT_MOVABLE:
+                return -1
+            i = zone.head[o, other]
+            if o >= PAGEBLOCK_ORDER:
+                _unlink(zone, fr, i, o, other)
+                _set_pageblocks(zone, fr, k.g, i, o, mt)
+                _expand(zone, fr, i, order, o, mt, k.g)
+                return i  # type: ignore[no-any-return]
+            if boost_watermark(k, z):
+                zone.boosted = 1
+            if _claim_pageblock(k, fr, z, i, mt, other):
+                return _rmqueue_smallest(k, fr, z, order, mt)
+        o -= 1
+    return -1
+
+
+@jit
+def _rmqueue_steal(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
+    """Take the smallest block of another migratetype that fits; the rest stays there, or -1."""
+    zone = k.zone[z]
+    for o in range(order, MAX_PAGE_ORDER + 1):
+        other = _find_suitable_fallback(zone, o, mt)
+        if other >= 0:
+            return _rmqueue_smallest(k, fr, z, order, other)
+    return -1
+
+
+@jit
+def alloc_block(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
+    """Allocate 2^order pages of zone `z`; watermarks are the caller's business.
+
+    Parameters
+    ----------
+    k : kernel_t
+    fr : (F,) frame_t
+    z, order : int
+        Zone, and order of at least ``k.g``.
+    mt : int
+        MT_UNMOVABLE, MT_MOVABLE or MT_RECLAIMABLE.
+
+    Returns
+    -------
+    int
+        First frame of the block (flags 0, on no list, its order set), or -1.
+
+    Kernel
+    ------
+    mm/page_alloc.c, __rmqueue(), __rmqueue_claim(), __rmqueue_steal() (split in 6.15, in
+    6.12.117; before, one __rmqueue_fallback() decided alike).
+
+    Departs from the kernel
+    -----------------------
+    No CMA; no ALLOC_NOFRAGMENT; highatomic blocks are not a last resort.
+
+    Worked example
+    --------------
+    One free order-4 block at pfn 0: an order-0 allocation returns pfn 0 and leaves 1 (order
+    0), 2 (order 1), 4 (order 2), 8 (order 3).
+    """
+    i = _rmqueue_smallest(k, fr, z, order, mt)
+    if i < 0:
+        i = _rmqueue_claim(k, fr, z, order, mt)
+        if i < 0:
+            i = _rmqueue_steal(k, fr, z, order, mt)
+            if i < 0:
+                return -1
+    k.zone[z].free -= 1 << order
+    return i
+
+
+@jit
+def _is_free_block(zone: Any, fr: Any, block: int, order: int) -> bool:
+    """Whether block number `block` is the head of a free block of `order`."""
+    if block >= zone.nr_frames:
+        return False
+    i = zone.first_frame + block
+    return bool(fr[i].flags & PG_FREE) and fr[i].order == order
+
+
+@jit
+def _free_one(k: Any, fr: Any, z: int, i: int, order: int) -> None:
+    """Free a block of at most a pageblock, merging upwards (__free_one_page())."""
+    zone = k.zone[z]
+    g = k.g
+    first = zone.first_frame
+    block = i - first
+    mt = fr[_pageblock(zone, g, i)].migratetype
+    zone.free += 1 << order
+    o = order
+    while o < MAX_PAGE_ORDER:
+        buddy = block ^ (1 << (o - g))
+        if not _is_free_block(zone, fr, buddy, o):
+            break
+        other = mt
+        if o >= PAGEBLOCK_ORDER:
+            other = fr[_pageblock(zone, g, first + buddy)].migratetype
+            if other != mt and (other == MT_HIGHATOMIC or mt == MT_HIGHATOMIC):
+                break
+        _unlink(zone, fr, first + buddy, o, other)
+        if other != mt:
+            _set_pageblocks(zone, fr, g, first + buddy, o, mt)
+        block &= buddy
+        o += 1
+    # buddy_merge_likely(): when the block above is free, this one may soon grow; keep it last
+    tail = False
+    if o < MAX_PAGE_ORDER - 1:
+        above = block & ~(1 << (o - g))
+        tail = _is_free_block(zone, fr, above ^ (1 << (o + 1 - g)), o + 1)
+    _link(zone, fr, first + block, o, mt, tail)
+
+
+@jit
+def free_block(k: Any, fr: Any, z: int, i: int, order: int) -> None:
+    """Free the block of 2^order pages at frame `i`; it merges with its buddies.
+
+    All flags of the frame are dropped. Frees larger than a pageblock go one pageblock at a
+    time, as each keeps its migratetype.
+
+    Kernel
+    ------
+    mm/page_alloc.c, free_one_page(), split_large_buddy(), __free_one_page().
+
+    Worked example
+    --------------
+    Free blocks 1 (order 0), 2 (order 1), 4 (order 2), 8 (order 3): freeing pfn 0 leaves one
+    order-4 block at pfn 0.
+    """
+    if order <= PAGEBLOCK_ORDER:
+        _free_one(k, fr, z, i, order)
+    else:
+        step = 1 << (PAGEBLOCK_ORDER - k.g)
+        for n in range(1 << (order - PAGEBLOCK_ORDER)):
+            _free_one(k, fr, z, i + n * step, PAGEBLOCK_ORDER)
+
+
+@jit
+def _count_bag(k: Any, z: int) -> None:
+    """Write the free counts of the bag: they follow from ``bag_used``."""
+    zone = k.zone[z]
+    orders = NR_ORDERS if zone.counters_only else k.g
+    used = zone.bag_used
+    free = zone.bag_seed_pages + (zone.bag_granules << k.g) - used
+    left = min(used, zone.bag_seed_pages)
+    seeds = 0
+    for o in range(orders):
+        blocks = zone.bag_seed[o]
+        taken = min(blocks, (left + (1 << o) - 1) >> o)
+        left = max(left - (taken << o), 0)
+        zone.nr_free[o, MT_MOVABLE] = blocks - taken
+        seeds += (blocks - taken) << o
+    # What is left of the block in use: its free tail is aligned, one block per binary digit.
+    tail = free - seeds
+    for o in range(orders):
+        zone.nr_free[o, MT_MOVABLE] += (tail >> o) & 1
+
+
+@jit
+def alloc_scattered(k: Any, fr: Any, z: int, n_pages: int) -> int:
+    """Take `n_pages` single pages of zone `z`, as kernel memory below a granule needs.
+
+    Returns the pages obtained: fewer when the zone has no more. They have no frame record;
+    give them back with :func:`free_scattered`, in any portions.
+
+    Departs from the kernel
+    -----------------------
+    Single pages fill one granule after the other, and the granule in use is whole again when
+    enough pages, whichever, have come back: no fragmentation by long-lived single pages.
+    """
+    zone = k.zone[z]
+    g = k.g
+    want = zone.bag_used + n_pages
+    room = zone.bag_seed_pages + (zone.bag_granules << g)
+    while want > room:
+        i = alloc_block(k, fr, z, g, MT_UNMOVABLE)
+        if i < 0:
+            want = room
+            break
+        fr[i].flags = PG_KERNEL
+        fr[i].nr_pages = 1 << g
+        fr[i].next = zone.bag_head
+        zone.bag_head = i
+        zone.bag_granules += 1
+        zone.free += 1 << g
+        room += 1 << g
+    got = want - zone.bag_used
+    zone.bag_used = want
+    zone.free -= got
+    _count_bag(k, z)
+    return got  # type: ignore[no-any-return]
+
+
+@jit
+def free_scattered(k: Any, fr: Any, z: int, n_pages: int) -> None:
+    """Give back `n_pages` of :func:`alloc_scattered`; granules that are whole again merge."""
+    zone = k.zone[z]
+    g = k.g
+    zone.bag_used -= n_pages
+    zone.free += n_pages
+    while zone.bag_granules > 0 and zone.bag_used <= zone.bag_seed_pages + (
+        (zone.bag_granules - 1) << g
+    ):
+        i = zone.bag_head
+        zone.bag_head = fr[i].next
+        zone.bag_granules -= 1
+        zone.free -= 1 << g
+        free_block(k, fr, z, i, g)
+    _count_bag(k, z)
+
+
+@jit
+def order_available(k: Any, z: int, order: int) -> bool:
+    """Whether zone `z` has a free block of at least `order` that is not highatomic."""
+    for o in range(order, NR_ORDERS):
+        for mt in range(MT_HIGHATOMIC):
+            if k.zone[z].nr_free[o, mt] > 0:
+                return True
+    return False
+
+
+@jit
+def _free_pages_and_blocks(k: Any, z: int, order: int) -> tuple[int, int, int]:
+    """Free pages, free blocks, and blocks of `order` that the free lists hold."""
+    pages = blocks = suitable = 0
+    for o in range(NR_ORDERS):
+        count = 0
+        for mt in range(NR_MIGRATETYPES):
+            count += k.zone[z].nr_free[o, mt]
+        blocks += count
+        pages += count << o
+        if o >= order:
+            suitable += count << (o - order)
+    return pages, blocks, suitable
+
+
+@jit
+def fragmentation_index(k: Any, z: int, order: int) -> int:
+    """Why a request of `order` fails: towards 0 lack of memory, towards 1000 fragmentation.
+
+    -1000: it would not fail.
+
+    Kernel
+    ------
+    mm/vmstat.c, __fragmentation_index().
+
+    Worked example
+    --------------
+    Order 9 with 1000, 500, 200, 100 free blocks of orders 0 to 3: 996. Order 4 with eight
+    blocks of order 3: 375.
+    """
+    pages, blocks, suitable = _free_pages_and_blocks(k, z, order)
+    if blocks == 0:
+        return 0
+    if suitable > 0:
+        return -1000
+    return 1000 - (1000 + pages * 1000 // (1 << order)) // blocks
+
+
+@jit
+def extfrag_for_order(k: Any, z: int, order: int) -> int:
+    """Share of free memory that no block of `order` can use [%].
+
+    Kernel
+    ------
+    mm/vmstat.c, extfrag_for_order().
+
+    Worked example
+    --------------
+    Order 9 with 1000, 500, 200, 100 blocks of orders 0 to 3, two of 9 and one of 10: 63.
+    """
+    pages, _, suitable = _free_pages_and_blocks(k, z, order)
+    if pages == 0:
+        return 0
+    return (pages - (suitable << order)) * 100 // pages
