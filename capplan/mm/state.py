@@ -148,13 +148,34 @@ def _record(fields: list[Any]) -> np.dtype[Any]:
     return np.dtype(fields, align=True)
 
 
+class Record(np.record):  # type: ignore[misc]
+    """A record whose fields win over numpy's own attributes.
+
+    ``np.record`` gives ``frame.flags`` and ``counter.max`` numpy's meaning.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return the field of that name; nested records give their fields alike."""
+        dtype = np.void.__getattribute__(self, "dtype")
+        if dtype.fields is None or name not in dtype.fields:
+            return np.void.__getattribute__(self, name)
+        value = np.void.__getitem__(self, name)
+        if isinstance(value, np.generic | np.ndarray) and value.dtype.names is not None:
+            return value.view(np.dtype((Record, value.dtype)))
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Write the field of that name."""
+        self[name] = value
+
+
 def _attributes(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Give ``record.field`` in plain Python.
 
-    Only the outermost type is an np.record: as a nested field it would lose its alignment,
+    Only the outermost type is a Record: as a nested field it would lose its alignment,
     which numba refuses.
     """
-    return np.dtype((np.record, dtype))
+    return np.dtype((Record, dtype))
 
 
 i8, u16, i32, i64, f64, u64 = np.int8, np.uint16, np.int32, np.int64, np.float64, np.uint64
@@ -173,7 +194,8 @@ frame_t = _record([
 
 entry_t = _record([
     ("frame", i32),  # PTE_PRESENT
-    ("memcg", i32),  # owner of the slot or shadow's reclaim target
+    ("memcg", i32),  # reclaim target that evicted it (shadow)
+    ("owner", i32),  # memcg that the swap slot is charged to
     ("state", i8), ("swap", i8), ("mlocked", i8), ("flags", i8),  # flags: bit 0 workingset, bits 1-3 tier, bit 4 dirty
     ("nr_pages", i32),
     ("length", i32),  # bytes stored per page in zswap (0: same-filled)
@@ -412,7 +434,8 @@ kernel_t = _record([
     ("zswap_enabled", i8), ("zswap_zpool", i8), ("zswap_full", i8), ("zswap_shrink_pending", i8),
     ("zswap_max_pool_percent", i64), ("zswap_accept_percent", i64),
     ("zswap_bytes", i64), ("zswap_pages", i64), ("zswap_stored", i64),
-    ("zswap_same_filled", i64), ("zswap_singles", i64, (64,)), ("zswap_cursor", i32),
+    ("zswap_same_filled", i64), ("zswap_hist", i64, (65,)), ("zswap_cursor", i32),
+    ("zswap_class_bytes", i64),
     # node-wide page counts (vmstat NR_*)
     ("nr_anon", i64), ("nr_file", i64), ("nr_shmem", i64), ("nr_dirty", i64),
     ("nr_writeback", i64), ("nr_slab_reclaimable", i64), ("nr_slab_unreclaimable", i64),
@@ -421,7 +444,7 @@ kernel_t = _record([
     # OOM
     ("oom_lock_until_ns", i64), ("panicked", i8),
     # who is acting now: what it has spent so far [ns], on which CPU, and when its I/O ends
-    ("work_ns", f64), ("stall_work_ns", f64), ("io_until_ns", i64), ("cpu", i32), ("actor", i32),
+    ("work_ns", f64), ("wait_ns", f64), ("memstall_ns", f64), ("cpu", i32), ("actor", i32),
     ("reserve", i8),  # the actor may use reserves (OOM victim)
     ("sc", scan_control_t),
     # the stepping loop
@@ -431,6 +454,7 @@ kernel_t = _record([
     ("frames_free_spare", i32),  # spare frame records (scattered granules)
     ("pending", i64),  # growth of all tasks in their current segments [pages]
     ("wake_mark", i64),  # node-wide free pages below which some mark may be reached
+    ("lost", i32, (256,)), ("nr_lost", i32),  # mappings that lost their first granule: wake their tasks
     ("stop", i32), ("steps", i64), ("nr_events", i32), ("events_lost", i64),
     ("event", event_t, (MAX_EVENTS,)),
     ("cost", costs_t), ("psi", psi_t),
@@ -499,5 +523,6 @@ def new_entries(nr_entries: int) -> np.ndarray[Any, Any]:
     entries = np.zeros(nr_entries, _attributes(entry_t))
     entries["frame"] = -1
     entries["memcg"] = -1
+    entries["owner"] = -1
     entries["swap"] = -1
     return entries

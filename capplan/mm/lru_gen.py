@@ -1,0 +1,444 @@
+"""Multi-gen LRU: eviction and its drivers, beside the classic policy of ``vmscan.py``.
+
+mm/vmscan.c under CONFIG_LRU_GEN (kernel-model 7); ``sc`` is ``k.sc``.
+
+    memcg reclaim:  shrink_lruvec -> lru_gen_shrink_lruvec -> try_to_shrink_lruvec
+    global reclaim: shrink_node -> lru_gen_shrink_node -> the memcg LRU -> shrink_one -> the same
+    kswapd, before each pass: lru_gen_age_node
+
+Granules: a batch takes up to 64 pages however small the request is, as in the kernel, so a
+granule of up to 64 pages is never too much. A larger one leaves a debt
+(``lruvec.gen_credit`` < 0) that the next batches pay for by taking nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from capplan.mm._jit import jit
+from capplan.mm.lru_gen_age import (
+    MIN_LRU_BATCH,
+    evictable_pages,
+    out_of_cold_folios,
+    should_run_aging,
+    try_to_inc_max_seq,
+    try_to_inc_min_seq,
+)
+from capplan.mm.lru_gen_lists import (
+    LRU_GEN_FILE,
+    clear_lru_refs,
+    folio_update_gen,
+    get_nr_gens,
+)
+from capplan.mm.lru_gen_memcg import (
+    MEMCG_LRU_NOP,
+    MEMCG_LRU_TAIL,
+    MEMCG_LRU_YOUNG,
+    lru_gen_rotate_memcg,
+    random_bin,
+)
+from capplan.mm.lru_gen_scan import get_swappiness, get_tier_idx, scan_folios, type_and_tier
+from capplan.mm.lruvec import lru_add, referenced
+from capplan.mm.page_counter import calculate_protection
+from capplan.mm.state import (
+    DEF_PRIORITY,
+    EV_LOW,
+    LRU_INACTIVE_ANON,
+    LRU_INACTIVE_FILE,
+    MAX_NR_GENS,
+    MEMCG_NR_BINS,
+    MEMCG_NR_GENS,
+    MIN_NR_GENS,
+    PAGEBLOCK_ORDER,
+    PG_ACTIVE,
+    PG_DIRTY,
+    PG_MAPPED,
+    PG_MLOCKED,
+    PG_RECLAIM,
+    PG_REFERENCED,
+    PG_WORKINGSET,
+    PG_WRITEBACK,
+    PTE_PRESENT,
+    ST_PGSTEAL,
+    VM_PGSTEAL_DIRECT,
+    VM_PGSTEAL_KSWAPD,
+    WMARK_HIGH,
+    ZONES_PER_NODE,
+)
+from capplan.mm.swap import total_free_swap
+from capplan.mm.vmscan import shrink_folio, shrink_slab
+from capplan.mm.watermark import wmark_pages, zone_watermark_ok
+
+
+@jit
+def _isolate_folios(k: Any, fr: Any, c: int, n: int, swappiness: int) -> tuple[int, int, int]:
+    """Scan the preferred type, and the other one when that has nothing to isolate."""
+    lv = k.memcg[c].lruvec[n]
+    t, tier = type_and_tier(lv, swappiness)
+    scanned, head, isolated = scan_folios(k, fr, c, n, t, tier)
+    if scanned == 0 and swappiness:
+        t = 1 - t
+        scanned, head, isolated = scan_folios(k, fr, c, n, t, get_tier_idx(lv, t))
+    return scanned, head, isolated
+
+
+@jit
+def _window(k: Any, at: int) -> tuple[int, int]:
+    """Return the granules of the 64 entries around one, within its page table."""
+    half = (MIN_LRU_BATCH // 2) >> k.g
+    table = max((1 << PAGEBLOCK_ORDER) >> k.g, 1)
+    low = at - at % table
+    high = low + table
+    if at - low < half:
+        return low, min(low + 2 * half, high)
+    if high - at < half:
+        return max(high - 2 * half, low), high
+    return at - half, at + half
+
+
+@jit
+def lru_gen_look_around(k: Any, fr: Any, pt: Any, i: int) -> None:
+    """Promote the accessed neighbours of a folio that reclaim found accessed.
+
+    Kernel
+    ------
+    mm/vmscan.c, lru_gen_look_around(): 64 page table entries around, in the same table.
+
+    Departs from the kernel
+    -----------------------
+    Neighbours are promoted in place; direct reclaim activates them one by one. A granule
+    of 64 pages or more has no neighbours within reach.
+    """
+    m = fr[i].mapping
+    if m < 0 or not fr[i].flags & PG_MAPPED:
+        return
+    first = k.mapping[m].first_pte
+    begin, end = _window(k, fr[i].pte - first)
+    end = min(end, k.mapping[m].nr_ptes)
+    c = fr[i].memcg
+    zone = fr[i].zone
+    young_gen = k.memcg[c].lruvec[zone // ZONES_PER_NODE].max_seq % MAX_NR_GENS
+    for e in range(first + begin, first + end):
+        j = pt[e].frame
+        if pt[e].state != PTE_PRESENT or j == i or j < 0:
+            continue
+        same = fr[j].memcg == c and fr[j].zone // ZONES_PER_NODE == zone // ZONES_PER_NODE
+        if same and fr[j].flags & (PG_MAPPED | PG_MLOCKED) == PG_MAPPED and referenced(k, fr, j):
+            folio_update_gen(k, fr, j, young_gen)
+
+
+@jit
+def _sort_rejected(fr: Any, i: int, last: bool) -> bool:
+    """Prepare a folio that was not reclaimed for its list; True: worth a second try."""
+    f = fr[i]
+    if f.flags & PG_MLOCKED:
+        return False
+    if f.flags & PG_RECLAIM and f.flags & (PG_DIRTY | PG_WRITEBACK):
+        if f.flags & PG_WORKINGSET:
+            f.flags |= PG_REFERENCED
+        return False
+    busy = PG_ACTIVE | PG_REFERENCED | PG_MAPPED | PG_DIRTY | PG_WRITEBACK
+    if not last and not f.flags & busy:
+        return True
+    clear_lru_refs(fr, i)
+    f.flags |= PG_ACTIVE  # not back to the oldest generation
+    return False
+
+
+@jit
+def _reclaim_one(k: Any, fr: Any, pt: Any, i: int) -> int:
+    """Try to reclaim an isolated folio: the pages freed."""
+    if fr[i].flags & PG_MAPPED and fr[i].flags & PG_REFERENCED:
+        return 0  # lru_gen_look_around() promoted it
+    freed = shrink_folio(k, fr, pt, i)
+    if not freed and fr[i].flags & PG_REFERENCED:
+        lru_gen_look_around(k, fr, pt, i)
+    return freed  # type: ignore[no-any-return]
+
+
+@jit
+def _shrink_chain(k: Any, fr: Any, pt: Any, head: int, last: bool) -> tuple[int, int]:
+    """Reclaim a chain of isolated folios: pages freed, chain of those worth another try.
+
+    All are tried before any goes back to a list, as shrink_folio_list() does: look_around
+    may still mark one that comes later.
+    """
+    reclaimed = 0
+    kept, tail = -1, -1
+    i = head
+    while i >= 0:
+        after = fr[i].next
+        freed = _reclaim_one(k, fr, pt, i)
+        if freed:
+            reclaimed += freed
+        else:
+            kept = i if kept < 0 else kept
+            if tail >= 0:
+                fr[tail].next = i
+            fr[i].next = -1
+            tail = i
+        i = after
+    again, tail = -1, -1
+    i = kept
+    while i >= 0:
+        after = fr[i].next
+        fr[i].next = -1
+        if _sort_rejected(fr, i, last):
+            again = i if again < 0 else again
+            if tail >= 0:
+                fr[tail].next = i
+            tail = i
+        else:
+            lru_add(k, fr, i)
+        i = after
+    return reclaimed, again
+
+
+@jit
+def evict_folios(k: Any, fr: Any, pt: Any, c: int, n: int, swappiness: int) -> int:
+    """Evict a batch from a lruvec; the pages scanned, 0: nothing is left to evict.
+
+    Kernel
+    ------
+    mm/vmscan.c, evict_folios().
+    """
+    lv = k.memcg[c].lruvec[n]
+    if lv.gen_credit < 0:
+        lv.gen_credit = min(lv.gen_credit + MIN_LRU_BATCH, 0)
+        return MIN_LRU_BATCH
+    scanned, head, isolated = _isolate_folios(k, fr, c, n, swappiness)
+    if try_to_inc_min_seq(k, c, n, swappiness != 0):
+        scanned += 1
+    if get_nr_gens(lv, 0 if swappiness else LRU_GEN_FILE) == MIN_NR_GENS:
+        scanned = 0
+    if isolated > MIN_LRU_BATCH:
+        lv.gen_credit = MIN_LRU_BATCH - isolated
+    reclaimed, again = _shrink_chain(k, fr, pt, head, False)
+    if again >= 0:
+        more, again = _shrink_chain(k, fr, pt, again, True)
+        reclaimed += more
+    k.sc.nr_reclaimed += reclaimed
+    k.memcg[c].stat[ST_PGSTEAL] += reclaimed
+    if k.sc.target == 0:
+        k.vmstat[VM_PGSTEAL_KSWAPD if k.sc.kswapd else VM_PGSTEAL_DIRECT] += reclaimed
+    return scanned
+
+
+@jit
+def mem_cgroup_below_min(k: Any, target: int, c: int) -> bool:
+    """Tell whether memory.min protects all of a memcg against a reclaim of ``target``."""
+    if c == 0 or c == target:
+        return False
+    return bool(k.memcg[c].memory.emin >= k.memcg[c].memory.usage)
+
+
+@jit
+def mem_cgroup_below_low(k: Any, target: int, c: int) -> bool:
+    """Tell whether memory.low protects all of a memcg against a reclaim of ``target``."""
+    if c == 0 or c == target:
+        return False
+    return bool(k.memcg[c].memory.elow >= k.memcg[c].memory.usage)
+
+
+@jit
+def get_nr_to_scan(k: Any, fr: Any, c: int, n: int, can_swap: bool) -> int:
+    """Return the pages to scan at this priority; 0: none; -1: leave this memcg.
+
+    Ages the lruvec when that is due, but not at the default priority.
+
+    Kernel
+    ------
+    mm/vmscan.c, get_nr_to_scan().
+    """
+    lv = k.memcg[c].lruvec[n]
+    if mem_cgroup_below_min(k, k.sc.target, c):
+        return -1
+    due = should_run_aging(lv, can_swap)
+    nr_to_scan = 0 if out_of_cold_folios(lv, can_swap) else evictable_pages(lv, can_swap)
+    if nr_to_scan and not k.memcg[c].online:
+        return nr_to_scan
+    if not due or k.sc.priority == DEF_PRIORITY:
+        return nr_to_scan >> k.sc.priority  # type: ignore[no-any-return]
+    try_to_inc_max_seq(k, fr, c, n, can_swap)
+    return -1
+
+
+@jit
+def should_abort_scan(k: Any, n: int) -> bool:
+    """Tell whether global reclaim has enough: its target, or kswapd's marks, are met."""
+    sc = k.sc
+    if sc.target != 0:
+        return False
+    if sc.nr_reclaimed >= max(sc.nr_to_reclaim, 2 << sc.order):
+        return True
+    if not sc.kswapd or sc.order:
+        return False
+    for z in range(n * ZONES_PER_NODE, n * ZONES_PER_NODE + sc.reclaim_idx + 1):
+        mark = wmark_pages(k, z, WMARK_HIGH) + MIN_LRU_BATCH
+        if k.zone[z].managed > 0 and not zone_watermark_ok(k, z, 0, mark, sc.reclaim_idx, 0):
+            return False
+    return True
+
+
+@jit
+def try_to_shrink_lruvec(k: Any, fr: Any, pt: Any, c: int, n: int) -> bool:
+    """Evict until this priority's share is scanned; True: the memcg is to be rotated.
+
+    Kernel
+    ------
+    mm/vmscan.c, try_to_shrink_lruvec(). The flushers are woken by the caller, who sees
+    ``sc.unqueued_dirty == sc.file_taken``.
+    """
+    scanned = 0
+    swappiness = get_swappiness(k, c)
+    while True:
+        nr_to_scan = get_nr_to_scan(k, fr, c, n, swappiness != 0)
+        if nr_to_scan <= 0:
+            return nr_to_scan < 0
+        delta = evict_folios(k, fr, pt, c, n, swappiness)
+        scanned += delta
+        if delta == 0 or scanned >= nr_to_scan or should_abort_scan(k, n):
+            return False
+
+
+@jit
+def lru_gen_shrink_lruvec(k: Any, fr: Any, pt: Any, c: int, n: int) -> None:
+    """Shrink one memcg of a memcg reclaim.
+
+    Kernel
+    ------
+    mm/vmscan.c, lru_gen_shrink_lruvec(). The walk over the target's subtree, the
+    protections and the slab shrinkers are shrink_node_memcgs()'s.
+    """
+    if try_to_shrink_lruvec(k, fr, pt, c, n):
+        lru_gen_rotate_memcg(k, c, n, MEMCG_LRU_YOUNG)
+
+
+@jit
+def lruvec_is_sizable(k: Any, c: int, n: int) -> bool:
+    """Tell whether a lruvec has a page to scan at this priority."""
+    total = evictable_pages(k.memcg[c].lruvec[n], get_swappiness(k, c) != 0)
+    return bool(total >> k.sc.priority if k.memcg[c].online else total)
+
+
+@jit
+def _shrink_one(k: Any, fr: Any, pt: Any, c: int, n: int) -> int:
+    """Shrink one memcg of a global reclaim; how to rotate it in the memcg LRU.
+
+    Kernel
+    ------
+    mm/vmscan.c, shrink_one().
+    """
+    lv = k.memcg[c].lruvec[n]
+    if mem_cgroup_below_min(k, 0, c):
+        return MEMCG_LRU_YOUNG
+    if mem_cgroup_below_low(k, 0, c):
+        if lv.memcg_seg != MEMCG_LRU_TAIL:
+            return MEMCG_LRU_TAIL
+        k.memcg[c].events[EV_LOW] += 1
+    success = try_to_shrink_lruvec(k, fr, pt, c, n)
+    shrink_slab(k, fr, c, n)
+    if success and k.memcg[c].online:
+        return MEMCG_LRU_YOUNG
+    if not success and lruvec_is_sizable(k, c, n):
+        return MEMCG_LRU_NOP
+    return MEMCG_LRU_TAIL if lv.memcg_seg != MEMCG_LRU_TAIL else MEMCG_LRU_YOUNG
+
+
+@jit
+def _shrink_many(k: Any, fr: Any, pt: Any, n: int) -> None:
+    """Shrink the memcgs of the old generation, bin by bin from a random one.
+
+    Kernel
+    ------
+    mm/vmscan.c, shrink_many(): a memcg is rotated once the next one is known.
+    """
+    g = k.node[n].memcg_lru_seq % MEMCG_NR_GENS
+    first_bin = random_bin(k, n)
+    for step in range(MEMCG_NR_BINS):
+        c = k.node[n].memcg_lru_head[g, (first_bin + step) % MEMCG_NR_BINS]
+        while c >= 0:
+            op = _shrink_one(k, fr, pt, c, n)
+            stop = should_abort_scan(k, n)
+            after = k.memcg[c].lruvec[n].memcg_next
+            if op:
+                lru_gen_rotate_memcg(k, c, n, op)
+            if stop:
+                return
+            c = after
+
+
+@jit
+def set_initial_priority(k: Any, n: int) -> None:
+    """Start kswapd at the priority that its target asks for.
+
+    Kernel
+    ------
+    mm/vmscan.c, set_initial_priority(): clamp(fls(reclaimable) - 1 - fls(target - 1), 6, 12).
+
+    Worked example
+    --------------
+    200000 inactive pages, target 16629: fls 18 - 1 - fls(16628) 15 = 2, so 6.
+    """
+    sc = k.sc
+    if sc.priority != DEF_PRIORITY or sc.nr_to_reclaim < MIN_LRU_BATCH:
+        return
+    reclaimable = 0
+    for z in range(n * ZONES_PER_NODE, (n + 1) * ZONES_PER_NODE):
+        reclaimable += k.zone[z].lru_pages[LRU_INACTIVE_FILE]
+        if total_free_swap(k) > 0:
+            reclaimable += k.zone[z].lru_pages[LRU_INACTIVE_ANON]
+    priority = fls(reclaimable) - 1 - fls(sc.nr_to_reclaim - 1)
+    sc.priority = min(max(priority, DEF_PRIORITY // 2), DEF_PRIORITY)
+
+
+@jit
+def fls(value: int) -> int:
+    """Return the position of the highest set bit, from 1; 0 for 0."""
+    bits = 0
+    while value > 0:
+        value >>= 1
+        bits += 1
+    return bits
+
+
+@jit
+def lru_gen_shrink_node(k: Any, fr: Any, pt: Any, n: int) -> None:
+    """Shrink a node for global reclaim: direct reclaim or kswapd.
+
+    Kernel
+    ------
+    mm/vmscan.c, lru_gen_shrink_node().
+    """
+    before = k.sc.nr_reclaimed
+    set_initial_priority(k, n)
+    if k.sc.kswapd:
+        k.sc.nr_reclaimed = 0
+    _shrink_many(k, fr, pt, n)
+    if k.sc.kswapd:
+        k.sc.nr_reclaimed += before
+    if k.sc.nr_reclaimed > before:
+        k.node[n].kswapd_failures = 0
+
+
+@jit
+def lru_gen_age_node(k: Any, n: int) -> bool:
+    """Prepare a pass of kswapd; True: every generation is younger than min_ttl, so the OOM
+    killer is to be called.
+
+    Kernel
+    ------
+    mm/vmscan.c, lru_gen_age_node(), lruvec_is_reclaimable().
+    """
+    set_initial_priority(k, n)
+    reclaimable = k.lru_gen_min_ttl_ns == 0
+    for c in range(k.nr_memcgs):
+        if not k.memcg[c].online:
+            continue
+        calculate_protection(k, 0, c)
+        if reclaimable or mem_cgroup_below_min(k, 0, c) or not lruvec_is_sizable(k, c, n):
+            continue
+        lv = k.memcg[c].lruvec[n]
+        birth = lv.gen_birth_ns[lv.min_seq[LRU_GEN_FILE] % MAX_NR_GENS]
+        reclaimable = birth + k.lru_gen_min_ttl_ns < k.now_ns
+    return not reclaimable

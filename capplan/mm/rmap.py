@@ -1,0 +1,111 @@
+"""What a page that comes or goes changes in the books of its processes (mm/rmap.c).
+
+A mapping is attached by processes (vmas); each attachment counts its mapped pages. A
+private region has one attachment; a shared one is counted in each process's RSS and once in
+the node's counters.
+"""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.state import (
+    MAP_ANON,
+    MAP_FILE,
+    MAP_SHMEM,
+    PG_MAPPED,
+    ST_ANON,
+    ST_FILE,
+    ST_FILE_MAPPED,
+    ST_SHMEM,
+)
+
+__all__ = ["account_cache", "add_swapents", "granule_lost", "map_page", "unmap_page"]
+
+MAX_LOST = 256
+
+
+@jit
+def _add_rss(k, m, nr):
+    """Add nr pages to the RSS of every process that maps m."""
+    kind = k.mapping[m].kind
+    v = k.mapping[m].first_vma
+    while v >= 0:
+        vma = k.vma[v]
+        if not vma.via_read:
+            vma.mapped_pages += nr
+            proc = k.proc[vma.proc]
+            if kind == MAP_ANON:
+                proc.rss_anon += nr
+            elif kind == MAP_FILE:
+                proc.rss_file += nr
+            else:
+                proc.rss_shmem += nr
+        v = vma.next_on_mapping
+
+
+@jit
+def add_swapents(k, m, nr):
+    """Pages of mapping m went to swap (or came back, nr < 0): MM_SWAPENTS of its processes."""
+    k.mapping[m].swapped_pages += nr
+    if k.mapping[m].kind != MAP_ANON:
+        return
+    v = k.mapping[m].first_vma
+    while v >= 0:
+        k.proc[k.vma[v].proc].swapents += nr
+        v = k.vma[v].next_on_mapping
+
+
+@jit
+def map_page(k, fr, i):
+    """Page i is reached by page tables now (page_add_*_rmap): RSS, NR_ANON_MAPPED, memory.stat."""
+    if fr[i].flags & PG_MAPPED:
+        return
+    m = fr[i].mapping
+    nr = fr[i].nr_pages
+    fr[i].flags |= PG_MAPPED
+    _add_rss(k, m, nr)
+    if k.mapping[m].kind == MAP_ANON:
+        k.nr_anon += nr
+        k.memcg[fr[i].memcg].stat[ST_ANON] += nr
+    else:
+        k.memcg[fr[i].memcg].stat[ST_FILE_MAPPED] += nr
+
+
+@jit
+def unmap_page(k, fr, i):
+    """Page i left the page tables (try_to_unmap)."""
+    if not fr[i].flags & PG_MAPPED:
+        return
+    m = fr[i].mapping
+    nr = fr[i].nr_pages
+    fr[i].flags &= ~PG_MAPPED
+    _add_rss(k, m, -nr)
+    if k.mapping[m].kind == MAP_ANON:
+        k.nr_anon -= nr
+        k.memcg[fr[i].memcg].stat[ST_ANON] -= nr
+    else:
+        k.memcg[fr[i].memcg].stat[ST_FILE_MAPPED] -= nr
+
+
+@jit
+def account_cache(k, c, kind, nr):
+    """nr pages of a file or shmem object entered (or left, nr < 0) the page cache for group c."""
+    if kind == MAP_ANON:
+        return
+    k.nr_file += nr
+    k.memcg[c].stat[ST_FILE] += nr
+    if kind == MAP_SHMEM:
+        k.nr_shmem += nr
+        k.memcg[c].stat[ST_SHMEM] += nr
+
+
+@jit
+def granule_lost(k, m, nr):
+    """A resident granule of mapping m (nr pages) is gone; whoever touches m faults from now on."""
+    mapping = k.mapping[m]
+    mapping.resident_pages -= nr
+    mapping.nonresident += 1
+    if mapping.nonresident == 1 and mapping.first_task >= 0:
+        if k.nr_lost < MAX_LOST:
+            k.lost[k.nr_lost] = m
+        k.nr_lost += 1

@@ -1,0 +1,270 @@
+"""What becomes of one page at the inactive tail (mm/vmscan.c, shrink_folio_list()).
+
+    under writeback -> activate, marked for rotation (v1 memcg reclaim waits)
+    touched         -> activate or keep; executable file pages at once
+    anon, shmem     -> swap slot, unmap, write (zswap and zram free at once; a device does not)
+    dirty file      -> activate, for the flusher (kswapd writes in distress)
+    clean file      -> drop, leave a shadow
+"""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.lru_gen import lru_gen_eviction
+from capplan.mm.lruvec import age_nonresident, lru_add, lru_del, referenced
+from capplan.mm.page_alloc import free_frame
+from capplan.mm.page_counter import uncharge_memory, uncharge_memsw
+from capplan.mm.rmap import account_cache, add_swapents, granule_lost, map_page, unmap_page
+from capplan.mm.state import (
+    MAP_ANON,
+    PG_ACTIVE,
+    PG_DIRTY,
+    PG_EXEC,
+    PG_MLOCKED,
+    PG_RECLAIM,
+    PG_REFERENCED,
+    PG_SWAPBACKED,
+    PG_SWAPCACHE,
+    PG_WRITEBACK,
+    PTE_PRESENT,
+    PTE_SHADOW,
+    PTE_SWAP,
+    ST_FILE_DIRTY,
+    ST_SWAPCACHED,
+    VM_PGACTIVATE,
+)
+from capplan.mm.swap import (
+    complete_io,
+    disk_write,
+    free_swap_entry,
+    get_swap_page,
+    local_ns,
+    start_writeback,
+    swap_writepage,
+)
+from capplan.mm.workingset import workingset_eviction
+
+__all__ = ["ACTIVATED", "FREED", "KEPT", "clean_page", "set_page_dirty", "shrink_folio"]
+
+KEPT, ACTIVATED, FREED = 0, 1, 2
+
+
+@jit
+def set_page_dirty(k, fr, i):
+    """A file page was written to (folio_mark_dirty)."""
+    if fr[i].flags & PG_DIRTY:
+        return
+    nr = fr[i].nr_pages
+    fr[i].flags |= PG_DIRTY
+    k.nr_dirty += nr
+    k.memcg[fr[i].memcg].stat[ST_FILE_DIRTY] += nr
+    k.mapping[fr[i].mapping].dirty_pages += nr
+
+
+@jit
+def clean_page(k, fr, i):
+    """A dirty page is on its way to disk, or dropped (folio_clear_dirty_for_io)."""
+    if not fr[i].flags & PG_DIRTY:
+        return
+    nr = fr[i].nr_pages
+    fr[i].flags &= ~PG_DIRTY
+    k.nr_dirty -= nr
+    k.memcg[fr[i].memcg].stat[ST_FILE_DIRTY] -= nr
+    k.mapping[fr[i].mapping].dirty_pages -= nr
+
+
+@jit
+def _putback(k, fr, i, active):
+    """Back to the head of its list; active: it becomes (or stays) an active page."""
+    lru_del(k, fr, i)
+    if active and not fr[i].flags & PG_ACTIVE:
+        fr[i].flags |= PG_ACTIVE
+        k.vmstat[VM_PGACTIVATE] += fr[i].nr_pages
+        age_nonresident(k, fr[i].memcg, fr[i].zone >> 2, fr[i].nr_pages)
+    lru_add(k, fr, i)
+    return ACTIVATED if active else KEPT
+
+
+@jit
+def _check_references(k, fr, i):
+    """KEPT, ACTIVATED, FREED (reclaim) or 3 (reclaim if clean) (folio_check_references)."""
+    page = fr[i]
+    touched = referenced(k, fr, i)
+    was_referenced = page.flags & PG_REFERENCED
+    page.flags &= ~PG_REFERENCED
+    is_file = not page.flags & PG_SWAPBACKED
+    if touched and k.mapping[page.mapping].via_read:
+        # accesses through read(2) since the last look, which the kernel marked as they came
+        if was_referenced or touched > 1:
+            return ACTIVATED
+        return 3
+    if touched:
+        page.flags |= PG_REFERENCED
+        if was_referenced or touched > 1:
+            return ACTIVATED
+        if is_file and page.flags & PG_EXEC:
+            return ACTIVATED
+        return KEPT
+    if was_referenced and is_file:
+        return 3
+    return FREED
+
+
+@jit
+def _writeback_case(k, fr, i):
+    """The page is under writeback: whether it still is when we have dealt with it."""
+    sc = k.sc
+    page = fr[i]
+    nr = page.nr_pages
+    if sc.kswapd and page.flags & PG_RECLAIM and k.node[sc.node].flag_writeback:
+        sc.immediate += nr
+        return True
+    sane = sc.target == 0 or not k.cgroup_v1
+    if sane or not page.flags & PG_RECLAIM:
+        page.flags |= PG_RECLAIM
+        sc.writeback += nr
+        return True
+    wait = page.io_done_ns - local_ns(k)
+    if wait > 0:
+        k.wait_ns += wait
+    complete_io(k, fr, local_ns(k))
+    return page.flags & PG_WRITEBACK != 0
+
+
+@jit
+def _remove_mapping(k, fr, pt, i):
+    """Free a page whose contents are elsewhere; its entry keeps a shadow (__remove_mapping)."""
+    page = fr[i]
+    e = page.pte
+    m = page.mapping
+    c = page.memcg
+    nr = page.nr_pages
+    kind = k.mapping[m].kind
+    if k.lru_gen:
+        lru_gen_eviction(k, fr, pt, i)
+    else:
+        workingset_eviction(k, fr, pt, i, k.sc.target)
+    if page.flags & PG_SWAPCACHE:
+        page.flags &= ~PG_SWAPCACHE
+        k.nr_swapcached -= nr
+        k.memcg[c].stat[ST_SWAPCACHED] -= nr
+    else:
+        pt[e].state = PTE_SHADOW
+    pt[e].frame = -1
+    account_cache(k, c, kind, -nr)
+    lru_del(k, fr, i)
+    uncharge_memory(k, c, nr)
+    if k.cgroup_v1 and not page.flags & PG_SWAPBACKED:
+        uncharge_memsw(k, c, nr)
+    k.work_ns += k.cost.free_ns * nr
+    free_frame(k, fr, i)
+    return FREED
+
+
+@jit
+def _swap_out(k, fr, pt, i):
+    """Give an anonymous or shmem page a slot, unmap and write it (add_to_swap, pageout)."""
+    page = fr[i]
+    e = page.pte
+    m = page.mapping
+    c = page.memcg
+    nr = page.nr_pages
+    if not page.flags & PG_SWAPCACHE:
+        area = get_swap_page(k, c, nr)
+        if area < 0:
+            return _putback(k, fr, i, True)
+        pt[e].swap = area
+        pt[e].owner = c
+        pt[e].nr_pages = nr
+        pt[e].state = PTE_SWAP
+        page.flags |= PG_SWAPCACHE
+        k.nr_swapcached += nr
+        k.memcg[c].stat[ST_SWAPCACHED] += nr
+        unmap_page(k, fr, i)
+        add_swapents(k, m, nr)
+        granule_lost(k, m, nr)
+        k.work_ns += k.cost.unmap_ns * nr
+    else:
+        return _remove_mapping(k, fr, pt, i)  # written, clean and unmapped
+    result = swap_writepage(k, fr, pt, i)
+    if result == 0:
+        return _remove_mapping(k, fr, pt, i)
+    if result < 0:
+        page.flags &= ~PG_SWAPCACHE
+        k.nr_swapcached -= nr
+        k.memcg[c].stat[ST_SWAPCACHED] -= nr
+        if k.cgroup_v1:
+            pt[e].owner = 0  # memory and swap keep one memsw charge: the page's
+        free_swap_entry(k, fr, pt, e)
+        _take_back(k, fr, pt, i)
+        return _putback(k, fr, i, True)
+    k.sc.pageout += nr
+    page.flags |= PG_RECLAIM
+    return _putback(k, fr, i, False)
+
+
+@jit
+def _take_back(k, fr, pt, i):
+    """Undo an unmap: nothing could store the page."""
+    m = fr[i].mapping
+    nr = fr[i].nr_pages
+    pt[fr[i].pte].state = PTE_PRESENT
+    add_swapents(k, m, -nr)
+    k.mapping[m].resident_pages += nr
+    k.mapping[m].nonresident -= 1
+    if k.mapping[m].kind == MAP_ANON:
+        map_page(k, fr, i)
+
+
+@jit
+def shrink_folio(k, fr, pt, i):
+    """Decide on page i, which is on an inactive list: KEPT, ACTIVATED or FREED."""
+    sc = k.sc
+    page = fr[i]
+    nr = page.nr_pages
+    k.work_ns += k.cost.scan_ns * nr
+    if page.flags & PG_MLOCKED:
+        return _putback(k, fr, i, False)
+    dirty = page.flags & PG_DIRTY
+    writeback = page.flags & PG_WRITEBACK
+    if dirty or writeback:
+        sc.dirty += nr
+    if dirty and not writeback:
+        sc.unqueued_dirty += nr
+    if writeback and page.flags & PG_RECLAIM:
+        sc.congested += nr
+    if writeback and _writeback_case(k, fr, i):
+        return _putback(k, fr, i, True)
+    verdict = FREED
+    if not page.flags & PG_SWAPCACHE:
+        verdict = _check_references(k, fr, i)
+    if verdict == ACTIVATED:
+        return _putback(k, fr, i, True)
+    if verdict == KEPT:
+        return _putback(k, fr, i, False)
+    if page.flags & PG_SWAPBACKED:
+        if not sc.may_swap and not page.flags & PG_SWAPCACHE:
+            return _putback(k, fr, i, False)
+        return _swap_out(k, fr, pt, i)
+    if dirty:
+        if not sc.kswapd or not page.flags & PG_RECLAIM or not k.node[sc.node].flag_dirty:
+            page.flags |= PG_RECLAIM
+            return _putback(k, fr, i, True)
+        if verdict == 3 or not sc.may_writepage:
+            return _putback(k, fr, i, False)
+        return _pageout_file(k, fr, i)
+    unmap_page(k, fr, i)
+    granule_lost(k, page.mapping, nr)
+    return _remove_mapping(k, fr, pt, i)
+
+
+@jit
+def _pageout_file(k, fr, i):
+    """kswapd in distress writes a dirty file page itself (pageout)."""
+    disk = k.mapping[fr[i].mapping].disk
+    clean_page(k, fr, i)
+    done = disk_write(k, disk, fr[i].nr_pages)
+    start_writeback(k, fr, i, disk, done)
+    fr[i].flags |= PG_RECLAIM
+    k.sc.pageout += fr[i].nr_pages
+    return _putback(k, fr, i, False)

@@ -1,0 +1,56 @@
+"""Slab shrinkers: dentries and inodes under pressure (mm/shrinker.c, do_shrink_slab()).
+
+    delta = ((freeable >> priority) * 4) / seeks; scan in batches of 128 objects, the rest waits
+
+Objects are counted as dentries of 192 bytes, 21 to a page; half of what is scanned goes at the
+first look (a used dentry has its referenced bit and survives one), which is what DEFAULT_SEEKS
+stands for. Freed pages count as progress of global reclaim only.
+"""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.page_alloc import free_kernel_pages
+from capplan.mm.page_counter import uncharge_memory
+from capplan.mm.state import ST_KERNEL, ST_SLAB_RECLAIMABLE, VM_SLABS_SCANNED
+
+__all__ = ["shrink_slab"]
+
+SHRINK_BATCH = 128
+SEEKS = 2
+OBJECTS_PER_PAGE = 21
+
+
+@jit
+def shrink_slab(k, fr, c):
+    """Scan the reclaimable slab of group c (0: what no group pays for) at k.sc.priority."""
+    sc = k.sc
+    memcg = k.memcg[c]
+    pages = k.nr_slab_reclaimable if c == 0 else memcg.stat[ST_SLAB_RECLAIMABLE]
+    if pages <= 0:
+        return
+    freeable = pages * OBJECTS_PER_PAGE * k.vfs_cache_pressure // 100
+    delta = ((freeable >> sc.priority) * 4) // SEEKS
+    total = min((memcg.slab_deferred >> sc.priority) + delta, 2 * freeable)
+    scanned = 0
+    while total >= SHRINK_BATCH or total >= freeable > 0:
+        part = min(SHRINK_BATCH, total)
+        scanned += part
+        total -= part
+        if total <= 0:
+            break
+    memcg.slab_deferred = min(max(memcg.slab_deferred + delta - scanned, 0), 2 * freeable)
+    k.vmstat[VM_SLABS_SCANNED] += scanned
+    k.work_ns += k.cost.slab_scan_ns * scanned
+    freed = min(scanned // 2 // OBJECTS_PER_PAGE, pages)
+    if freed <= 0:
+        return
+    if c == 0:
+        k.nr_slab_reclaimable -= freed
+    else:
+        memcg.stat[ST_SLAB_RECLAIMABLE] -= freed
+        memcg.stat[ST_KERNEL] -= freed
+        uncharge_memory(k, c, freed)
+    free_kernel_pages(k, fr, freed)
+    if sc.target == 0:
+        sc.nr_reclaimed += freed

@@ -1,0 +1,293 @@
+"""Swap slots, block devices and the write-out of anonymous pages (mm/swapfile.c, mm/page_io.c).
+
+    out: slot (highest priority with room, charged to the owner) -> zswap -> device queue
+    in:  read or decompress; the fault is a write, so the slot is given back at once
+
+A device is a queue with a rate: an operation starts when the earlier ones are done. Slots
+have no addresses; entries of the virtual side know their area.
+
+Departs from the kernel: a page read ahead is not put into the swap cache, its reading is
+only cheaper (sequential rate instead of a random read); every fault on anonymous memory is
+a write, so no clean page keeps its slot.
+"""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.lruvec import draw_below, lru_add_tail, lru_del
+from capplan.mm.page_counter import (
+    try_charge_swap,
+    uncharge_memsw,
+    uncharge_swap,
+)
+from capplan.mm.state import (
+    EV_SWAP_FAIL,
+    EV_SWAP_MAX,
+    PG_ACTIVE,
+    PG_RECLAIM,
+    PG_SWAPBACKED,
+    PG_SWAPCACHE,
+    PG_WRITEBACK,
+    PTE_ZSWAP,
+    ST_FILE_WRITEBACK,
+    ST_PSWPIN,
+    ST_PSWPOUT,
+    ST_SWAPCACHED,
+    ST_ZSWPIN,
+    VM_PGROTATED,
+    VM_PSWPIN,
+    VM_PSWPOUT,
+    VM_ZSWPIN,
+)
+from capplan.mm.zram import zram_free, zram_store
+from capplan.mm.zswap import zswap_drop, zswap_store
+
+__all__ = [
+    "complete_io",
+    "disk_read",
+    "disk_write",
+    "free_swap_entry",
+    "get_swap_page",
+    "local_ns",
+    "mem_cgroup_nr_swap_pages",
+    "swap_in",
+    "swap_writepage",
+    "total_free_swap",
+]
+
+STREAM_FATE = 0x5A5A
+
+
+@jit
+def local_ns(k):
+    """The actor's own time: what it has worked and waited since it was called."""
+    return k.now_ns + int(k.work_ns + k.wait_ns)
+
+
+@jit
+def total_free_swap(k):
+    """Free slots of all areas (nr_swap_pages)."""
+    total = 0
+    for s in range(k.nr_swaps):
+        total += k.swap[s].free
+    return total
+
+
+@jit
+def mem_cgroup_nr_swap_pages(k, c):
+    """Slots that group c may still take: its limits' room, the global room (v1: global)."""
+    room = total_free_swap(k)
+    if k.cgroup_v1:
+        return room
+    while c > 0:
+        room = min(room, k.memcg[c].swap.max - k.memcg[c].swap.usage)
+        c = k.memcg[c].parent
+    return room
+
+
+@jit
+def _memcg_swap_event(k, c, event):
+    while c > 0:
+        k.memcg[c].events[event] += 1
+        c = k.memcg[c].parent
+
+
+@jit
+def get_swap_page(k, c, nr):
+    """Take nr slots for group c: the area, or -1 when swap or swap.max is full."""
+    best = -1
+    for s in range(k.nr_swaps):
+        area = k.swap[s]
+        if area.free < nr:
+            continue
+        # equal priorities alternate: the emptier area is next
+        if best < 0 or area.priority > k.swap[best].priority or (
+            area.priority == k.swap[best].priority and area.free > k.swap[best].free
+        ):
+            best = s
+    if best < 0:
+        if k.nr_swaps > 0:
+            _memcg_swap_event(k, c, EV_SWAP_FAIL)
+        return -1
+    over = try_charge_swap(k, c, nr)
+    if over >= 0:
+        _memcg_swap_event(k, over, EV_SWAP_MAX)
+        _memcg_swap_event(k, over, EV_SWAP_FAIL)
+        return -1
+    k.swap[best].free -= nr
+    return best
+
+
+@jit
+def free_swap_entry(k, fr, pt, e):
+    """Give the slots of entry e back (swap_entry_free), with what zswap or zram holds of it."""
+    entry = pt[e]
+    nr = entry.nr_pages
+    if entry.swap < 0:
+        return
+    area = k.swap[entry.swap]
+    if entry.state == PTE_ZSWAP:
+        zswap_drop(k, fr, pt, e)
+    elif area.zram:
+        zram_free(k, fr, area, entry)
+    area.free += nr
+    uncharge_swap(k, entry.owner, nr)
+    if k.cgroup_v1:
+        uncharge_memsw(k, entry.owner, nr)
+    entry.swap = -1
+    entry.owner = -1
+    entry.length = 0
+
+
+@jit
+def disk_write(k, d, nr):
+    """Queue a write of nr pages; when it will be done. The actor waits where the queue is full."""
+    disk = k.disk[d]
+    now = local_ns(k)
+    limit = now + int(disk.queue_depth * disk.write_ns_per_page)
+    if disk.write_busy_ns > limit:
+        k.wait_ns += disk.write_busy_ns - limit
+        now = local_ns(k)
+    disk.write_busy_ns = max(disk.write_busy_ns, now) + int(nr * disk.write_ns_per_page)
+    return disk.write_busy_ns + disk.write_latency_ns
+
+
+@jit
+def disk_read(k, d, nr, sequential):
+    """Read nr pages and wait for them; the wait [ns]."""
+    disk = k.disk[d]
+    now = local_ns(k)
+    start = max(now, disk.read_busy_ns)
+    if sequential:
+        disk.read_busy_ns = start + int(nr * disk.read_ns_per_page)
+        done = disk.read_busy_ns
+    else:
+        disk.read_busy_ns = start + int(nr * disk.read_ns_per_page)
+        done = start + int(disk.random_read_ns * nr)
+    wait = max(done - now, 0)
+    k.wait_ns += wait
+    return wait
+
+
+@jit
+def start_writeback(k, fr, i, d, done_ns):
+    """Page i is on its way to disk d; queued in order of completion."""
+    disk = k.disk[d]
+    page = fr[i]
+    page.flags |= PG_WRITEBACK
+    page.io_done_ns = done_ns
+    page.io_next = -1
+    if disk.wb_tail >= 0:
+        fr[disk.wb_tail].io_next = i
+    else:
+        disk.wb_head = i
+    disk.wb_tail = i
+    disk.wb_pages += page.nr_pages
+    k.nr_writeback += page.nr_pages
+    if not page.flags & PG_SWAPBACKED:
+        k.memcg[page.memcg].stat[ST_FILE_WRITEBACK] += page.nr_pages
+
+
+@jit
+def complete_io(k, fr, until_ns):
+    """End the writeback of pages whose I/O is done (folio_end_writeback).
+
+    A page that reclaim waits for (PG_reclaim) is rotated to the tail of its list.
+    """
+    for d in range(k.nr_disks):
+        disk = k.disk[d]
+        i = disk.wb_head
+        while i >= 0 and fr[i].io_done_ns <= until_ns:
+            page = fr[i]
+            after = page.io_next
+            page.io_next = -1
+            page.flags &= ~PG_WRITEBACK
+            disk.wb_pages -= page.nr_pages
+            k.nr_writeback -= page.nr_pages
+            if not page.flags & PG_SWAPBACKED:
+                k.memcg[page.memcg].stat[ST_FILE_WRITEBACK] -= page.nr_pages
+            if page.flags & PG_RECLAIM:
+                page.flags &= ~PG_RECLAIM
+                if not page.flags & PG_ACTIVE:
+                    lru_del(k, fr, i)
+                    lru_add_tail(k, fr, i)
+                    k.vmstat[VM_PGROTATED] += page.nr_pages
+            i = after
+        disk.wb_head = i
+        if i < 0:
+            disk.wb_tail = -1
+
+
+@jit
+def swap_writepage(k, fr, pt, i):
+    """Write page i, which has a slot: 0 done, 1 under writeback, -1 stays in memory.
+
+    Kernel: swap_writepage(): zero-filled pages (zeromap), zswap, then the device.
+    """
+    e = fr[i].pte
+    entry = pt[e]
+    area = k.swap[entry.swap]
+    mapping = k.mapping[fr[i].mapping]
+    nr = fr[i].nr_pages
+    c = fr[i].memcg
+    zero = draw_below(k, mapping.stream, e, STREAM_FATE, mapping.same_filled)
+    if zero and k.zeromap:
+        entry.length = 0
+        return 0
+    if k.zswap_enabled and not area.zram:
+        if zswap_store(k, fr, pt, i, zero):
+            return 0
+        allowed = True
+        level = c
+        while level > 0 and allowed:
+            allowed = k.memcg[level].zswap_writeback != 0
+            level = k.memcg[level].parent
+        if not allowed:
+            return -1
+    k.vmstat[VM_PSWPOUT] += nr
+    k.memcg[c].stat[ST_PSWPOUT] += nr
+    k.work_ns += k.cost.swap_setup_ns * nr
+    if area.zram:
+        return zram_store(k, fr, pt, i, zero)
+    done = disk_write(k, area.disk, nr)
+    start_writeback(k, fr, i, area.disk, done)
+    return 1
+
+
+@jit
+def drop_swap_cache(k, fr, pt, i):
+    """Page i leaves the swap cache, its slot is given back (delete_from_swap_cache, swap_free)."""
+    e = fr[i].pte
+    fr[i].flags &= ~PG_SWAPCACHE
+    k.nr_swapcached -= fr[i].nr_pages
+    k.memcg[fr[i].memcg].stat[ST_SWAPCACHED] -= fr[i].nr_pages
+    free_swap_entry(k, fr, pt, e)
+
+
+@jit
+def swap_in(k, fr, pt, e, sequential):
+    """Bring the contents of entry e from its slot: waits for I/O; 1 if a device was read.
+
+    The slot is freed (the fault is a write).
+    """
+    entry = pt[e]
+    nr = entry.nr_pages
+    area = k.swap[entry.swap]
+    owner = entry.owner
+    k.work_ns += k.cost.swapin_setup_ns * nr
+    read = 0
+    if entry.state == PTE_ZSWAP:
+        k.work_ns += k.cost.decompress_ns * nr
+        k.vmstat[VM_ZSWPIN] += nr
+        k.memcg[owner].stat[ST_ZSWPIN] += nr
+    elif area.zram:
+        k.work_ns += k.cost.decompress_ns * nr
+        k.vmstat[VM_PSWPIN] += nr
+        k.memcg[owner].stat[ST_PSWPIN] += nr
+    else:
+        disk_read(k, area.disk, nr, sequential)
+        k.vmstat[VM_PSWPIN] += nr
+        k.memcg[owner].stat[ST_PSWPIN] += nr
+        read = 1
+    free_swap_entry(k, fr, pt, e)
+    return read

@@ -1,0 +1,396 @@
+"""Classic LRU reclaim (mm/vmscan.c).
+
+    shrink_node:    for each memcg of the target's subtree, in pre-order:
+                      protection -> shrink_lruvec -> shrink_slab
+    shrink_lruvec:  get_scan_count at the priority; 32 pages a turn from each list
+    inactive tail:  shrink_folio; active tail: back to inactive (executable file pages rotate)
+
+``k.sc`` is the scan control of the reclaim that is going on; CPU time goes to ``k.work_ns``.
+The per-page decision is in ``shrink_folio``, the drivers (direct reclaim, memcg reclaim,
+kswapd) in ``reclaim`` and ``kswapd``. Lists are scanned on credit: a granule is taken when
+the scan budget covers it.
+
+Departs from the kernel: pages are decided one by one, not isolated in batches of 32 first,
+so "too many isolated" never happens.
+"""
+
+from __future__ import annotations
+
+import math
+
+from capplan.mm._jit import jit
+from capplan.mm.lru_gen import lru_gen_shrink_node
+from capplan.mm.lruvec import lru_add, lru_del, referenced
+from capplan.mm.page_counter import calculate_protection
+from capplan.mm.shrink_folio import FREED, shrink_folio
+from capplan.mm.slab import shrink_slab
+from capplan.mm.state import (
+    EV_LOW,
+    LRU_ACTIVE_ANON,
+    LRU_ACTIVE_FILE,
+    LRU_INACTIVE_ANON,
+    LRU_INACTIVE_FILE,
+    PG_ACTIVE,
+    PG_EXEC,
+    PG_WORKINGSET,
+    ST_PGSCAN,
+    ST_PGSTEAL,
+    SWAP_CLUSTER_MAX,
+    VM_PGDEACTIVATE,
+    VM_PGREFILL,
+    VM_PGSCAN_DIRECT,
+    VM_PGSCAN_KSWAPD,
+    VM_PGSTEAL_DIRECT,
+    VM_PGSTEAL_KSWAPD,
+    WMARK_HIGH,
+)
+from capplan.mm.swap import mem_cgroup_nr_swap_pages
+from capplan.mm.workingset import lru_note_cost, lruvec_pages
+
+__all__ = ["inactive_is_low", "inactive_list_is_low", "shrink_node"]
+
+SCAN_EQUAL, SCAN_FRACT, SCAN_ANON, SCAN_FILE = 0, 1, 2, 3
+
+
+@jit
+def inactive_list_is_low(inactive, active):
+    """Whether the inactive list is too short for its active one (inactive_is_low). [pages]
+
+    Worked example: (active, inactive) = (262144, 87381): 1 GiB together, ratio 3, True.
+    """
+    gb = (inactive + active) >> 18
+    ratio = int(math.sqrt(10 * gb)) if gb else 1
+    return inactive * ratio < active
+
+
+@jit
+def inactive_is_low(k, c, n, lru_inactive):
+    """The same for group c and all below it on node n."""
+    return inactive_list_is_low(
+        lruvec_pages(k, c, n, lru_inactive), lruvec_pages(k, c, n, lru_inactive + 1)
+    )
+
+
+@jit
+def _prepare_scan_control(k, n):
+    """What holds for the whole pass over this node (prepare_scan_control)."""
+    sc = k.sc
+    lruvec = k.memcg[sc.target].lruvec[n]
+    sc.anon_cost = lruvec.anon_cost
+    sc.file_cost = lruvec.file_cost
+    sc.deactivate_anon = 1
+    sc.deactivate_file = 1
+    if not sc.force_deactivate:
+        if lruvec.activate_anon == lruvec.refaults_anon and not inactive_is_low(
+            k, sc.target, n, LRU_INACTIVE_ANON
+        ):
+            sc.deactivate_anon = 0
+        if lruvec.activate_file == lruvec.refaults_file and not inactive_is_low(
+            k, sc.target, n, LRU_INACTIVE_FILE
+        ):
+            sc.deactivate_file = 0
+    inactive_file = lruvec_pages(k, sc.target, n, LRU_INACTIVE_FILE)
+    sc.cache_trim_mode = (
+        1
+        if (inactive_file >> sc.priority) and not sc.deactivate_file and not sc.no_cache_trim_mode
+        else 0
+    )
+    sc.file_is_tiny = 0
+    if sc.target == 0:
+        file = inactive_file + lruvec_pages(k, 0, n, LRU_ACTIVE_FILE)
+        free = 0
+        high = 0
+        for z in range(4 * n, 4 * n + 4):
+            if k.zone[z].managed:
+                free += k.zone[z].free
+                high += k.zone[z].wmark[WMARK_HIGH] + k.zone[z].boost
+        anon = lruvec_pages(k, 0, n, LRU_INACTIVE_ANON)
+        if file + free <= high and not sc.deactivate_anon and (anon >> sc.priority):
+            sc.file_is_tiny = 1
+
+
+@jit
+def _scan_balance(k, c):
+    """Which lists to scan: EQUAL, FRACT, ANON or FILE (get_scan_count, first half)."""
+    sc = k.sc
+    if not sc.may_swap or mem_cgroup_nr_swap_pages(k, c) <= 0:
+        return SCAN_FILE
+    swappiness = k.memcg[c].swappiness if k.cgroup_v1 and c > 0 else k.swappiness
+    sc.swappiness = swappiness
+    if sc.target > 0 and swappiness == 0:
+        return SCAN_FILE
+    if sc.priority == 0 and swappiness:
+        return SCAN_EQUAL
+    if sc.file_is_tiny:
+        return SCAN_ANON
+    if sc.cache_trim_mode:
+        return SCAN_FILE
+    return SCAN_FRACT
+
+
+@jit
+def protected_scan(k, c, size):
+    """Pages of a list that protection leaves to be scanned (get_scan_count). [pages]"""
+    sc = k.sc
+    counter = k.memcg[c].memory
+    low = counter.elow
+    floor = counter.emin
+    if c == sc.target or (floor == 0 and low == 0):
+        return size
+    protection = floor
+    if not sc.memcg_low_reclaim and low > floor:
+        protection = low
+        sc.memcg_low_skipped = 1
+    usage = max(counter.usage, protection)
+    return max(size - size * protection // (usage + 1), SWAP_CLUSTER_MAX)
+
+
+@jit
+def _get_scan_count(k, c, n):
+    """Pages to scan of each list of group c at this priority, into sc.nr (get_scan_count)."""
+    sc = k.sc
+    balance = _scan_balance(k, c)
+    total = sc.anon_cost + sc.file_cost
+    anon_cost = total + sc.anon_cost
+    file_cost = total + sc.file_cost
+    both = anon_cost + file_cost
+    ap = sc.swappiness * (both + 1) // (anon_cost + 1)
+    fp = (200 - sc.swappiness) * (both + 1) // (file_cost + 1)
+    lruvec = k.memcg[c].lruvec[n]
+    for lru in range(4):
+        size = lruvec.pages[lru]
+        is_file = lru >= LRU_INACTIVE_FILE
+        scan = protected_scan(k, c, size) >> sc.priority
+        if scan == 0 and not k.memcg[c].online:
+            scan = min(size, SWAP_CLUSTER_MAX)
+        if balance == SCAN_FRACT:
+            scan = scan * (fp if is_file else ap) // (ap + fp)
+        elif (balance == SCAN_FILE) != is_file and balance != SCAN_EQUAL:
+            scan = 0
+        sc.nr[lru] = scan
+        sc.target_scan[lru] = scan
+
+
+@jit
+def _shrink_active_list(k, fr, c, n, nr, lru):
+    """Move pages from the active tail to the inactive head (shrink_active_list).
+
+    Touched executable file pages stay active; touched anonymous pages do not.
+    """
+    lruvec = k.memcg[c].lruvec[n]
+    lruvec.credit[lru] += nr
+    rotated = 0
+    moved = 0
+    while lruvec.tail[lru] >= 0:
+        i = lruvec.tail[lru]
+        size = fr[i].nr_pages
+        if lruvec.credit[lru] < size:
+            break
+        lruvec.credit[lru] -= size
+        k.vmstat[VM_PGREFILL] += size
+        k.work_ns += k.cost.rotate_ns * size
+        touched = referenced(k, fr, i)
+        lru_del(k, fr, i)
+        if touched and lru == LRU_ACTIVE_FILE and fr[i].flags & PG_EXEC:
+            rotated += size
+        else:
+            fr[i].flags &= ~PG_ACTIVE
+            fr[i].flags |= PG_WORKINGSET
+            moved += size
+        lru_add(k, fr, i)
+    if lruvec.tail[lru] < 0:
+        lruvec.credit[lru] = 0
+    k.vmstat[VM_PGDEACTIVATE] += moved
+    if rotated:
+        lru_note_cost(k, c, n, lru == LRU_ACTIVE_FILE, 0, rotated)
+
+
+@jit
+def _shrink_inactive_list(k, fr, pt, c, n, nr, lru):
+    """Reclaim from an inactive tail; pages freed (shrink_inactive_list)."""
+    sc = k.sc
+    lruvec = k.memcg[c].lruvec[n]
+    lruvec.credit[lru] += nr
+    scanned = 0
+    reclaimed = 0
+    pageout_before = sc.pageout
+    stop = lruvec.head[lru]  # pages put back at the head are not met again in this turn
+    last = False
+    while lruvec.tail[lru] >= 0 and not last:
+        i = lruvec.tail[lru]
+        size = fr[i].nr_pages
+        if lruvec.credit[lru] < size:
+            break
+        last = i == stop
+        lruvec.credit[lru] -= size
+        scanned += size
+        sc.taken += size
+        if lru == LRU_INACTIVE_FILE:
+            sc.file_taken += size
+        if shrink_folio(k, fr, pt, i) == FREED:
+            reclaimed += size
+    if lruvec.tail[lru] < 0 or last:
+        lruvec.credit[lru] = 0
+    if scanned == 0:
+        return 0
+    _count_scan(k, c, scanned, reclaimed)
+    pageout = sc.pageout - pageout_before
+    lru_note_cost(k, c, n, lru == LRU_INACTIVE_FILE, pageout, scanned - reclaimed)
+    return reclaimed
+
+
+@jit
+def _count_scan(k, c, scanned, reclaimed):
+    sc = k.sc
+    sc.nr_scanned += scanned
+    stat = k.memcg[c].stat
+    stat[ST_PGSCAN] += scanned
+    stat[ST_PGSTEAL] += reclaimed
+    if sc.target > 0:
+        return
+    if sc.kswapd:
+        k.vmstat[VM_PGSCAN_KSWAPD] += scanned
+        k.vmstat[VM_PGSTEAL_KSWAPD] += reclaimed
+    else:
+        k.vmstat[VM_PGSCAN_DIRECT] += scanned
+        k.vmstat[VM_PGSTEAL_DIRECT] += reclaimed
+
+
+@jit
+def _balance_rest(k):
+    """Stop the kind with less left, keep the proportion of the other (shrink_lruvec)."""
+    nr = k.sc.nr
+    target = k.sc.target_scan
+    nr_file = nr[LRU_INACTIVE_FILE] + nr[LRU_ACTIVE_FILE]
+    nr_anon = nr[LRU_INACTIVE_ANON] + nr[LRU_ACTIVE_ANON]
+    if nr_file == 0 or nr_anon == 0:
+        return False
+    if nr_file > nr_anon:
+        stop, go = LRU_INACTIVE_ANON, LRU_INACTIVE_FILE
+        left = nr_anon
+    else:
+        stop, go = LRU_INACTIVE_FILE, LRU_INACTIVE_ANON
+        left = nr_file
+    percent = left * 100 // (target[stop] + target[stop + 1] + 1)
+    nr[stop] = 0
+    nr[stop + 1] = 0
+    for lru in (go, go + 1):
+        done = target[lru] - nr[lru]
+        nr[lru] = max(target[lru] * (100 - percent) // 100 - done, 0)
+    return True
+
+
+@jit
+def _shrink_lruvec(k, fr, pt, c, n):
+    """Scan the lists of one group in turns of 32 pages (shrink_lruvec)."""
+    sc = k.sc
+    _get_scan_count(k, c, n)
+    nr = sc.nr
+    reclaimed = 0
+    adjusted = sc.target == 0 and not sc.kswapd and sc.priority == 12
+    while nr[LRU_INACTIVE_ANON] or nr[LRU_ACTIVE_FILE] or nr[LRU_INACTIVE_FILE]:
+        for lru in range(4):
+            part = min(nr[lru], SWAP_CLUSTER_MAX)
+            if part == 0:
+                continue
+            nr[lru] -= part
+            if lru == LRU_ACTIVE_ANON or lru == LRU_ACTIVE_FILE:
+                if sc.deactivate_anon if lru == LRU_ACTIVE_ANON else sc.deactivate_file:
+                    _shrink_active_list(k, fr, c, n, part, lru)
+                else:
+                    sc.skipped_deactivate = 1
+            else:
+                reclaimed += _shrink_inactive_list(k, fr, pt, c, n, part, lru)
+        if reclaimed < sc.nr_to_reclaim or adjusted:
+            continue
+        if not _balance_rest(k):
+            break
+        adjusted = True
+    sc.nr_reclaimed += reclaimed
+    if k.nr_swaps > 0 and sc.may_swap and inactive_list_is_low(
+        k.memcg[c].lruvec[n].pages[LRU_INACTIVE_ANON],
+        k.memcg[c].lruvec[n].pages[LRU_ACTIVE_ANON],
+    ):
+        _shrink_active_list(k, fr, c, n, SWAP_CLUSTER_MAX, LRU_ACTIVE_ANON)
+
+
+@jit
+def _protected(k, c):
+    """Whether group c is skipped in this pass (mem_cgroup_below_min, _low)."""
+    sc = k.sc
+    calculate_protection(k, sc.target, c)
+    counter = k.memcg[c].memory
+    if c == sc.target or c == 0:
+        return False
+    if counter.usage <= counter.emin:
+        return True
+    if counter.usage <= counter.elow:
+        if not sc.memcg_low_reclaim:
+            sc.memcg_low_skipped = 1
+            return True
+        level = c
+        while level > 0:
+            k.memcg[level].events[EV_LOW] += 1
+            level = k.memcg[level].parent
+    return False
+
+
+@jit
+def _shrink_node_memcgs(k, fr, pt, n):
+    """One pass over the target's subtree (shrink_node_memcgs).
+
+    Since "mm: vmscan: share the iterator" (feature ``direct_reclaim_cursor``) direct reclaim
+    goes on where the last one stopped and ends when it has enough; before, it walks all.
+    """
+    sc = k.sc
+    first = sc.target
+    end = k.memcg[first].subtree_end if first > 0 else k.nr_memcgs
+    count = end - first
+    partial = k.direct_reclaim_cursor and not sc.kswapd and not sc.full_walk
+    start = 0
+    if partial and first <= k.node[n].reclaim_cursor < end:
+        start = k.node[n].reclaim_cursor - first
+    if partial:  # protection is worked out from the top down
+        for c in range(first, end):
+            calculate_protection(k, sc.target, c)
+    for step in range(count):
+        c = first + (start + step) % count
+        if _protected(k, c):
+            continue
+        _shrink_lruvec(k, fr, pt, c, n)
+        shrink_slab(k, fr, c)
+        k.work_ns += k.cost.scan_ns  # the visit itself
+        if partial and sc.nr_reclaimed >= sc.nr_to_reclaim:
+            k.node[n].reclaim_cursor = c + 1 if c + 1 < end else first
+            return
+
+
+@jit
+def shrink_node(k, fr, pt, n):
+    """One pass of reclaim over node n for k.sc.target; pages freed are in sc.nr_reclaimed."""
+    sc = k.sc
+    sc.node = n
+    sc.dirty = 0
+    sc.unqueued_dirty = 0
+    sc.congested = 0
+    sc.writeback = 0
+    sc.immediate = 0
+    sc.taken = 0
+    sc.file_taken = 0
+    before = sc.nr_reclaimed
+    if k.lru_gen:
+        lru_gen_shrink_node(k, fr, pt, n)
+    else:
+        _prepare_scan_control(k, n)
+        _shrink_node_memcgs(k, fr, pt, n)
+    node = k.node[n]
+    if sc.kswapd:
+        if sc.writeback and sc.writeback == sc.taken:
+            node.flag_writeback = 1
+        if sc.unqueued_dirty == sc.file_taken:
+            node.flag_dirty = 1
+    lruvec = k.memcg[sc.target].lruvec[n]
+    if (sc.kswapd or (sc.target > 0 and not k.cgroup_v1)) and sc.dirty and sc.dirty == sc.congested:
+        lruvec.congested = 1
+    if sc.nr_reclaimed > before:
+        node.kswapd_failures = 0
