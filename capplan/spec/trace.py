@@ -8,7 +8,6 @@ stands in. A file is read once, however many containers take a series out of it.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import gzip
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from capplan.errors import InputError
+from capplan.errors import InputError, closest, quoted, row_problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +27,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-GAP_INTERVALS = 3.0
-"""A step of more than this many median intervals is a gap: two lost scrapes are bridged."""
+GAP_INTERVALS = 5.0
+"""A step of more than this many median intervals is a gap; a few lost scrapes are bridged."""
 
 RESTART_SHARE = 0.05
 """A sample below this share of the one before it is a process that began anew. Live
@@ -58,15 +57,15 @@ class TraceQuery:
     where
         Rows to keep: column name to the text its cell must have (long files).
     time_unit
-        ``s``, ``ms``, ``us`` or ``ns``; ``auto`` tells them apart by size. A column of dates
-        (ISO 8601, no zone: UTC) needs no unit.
+        ``s``, ``ms``, ``us``, ``ns`` or ``iso8601`` (no zone: UTC); ``auto`` tells them apart, the
+        numbers by their size.
     unit_bytes
         Bytes that a value of 1 stands for: 1, 1048576 for MiB, a limit for fractions.
     counter
         Column of a counter that only rises (cpu seconds, for example): where it falls, the
         container was restarted.
     max_gap_s
-        Longest step between samples [s]; None: three median intervals.
+        Longest step between samples [s]; None: five median intervals.
     """
 
     file: Path
@@ -123,9 +122,13 @@ class Table:
         """The column of that name, or an InputError that suggests one."""
         if name not in self.frame.columns:
             names = [str(c) for c in self.frame.columns]
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"columns are {', '.join(names[:8])}"
-            _fail(self.path, 1, f"there is no column {name!r}; {hint}")
+            _fail(
+                self.path,
+                1,
+                f"there is no column {quoted(name)}",
+                expected=f"one of {', '.join(names[:8])}",
+                suggestion=closest(name, names),
+            )
         return self.frame[name]
 
     def numbers(self, name: str) -> FloatArray:
@@ -299,8 +302,10 @@ def _seconds(table: Table, query: TraceQuery, rows: IntArray) -> FloatArray:
     import pandas as pd
 
     column = table.column(query.time)
-    if column.dtype == object or pd.api.types.is_string_dtype(column):
-        texts = column.iloc[rows]
+    is_text = not pd.api.types.is_numeric_dtype(column)
+    # a column of numbers with one broken cell is text too: only dates are meant by iso8601
+    if query.time_unit == "iso8601" or (query.time_unit == "auto" and is_text and _dated(column)):
+        texts = column.iloc[rows].astype(str)
         dates = pd.to_datetime(texts, utc=True, errors="coerce", format="ISO8601")
         # as seconds since the epoch, whatever resolution pandas chose
         return ((dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)).to_numpy(np.float64)
@@ -310,6 +315,13 @@ def _seconds(table: Table, query: TraceQuery, rows: IntArray) -> FloatArray:
         unit = _guess_unit(numbers)
     first = numbers[0] if numbers.size and not np.isnan(numbers[0]) else 0.0
     return (numbers - first) * _UNIT_SECONDS[unit]
+
+
+def _dated(column: pd.Series[Any]) -> bool:
+    """Whether a column of texts holds dates: its first cell is no number."""
+    import pandas as pd
+
+    return bool(np.isnan(pd.to_numeric(column.iloc[:1], errors="coerce").to_numpy(np.float64)[0]))
 
 
 def _guess_unit(numbers: FloatArray) -> str:
@@ -339,15 +351,12 @@ def _check_cells(
             row = int(rows[np.argmax(bad)])
             cell = table.column(name).iloc[row]
             what = "a time" if name == query.time else "a number"
-            _fail(query.file, row + 2, f"{name}: {str(cell)!r} is not {what}")
+            _fail(query.file, row + 2, f"{quoted(cell)} is not {what}", column=name)
     negative = values < 0
     if negative.any():
         at = int(np.argmax(negative))
-        _fail(
-            query.file,
-            int(rows[at]) + 2,
-            f"{query.value}: {values[at]:g} is negative; memory cannot be",
-        )
+        message = f"{values[at]:g} is negative"
+        _fail(query.file, int(rows[at]) + 2, message, column=query.value, expected="0 or more")
 
 
 def _check_times(query: TraceQuery, rows: IntArray, seconds: FloatArray) -> None:
@@ -357,18 +366,17 @@ def _check_times(query: TraceQuery, rows: IntArray, seconds: FloatArray) -> None
     if (steps <= 0).any():
         at = int(np.argmax(steps <= 0))
         word = "stands still" if steps[at] == 0 else f"runs backwards by {-steps[at]:g} s"
-        _fail(query.file, int(rows[at + 1]) + 2, f"{query.time}: time {word}; sort the file")
+        line = int(rows[at + 1]) + 2
+        expected = "rows in the order of time, one for each time"
+        _fail(query.file, line, f"time {word}", column=query.time, expected=expected)
     longest = query.max_gap_s
     if longest is None:
         longest = GAP_INTERVALS * float(np.median(steps))
     if (steps > longest).any():
         at = int(np.argmax(steps > longest))
-        _fail(
-            query.file,
-            int(rows[at + 1]) + 2,
-            f"{query.time}: a gap of {steps[at]:g} s (longest allowed: {longest:g} s); "
-            "cut the trace there, or allow the gap with max_gap",
-        )
+        line = int(rows[at + 1]) + 2
+        expected = f"steps of at most {longest:g} s; cut the file there, or raise max_gap"
+        _fail(query.file, line, f"a gap of {steps[at]:g} s", column=query.time, expected=expected)
 
 
 def _no_rows(table: Table, query: TraceQuery) -> NoReturn:
@@ -376,15 +384,28 @@ def _no_rows(table: Table, query: TraceQuery) -> NoReturn:
     for name, text in query.where.items():
         if table.rows({name: text}).size == 0:
             known = table.values_of(name)
-            near = difflib.get_close_matches(text, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known[:5])}"
-            _fail(query.file, 0, f"no row has {name} = {text!r}; {hint}")
-    if query.where:
-        wanted = ", ".join(f"{k} = {v!r}" for k, v in query.where.items())
-        _fail(query.file, 0, f"no row with a value has {wanted}")
-    _fail(query.file, 0, f"no row has a value in column {query.value!r}")
+            _fail(
+                query.file,
+                0,
+                f"no row has {quoted(text)}",
+                column=name,
+                expected=f"one of {', '.join(known[:5])}",
+                suggestion=closest(text, known),
+            )
+    wanted = " and ".join(f"{k} = {quoted(v)}" for k, v in query.where.items())
+    what = f"no row with {wanted} has a value" if wanted else "no row has a value"
+    _fail(query.file, 0, what, column=query.value)
 
 
-def _fail(path: Path, line: int, message: str) -> NoReturn:
-    where = f"{path}:{line}" if line else str(path)
-    raise InputError(f"{where}: {message}")
+def _fail(
+    path: Path,
+    line: int,
+    message: str,
+    *,
+    column: str = "",
+    expected: str = "",
+    suggestion: str = "",
+) -> NoReturn:
+    raise InputError(
+        row_problem(path, line, message, column=column, expected=expected, suggestion=suggestion)
+    )
