@@ -29,6 +29,8 @@ from capplan.units import format_bytes, format_duration
 if TYPE_CHECKING:
     from capplan.sim.result import Run
 
+CHARGE_BATCH_BYTES = 64 * 4096  # MEMCG_CHARGE_BATCH: closer to a limit than this is at it
+
 __all__ = [
     "DEFAULT_THROTTLE_SHARE",
     "Candidate",
@@ -124,18 +126,28 @@ def _fits(context: Context, found: tuple[ContainerOutcome, ...], of_node: NodeOu
     many = f"{len(found)} containers ran" if len(found) != 1 else f"{found[0].name} ran"
     text = f"Fits: {many} {format_duration(context.duration * NS_PER_S)} with nobody killed, paused"
     text += " or left behind"
-    limited = [c for c in found if c.headroom_share is not None]
-    if limited:
-        tight = min(limited, key=lambda c: (c.headroom_share or 0.0, c.name))
-        share = 100 * (tight.headroom_share or 0.0)
-        text += (
-            f"; the tightest is {tight.name} with {format_bytes(tight.headroom_bytes or 0)} "
-            f"({share:.3g} %) below its {tight.limit_key} of {format_bytes(tight.limit_bytes or 0)}"
-        )
+    text += _tightest(context, found)
     if of_node.lowest_available_bytes is not None:
         low = format_bytes(of_node.lowest_available_bytes)
         text += f"; the node always had {low} available"
     return text + "."
+
+
+def _tightest(context: Context, found: tuple[ContainerOutcome, ...]) -> str:
+    limited = [c for c in found if c.headroom_share is not None]
+    if not limited:
+        return ""
+    tight = min(limited, key=lambda c: (c.headroom_share or 0.0, c.name))
+    limit = f"its {tight.limit_key} of {format_bytes(tight.limit_bytes or 0)}"
+    room = tight.headroom_bytes or 0
+    if room >= CHARGE_BATCH_BYTES:
+        left = f"{format_bytes(room)} ({100 * (tight.headroom_share or 0.0):.3g} %)"
+        return f"; the tightest is {tight.name} with {left} below {limit}"
+    text = f"; the tightest is {tight.name}, which fills {limit}"
+    swapped = context.series.get(f"cgroup.{tight.limit_cgroup}.memory.swap.current")
+    if swapped is not None and swapped.max() > 0:
+        text += f" (up to {format_bytes(float(swapped.max()))} of it in swap)"
+    return text
 
 
 def _stock_verdict(context: Context, breaking: tuple[Incident, ...], stock: Run | None) -> str:

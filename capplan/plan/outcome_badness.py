@@ -20,9 +20,11 @@ PTES_PER_TABLE = 512  # x86-64: one page of page table maps 512 pages
 RUNNERS_UP = 3
 
 
-def victim(event: Event) -> Candidate:
+def victim(context: Context, event: Event) -> Candidate:
     """The victim as the event describes it."""
-    return _candidate(event.name, event.detail, "kernel")
+    declared = context.processes.get(event.name)
+    adj = {} if declared is None else {"oom_score_adj": declared.oom_score_adj}
+    return _candidate(event.name, adj | event.detail, "kernel")
 
 
 def _candidate(name: str, detail: Mapping[str, Any], source: str) -> Candidate:

@@ -11,9 +11,10 @@ from capplan.plan.outcome_series import PAGE_SIZE, Array
 from capplan.units import format_bytes, format_duration, format_rate
 
 if TYPE_CHECKING:
-    from capplan.sim.scenario import Cgroup
+    from capplan.sim.scenario import Cgroup, Zone
 
 KIB = 1024
+ZONE_ORDER = ("DMA", "DMA32", "Normal", "Movable")
 GROWERS = 2  # named in a chain
 RECENT_SAMPLES = 10  # who grew in these, or in the last tenth of the time, was growing
 NOTABLE_SHARE = 0.2  # of the largest grower's growth: worth naming too
@@ -63,21 +64,33 @@ def growers(context: Context, t: float, domain: str, *, cache: bool = False) -> 
 
 
 def _growth(context: Context, container: str, t: float, *, cache: bool) -> Growth | None:
-    group = context.group(context.container_cgroup[container])
-    lasting, file = group.lasting, group.cache
-    options: list[tuple[Array | None, str]] = [(lasting, "memory that only swap can take")]
-    if context.series.before(group.shmem, t) < 0.05 * context.series.before(lasting, t):
-        options = [(lasting, "anonymous memory")]
-    if cache and file is not None:
-        options.append((file, "page cache"))
     found = []
-    for values, what in options:
+    for values, what in _kinds_of_memory(context, container, t, cache=cache):
         rise = context.series.rise(values, t)
         if rise is not None:
             begin, low, top, rate = rise
             recent = top - context.series.at(values, _recent(context, t))
             found.append(Growth(container, max(recent, 0.0), begin, low, top, rate, what))
     return max(found, key=lambda g: g.top - g.low, default=None)
+
+
+def _kinds_of_memory(
+    context: Context, container: str, t: float, *, cache: bool
+) -> list[tuple[Array | None, str]]:
+    """What a container's growth is read from: its own cgroup, or its processes' RSS."""
+    path = context.container_cgroup[container]
+    if sum(own == path for own in context.container_cgroup.values()) > 1:
+        rows = context.totals[container]
+        rss = context.series.total(*(f"process.{row.process}.rss_pages" for row in rows))
+        return [(None if rss is None else rss * PAGE_SIZE, "resident memory")]
+    group = context.group(path)
+    lasting = context.series.before(group.lasting, t)
+    if not lasting:
+        return [(group.usage, "memory")]
+    # a twentieth: less is not worth a word
+    shared = context.series.before(group.shmem, t) >= 0.05 * lasting
+    kinds = [(group.lasting, "anonymous and shared memory" if shared else "anonymous memory")]
+    return [*kinds, (group.cache, "page cache")] if cache else kinds
 
 
 def _recent(context: Context, t: float) -> float:
@@ -170,31 +183,58 @@ def _swap_limit(context: Context, group: Cgroup, t: float) -> str | None:
 
 
 def marks_hit(context: Context, t: float) -> list[str]:
-    """The second link of a node-wide incident: when free memory fell under which mark."""
-    low = sum(marks[1] for marks in context.run.wmarks.values())
-    least = sum(marks[0] for marks in context.run.wmarks.values())
-    zones = [context.series.get(f"zone.{z}.free") for z in context.run.wmarks]
-    known = [z for z in zones if z is not None]
-    if len(known) != len(zones) or not known:
-        free = context.series.get("meminfo_kb.MemFree")
-        if free is None:
-            return []
-        total = free * KIB / PAGE_SIZE
-    else:
-        total = np.sum(known, axis=0)
+    """The second link of a node-wide incident: when free memory fell to which threshold."""
+    free = _free(context)
+    if free is None:
+        return []
+    effects = (("low", "kswapd is woken"), ("min", "tasks reclaim for themselves"))
     links = []
-    for mark, name, effect in (
-        (low, "low", "kswapd reclaims"),
-        (least, "min", "tasks reclaim for themselves"),
-    ):
+    for (name, effect), threshold in zip(effects, _thresholds(context)):
         with np.errstate(invalid="ignore"):
-            since = context.series.onset(np.asarray(total <= mark), t)
+            since = context.series.onset(np.asarray(free <= threshold), t)
         if since is not None:
-            size = format_bytes(mark * PAGE_SIZE)
-            links.append(f"under the {name} marks ({size}) from {clock(since)}: {effect}")
-    here = format_bytes(context.series.before(total, t) * PAGE_SIZE)
-    text = f"the node's free memory fell to {here}"
-    return [", ".join([text, *links])]
+            size = format_bytes(threshold * PAGE_SIZE)
+            links.append(f"at or under the {name} marks ({size}) from {clock(since)}: {effect}")
+    here = format_bytes(context.series.before(free, t) * PAGE_SIZE)
+    return [", ".join([f"the node's free memory fell to {here}", *links])]
+
+
+def _free(context: Context) -> Array | None:
+    """The node's free memory, the bins' lowest where they were kept [pages]."""
+    zones = [context.series.get(f"zone.{z}.free|min", f"zone.{z}.free") for z in context.run.wmarks]
+    known = [z for z in zones if z is not None]
+    if known and len(known) == len(zones):
+        return np.asarray(np.sum(known, axis=0))
+    free = context.series.get("meminfo_kb.MemFree")
+    return None if free is None else free * KIB / PAGE_SIZE
+
+
+def _thresholds(context: Context) -> tuple[int, int]:
+    """Free pages at which kswapd is woken and tasks reclaim: every zone refuses.
+
+    The sum over zones of min(managed, mark + lowmem_reserve), for user memory (which may
+    come from the highest zone): mm/page_alloc.c, get_page_from_freelist().
+    """
+    low = least = 0
+    for zone in context.scenario.node.zones:
+        marks = context.run.wmarks.get(zone.name, (0, 0, 0))
+        reserve = _reserve(context, zone)
+        low += min(zone.managed, marks[1] + reserve)
+        least += min(zone.managed, marks[0] + reserve)
+    return low, least
+
+
+def _reserve(context: Context, zone: Zone) -> int:
+    """lowmem_reserve against the highest zone; vm.lowmem_reserve_ratio is 256 by default."""
+    if zone.protection:
+        return max(zone.protection)
+    order = [*ZONE_ORDER]
+    above = sum(
+        z.managed
+        for z in context.scenario.node.zones
+        if z.node == zone.node and order.index(z.name) > order.index(zone.name)
+    )
+    return above // 256
 
 
 def reclaim_in_node(context: Context, t: float) -> list[str]:

@@ -105,7 +105,7 @@ def _oom_kill(context: Context, folded: _Folded) -> Incident:
         chain = link.grew(context, t, "")
         chain += link.marks_hit(context, t) + link.reclaim_in_node(context, t)
         where = "the node is out of memory"
-    who = badness.victim(event)
+    who = badness.victim(context, event)
     others = badness.runners_up(context, event, domain)
     chain += _choice(event, who, others)
     return Incident(
@@ -242,7 +242,7 @@ def _unfinished(context: Context, c: ContainerOutcome) -> list[Incident]:
     return [
         Incident(
             number=0, kind="unfinished", t=t, end=None, name=c.name, container=c.name,
-            cgroup=c.cgroup, title=f"{c.name} did not finish its work: {c.unfinished[0]}",
+            cgroup=c.cgroup, title=f"{c.name} did not finish its work",
             chain=tuple(chain), signs=signs(context, t, domain),
         )
     ]  # fmt: skip

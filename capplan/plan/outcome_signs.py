@@ -51,10 +51,11 @@ def _sign(context: Context, name: str, mask: Mask, t: float, text: str) -> Itera
     begin = context.series.onset(mask, t)
     if begin is None or begin >= t:
         return
-    lead = format_duration((t - begin) * NS_PER_S)
-    yield Sign(
-        name, begin, t - begin, f"{text} from {format_duration(begin * NS_PER_S)} ({lead} before)"
-    )
+    when = format_duration(begin * NS_PER_S)
+    lead = f"{format_duration((t - begin) * NS_PER_S)} before"
+    if t - begin < context.sample_s:
+        lead = "only in the last sample before"
+    yield Sign(name, begin, t - begin, f"{text} from {when} ({lead})")
 
 
 def _below(values: Array, limit: float | Array) -> Mask:

@@ -1,18 +1,34 @@
-"""The result directory: written whole, read again by ``capplan explain``."""
+"""The result directory: written whole, read again by ``capplan explain``.
+
+Every file is written under a temporary name and then renamed, so a directory that is looked
+at while it is written never holds half a file. Nothing in the files depends on the hour, the
+host or the number of workers: the same run gives the same bytes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import csv
+import gzip
+import io
+import json
+import math
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+from capplan.errors import InputError, quoted
+from capplan.plan.outcome_model import Outcome
 
-    from capplan.plan.outcome_model import Outcome
-    from capplan.sim.result import Run
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from capplan.sim.result import Event, Run
 
 FORMAT = 1
+SUMMARY = "summary.json"
+EVENT_COLUMNS = ("t", "event", "name", "cgroup", "scope", "detail")
 
 
 @dataclass(frozen=True)
@@ -26,8 +42,37 @@ class Result:
 def summary(
     outcome: Outcome, run: Run, *, command: str = "", resolved: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What ``summary.json`` (and ``--json``) holds, verdict first."""
-    raise NotImplementedError
+    """What ``summary.json`` (and ``--json``) holds: verdict first, then evidence, then provenance.
+
+    Parameters
+    ----------
+    outcome, run
+        What :func:`capplan.plan.outcome.analyse` said, and of what.
+    command : str
+        The command line.
+    resolved : mapping, optional
+        The resolved input as plain data; None: the scenario.
+
+    Returns
+    -------
+    dict
+        JSON-ready, ``format`` is the schema's version.
+    """
+    found = outcome.to_dict()
+    return {
+        "fits": found.pop("fits"),
+        "verdict": found.pop("verdict"),
+        "format": FORMAT,
+        **found,
+        "provenance": {
+            "capplan": run.version,
+            "seed": run.seed,
+            "granule_pages": run.granule_pages,
+            "machine": platform.machine(),
+            "command": command,
+            "input": dict(resolved) if resolved is not None else asdict(run.scenario),
+        },
+    }
 
 
 def write(
@@ -39,7 +84,7 @@ def write(
     resolved: Mapping[str, Any] | None = None,
     picture: bool = True,
 ) -> list[Path]:
-    """Write summary.json, events.csv, timeseries.csv.gz, resolved.json and memory.png.
+    """Write summary.json, events.csv, timeseries.csv.gz, the resolved input and memory.png.
 
     Parameters
     ----------
@@ -58,10 +103,152 @@ def write(
     -------
     list of Path
         The files written.
+
+    Raises
+    ------
+    InputError
+        When the directory cannot be written.
     """
-    raise NotImplementedError
+    # the summary comes last: where it is, the rest is
+    files: list[tuple[str, Callable[[], bytes]]] = [
+        _resolved(run, resolved),
+        ("events.csv", lambda: _events(run)),
+        ("timeseries.csv.gz", lambda: _timeseries(run)),
+    ]
+    if picture:
+        files.append(("memory.png", lambda: _picture(outcome, run)))
+    files.append(
+        (SUMMARY, lambda: _json(summary(outcome, run, command=command, resolved=resolved)))
+    )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return [_replace(directory / name, make()) for name, make in files]
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written: {error.strerror}") from error
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _json(data: object) -> bytes:
+    text = json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def _finite(value: Any) -> Any:
+    """``value`` as JSON knows it: no numpy types, no NaN, paths and the like as text."""
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _resolved(run: Run, resolved: Mapping[str, Any] | None) -> tuple[str, Callable[[], bytes]]:
+    if resolved is None:
+        return "resolved.json", lambda: _json(asdict(run.scenario))
+    plain = _finite(dict(resolved))
+
+    def as_yaml() -> bytes:
+        import yaml
+
+        text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+        return text.encode()
+
+    return "resolved.yaml", as_yaml
+
+
+def _picture(outcome: Outcome, run: Run) -> bytes:
+    from capplan.report import picture
+
+    return picture.png(outcome, run)
+
+
+# --- tables ------------------------------------------------------------------------------
+
+
+def _events(run: Run) -> bytes:
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(EVENT_COLUMNS)
+    for event in run.events:
+        out.writerow(_event_row(event))
+    return text.getvalue().encode()
+
+
+def _event_row(event: Event) -> list[str]:
+    detail = json.dumps(_finite(event.detail), ensure_ascii=False, sort_keys=True)
+    cells = [event.event, event.name, event.cgroup, event.scope]
+    return [_number(event.t), *map(_harmless, cells), detail if event.detail else ""]
+
+
+def _harmless(cell: str) -> str:
+    """A foreign name that a spreadsheet must not take for a formula."""
+    return f"'{cell}" if cell[:1] in ("=", "+", "@", "\t", "\r") else cell
+
+
+def _number(value: float) -> str:
+    """The shortest text that reads back as the same number; "" for what is missing."""
+    if not math.isfinite(value):
+        return ""
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+
+
+def _timeseries(run: Run) -> bytes:
+    """All series, one column each; ``name|min`` and ``name|max`` are the bins' extremes."""
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    names = ["t", *(n for n in run.series if n != "t")]
+    out.writerow(names)
+    out.writerows(_rows(run, names))
+    # mtime=0: gzip's header would hold the hour otherwise
+    return gzip.compress(text.getvalue().encode(), compresslevel=6, mtime=0)
+
+
+def _rows(run: Run, names: list[str]) -> Iterator[list[str]]:
+    columns = [run.series[name].tolist() for name in names]
+    for row in zip(*columns):
+        yield ["" if v is None else _number(float(v)) for v in row]
+
+
+# --- reading -----------------------------------------------------------------------------
 
 
 def read(directory: Path) -> Result:
-    """Read a result directory (or its summary.json)."""
-    raise NotImplementedError
+    """Read a result directory (or its summary.json).
+
+    Raises
+    ------
+    InputError
+        When there is no result, or one of a newer format.
+    """
+    path = directory / SUMMARY if directory.is_dir() else directory
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{directory}: no {SUMMARY} here\n    expected a directory that capplan simulate wrote"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    found = data.get("format") if isinstance(data, dict) else None
+    if found != FORMAT:
+        raise InputError(
+            f"{path}: format {quoted(found)} is not known\n"
+            f"    expected format {FORMAT}, as this capplan writes it"
+        )
+    try:
+        return Result(Outcome.from_dict(data), data.get("provenance", {}))
+    except (TypeError, AttributeError, KeyError) as error:
+        raise InputError(f"{path}: not a whole result: {error}") from error
