@@ -112,15 +112,15 @@ def mem_cgroup_get_max(k: Any, c: int) -> int:
     v2, memory.max 512 MiB, memory.swap.max "max", 1 GiB of swap: 393216; without swap 131072.
     """
     memcg = k.memcg[c]
-    limit = int(memcg.memory["max"])  # by name: records have a method max()
+    limit = int(memcg.memory.max)
     swappiness = int(k.swappiness)
     if k.cgroup_v1 != 0 and memcg.parent >= 0:
         swappiness = int(memcg.swappiness)
     if swappiness == 0:
         return limit
     if k.cgroup_v1 != 0:
-        return limit + min(int(memcg.memsw["max"]) - limit, int(k.totalswap))
-    return limit + min(int(memcg.swap["max"]), int(k.totalswap))
+        return limit + min(int(memcg.memsw.max) - limit, int(k.totalswap))
+    return limit + min(int(memcg.swap.max), int(k.totalswap))
 
 
 @jit

@@ -210,9 +210,9 @@ def psi_task_change(
     Parameters
     ----------
     k : kernel_t
-        Changed: ``psi`` and ``memcg[].psi``. Read: ``nr_cpus``, ``hz``.
+        Changed: ``psi`` (the root's) and ``memcg[].psi``. Read: ``nr_cpus``, ``hz``.
     c : int
-        The task's memcg; -1 changes the system alone (kswapd).
+        The task's memcg; 0 or -1 changes the system alone (kswapd).
     now_ns : int
         When. Calls come in order of time; one dated before the last change of a group takes
         effect at that change. [ns]
@@ -237,7 +237,7 @@ def psi_task_change(
     4 CPUs, 4 tasks, 1 of them stalled for 1 s: SOME 0.25 s, FULL 0.25 s.
     """
     _group_change(k, k.psi, now_ns, d_running, d_memstall, d_memstall_running)
-    while c >= 0:
+    while c > 0:  # memcg 0 is the root: k.psi is its group
         _group_change(k, k.memcg[c].psi, now_ns, d_running, d_memstall, d_memstall_running)
         c = int(k.memcg[c].parent)
 
