@@ -105,9 +105,9 @@ class Size(int):
         self.exact = Fraction(value) if exact is None else exact
         return self
 
-    def __getnewargs__(self) -> tuple[int, str, Fraction]:
+    def __reduce__(self) -> tuple[type[Size], tuple[int, str, Fraction]]:
         """Let copies and pickles keep the text."""
-        return int(self), self.text, self.exact
+        return Size, (int(self), self.text, self.exact)
 
 
 def parse_k8s(text: str | int | float) -> Fraction:
@@ -171,7 +171,8 @@ def parse_size(text: str | int | float, dialect: Dialect = Dialect.K8S) -> Size:
         raise UnitError(f"{str(text)!r} is negative", "a memory size of 0 or more")
     value = math.ceil(exact)
     if value > MAX_BYTES:
-        raise UnitError(f"{str(text)!r} is more than a counter holds", "less than 8 Ei (2**63 bytes)")
+        message = f"{str(text)!r} is more than a counter holds"
+        raise UnitError(message, "less than 8 Ei (2**63 bytes)")
     return Size(value, str(text), exact)
 
 

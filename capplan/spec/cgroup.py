@@ -130,7 +130,7 @@ class Cgroup(Model):
     """The node's control groups."""
 
     version: CgroupVersion = "v2"
-    groups: dict[str, Group] = {}
+    groups: dict[str, Group] = Field(default_factory=dict)
     """Keyed by path below the root: ``kubepods.slice`` or ``kubepods.slice/burstable``."""
 
 

@@ -35,13 +35,17 @@ class Model(BaseModel):
         use_attribute_docstrings=True,
         validate_by_name=True,
         validate_by_alias=True,
+        # YAML has typed its scalars: '4' in quotes is no number, and yes is no truth
+        strict=True,
     )
 
 
-def problem(kind: str, message: str, expected: str = "", suggestion: str = "") -> PydanticCustomError:
+def problem(
+    kind: str, message: str, expected: str = "", suggestion: str = ""
+) -> PydanticCustomError:
     """Make a validation error that carries what the error template shows."""
     context = {"what": message, "expected": expected, "suggestion": suggestion}
-    return PydanticCustomError(f"capplan_{kind}", "{what}", context)  # type: ignore[arg-type]
+    return PydanticCustomError(f"capplan_{kind}", "{what}", context)
 
 
 def _quantity(parse: Callable[[Any], Any], kind: str, what: str) -> Callable[[Any], Any]:
@@ -59,7 +63,9 @@ def _quantity(parse: Callable[[Any], Any], kind: str, what: str) -> Callable[[An
 def _shape(value: Any) -> str:
     if value is None:
         return "nothing"
-    return {dict: "a mapping", list: "a list", tuple: "a list"}.get(type(value), repr(value))
+    if isinstance(value, dict):
+        return "a mapping"
+    return "a list" if isinstance(value, list | tuple) else repr(value)
 
 
 def _keep_size(value: Any) -> units.Size:
@@ -92,6 +98,13 @@ def _share(value: Any) -> float:
     if isinstance(value, bool) or not 0 <= share <= 1:
         raise units.UnitError(f"{text!r} is not a share", expected)
     return share
+
+
+def _size_or_share(value: Any) -> units.Size | float:
+    is_share = isinstance(value, float) or str(value).strip().endswith("%")
+    if not isinstance(value, units.Size) and (is_share or value in (0, 1)):
+        return _share(value)
+    return _keep_size(value)
 
 
 def _schema(description: str, *types: str) -> WithJsonSchema:
@@ -132,6 +145,13 @@ Share = Annotated[
     _schema("A share from 0 to 1, or a percentage such as 5%.", "number", "string"),
 ]
 """A share from 0 to 1. [ratio]"""
+
+SizeOrShare = Annotated[
+    int | float,
+    PlainValidator(_quantity(_size_or_share, "size", "a size or a share")),
+    _schema("A size such as 60Mi, or a share such as 0.5 or 50%.", "string", "number"),
+]
+"""A size (:class:`capplan.units.Size`) or a share from 0 to 1 (a float)."""
 
 OomScoreAdj = Annotated[int, Field(ge=-1000, le=1000)]
 """``/proc/PID/oom_score_adj``, -1000 to 1000."""
@@ -198,7 +218,8 @@ class Choice(Model, Generic[Q]):
     def _weighted(self) -> Choice[Q]:
         if self.weights is not None:
             if len(self.weights) != len(self.values):
-                raise problem("weights", "there is not one weight for each value", "as many as values")
+                message = "there is not one weight for each value"
+                raise problem("weights", message, "as many weights as values")
             if sum(self.weights) <= 0:
                 raise problem("weights", "all weights are 0", "a weight above 0")
         return self
@@ -246,6 +267,11 @@ class Dist(Model, Generic[Q]):
         values = [float(v) for v in self.choice.values]  # type: ignore[arg-type]
         weights = self.choice.weights or (1.0,) * len(values)
         return sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)
+
+
+def mapping_or_word(value: Any) -> str:
+    """Tell which branch of a union a value is meant for, so that one error is enough."""
+    return "mapping" if isinstance(value, dict | Model) else "word"
 
 
 def bare_as(key: str) -> BeforeValidator:

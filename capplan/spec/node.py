@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from capplan.spec.cgroup import Cgroup, CgroupFiles
 from capplan.spec.common import (
@@ -16,6 +16,8 @@ from capplan.spec.common import (
     OomScoreAdj,
     Rate,
     Share,
+    SizeOrShare,
+    mapping_or_word,
     only_one,
     problem,
 )
@@ -77,10 +79,17 @@ class Speeds(Model):
     """Where the figures come from (fio, data sheet); printed with the result."""
 
 
+Device = Annotated[
+    Annotated[DeviceClass, Tag("word")] | Annotated[Speeds, Tag("mapping")],
+    Discriminator(mapping_or_word),
+]
+"""A device class, or explicit speeds."""
+
+
 class Swap(Model):
     """A swap area."""
 
-    device: DeviceClass | Speeds
+    device: Device
     size: Bytes
     priority: Annotated[int, Field(ge=-1, le=32767)] | None = None
     """Higher is used first. Left out: as swapon gives them, earlier before later."""
@@ -171,9 +180,7 @@ class Sysctl(Model):
     dirty_background_ratio: Annotated[
         Annotated[int, Field(ge=0, le=100)] | None, Field(alias="vm.dirty_background_ratio")
     ] = None
-    dirty_bytes: Annotated[
-        Annotated[int, Field(ge=0)] | None, Field(alias="vm.dirty_bytes")
-    ] = None
+    dirty_bytes: Annotated[Annotated[int, Field(ge=0)] | None, Field(alias="vm.dirty_bytes")] = None
     dirty_background_bytes: Annotated[
         Annotated[int, Field(ge=0)] | None, Field(alias="vm.dirty_background_bytes")
     ] = None
@@ -236,10 +243,10 @@ class Machine(Model):
     """Multi-gen LRU. Left out: the release's default."""
     lru_gen_min_ttl_ms: Annotated[int, Field(ge=0)] = 0
     """/sys/kernel/mm/lru_gen/min_ttl_ms. [ms]"""
-    disks: dict[Name, DeviceClass | Speeds] = {}
+    disks: dict[Name, Device] = Field(default_factory=dict)
     """Where files live; the first is the default. Left out: one ssd named ``disk``."""
     system: System = System()
-    costs: dict[str, float] = {}
+    costs: dict[str, float] = Field(default_factory=dict)
     """Overrides of the cost table, by name (a calibration)."""
 
     @model_validator(mode="after")
@@ -258,7 +265,10 @@ class Machine(Model):
 class Container(CgroupFiles):
     """A container, or ``replicas`` of it: a cgroup and the processes of a profile."""
 
-    profile: str | Profile
+    profile: Annotated[
+        Annotated[str, Tag("word")] | Annotated[Profile, Tag("mapping")],
+        Discriminator(mapping_or_word),
+    ]
     """A profile file (relative to the node file), or a profile written here."""
     parent: str = ""
     """The group it is in; empty: the root."""
@@ -268,12 +278,12 @@ class Container(CgroupFiles):
     """What happens when its processes end or are killed."""
     start: Dist[Duration] = Dist[Duration](constant=0)
     """When it starts. A container whose first entry in ``timeline`` is a start waits for it."""
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Overrides of the profile: ``{processes.worker.count: 4}``."""
 
 
 def _names(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return (value,) if isinstance(value, str) else value
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
@@ -283,7 +293,7 @@ class Event(Model):
     """Something that changes during the run."""
 
     at: Duration
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """``containers.web.memory.max: 640Mi``, ``groups.kubepods.slice.memory.max: 12Gi``,
     ``vm.swappiness: 10``."""
     start: Names = ()
@@ -330,7 +340,7 @@ class Gate(Model):
     """Probability that anything is evicted (risk runs)."""
     max_lateness: Duration | None = None
     """How late any container's work may be."""
-    min_headroom: Bytes | Share | None = None
+    min_headroom: SizeOrShare | None = None
     """Least distance of a container's peak from its limit (a size, or a share of the limit)."""
 
 
@@ -344,7 +354,7 @@ class NodeFile(Model):
     description: str = ""
     node: Machine
     cgroup: Cgroup = Cgroup()
-    containers: dict[Name, Container] = {}
+    containers: dict[Name, Container] = Field(default_factory=dict)
     timeline: tuple[Event, ...] = ()
     run: RunOptions = RunOptions()
     gate: Gate = Gate()

@@ -19,6 +19,7 @@ from capplan.spec.common import (
     OomScoreAdj,
     Rate,
     Share,
+    SizeOrShare,
     bare_as,
     only_one,
     problem,
@@ -44,7 +45,8 @@ class Access(Model):
     @model_validator(mode="after")
     def _has_rate(self) -> Access:
         if self.pattern not in ("idle", "once") and self.rate == 0:
-            raise problem("rate", f"pattern {self.pattern} needs a rate", "rate: 20Mi/s, for instance")
+            message = f"pattern {self.pattern} needs a rate"
+            raise problem("rate", message, "rate: 20Mi/s, for instance")
         return self
 
 
@@ -69,7 +71,7 @@ class Region(Model):
     kernel: memory the kernel holds for the process (page tables are counted apart)."""
     size: Dist[Bytes] | None = None
     """Extent at the start; a file's length. Left out: 0, for phases or a trace to grow."""
-    resident: Bytes | Share | None = None
+    resident: SizeOrShare | None = None
     """How much of it is in memory at t0 of a warm start (a size, or a share). Left out: all."""
     growth: Rate = 0.0
     """Steady growth from the start on, for ever (a leak)."""
@@ -100,7 +102,8 @@ class Region(Model):
         if self.kind != "file":
             for name in ("path", "disk"):
                 if getattr(self, name) is not None:
-                    raise problem("kind", f"{name} is for kind: file, not {self.kind}", "kind: file")
+                    message = f"{name} is for kind: file, not {self.kind}"
+                    raise problem("kind", message, "kind: file")
             if self.exec:
                 raise problem("kind", f"exec is for kind: file, not {self.kind}", "kind: file")
         elif self.size is None:
@@ -151,7 +154,9 @@ class Read(_OfRegion):
     @model_validator(mode="after")
     def _has_duration(self) -> Read:
         if (self.pattern == "once") != (self.duration is None):
-            raise problem("duration", f"pattern {self.pattern} and for", "for: with cyclic or uniform")
+            verb = "needs" if self.duration is None else "takes no"
+            message = f"pattern {self.pattern} {verb} for"
+            raise problem("duration", message, "for: 10min with cyclic or uniform, not with once")
         return self
 
 
@@ -278,6 +283,10 @@ Repeat.model_rebuild()
 PhaseBody.model_rebuild()
 
 
+def _as_text(value: Any) -> Any:
+    return value if isinstance(value, dict | tuple | list) or value is None else str(value)
+
+
 class Columns(Model):
     """Which columns of the CSV hold what."""
 
@@ -292,7 +301,8 @@ class Columns(Model):
     @model_validator(mode="after")
     def _some(self) -> Columns:
         if self.value is None and self.anon is None:
-            raise problem("columns", "neither value nor anon", "value: name of the column to follow")
+            message = "neither value nor anon"
+            raise problem("columns", message, "value: name of the column to follow")
         if self.value is not None and self.anon is not None:
             raise problem("columns", "both value and anon", "only one of value, anon")
         return self
@@ -307,7 +317,7 @@ class Trace(Model):
     """What was measured. rss and anon are anonymous memory; working_set and usage hold page
     cache too, and are split by ``anon_share``."""
     columns: Columns
-    filter: dict[str, str | int | float] = {}
+    filter: dict[str, Annotated[str, BeforeValidator(_as_text)]] = Field(default_factory=dict)
     """For long tables: column -> value that a row must have."""
     time_unit: Literal["s", "ms", "us", "ns", "iso8601", "auto"] = "auto"
     """Unit of the time column; auto: numbers are Unix seconds or milliseconds by size."""
@@ -339,7 +349,8 @@ class Trace(Model):
     @model_validator(mode="after")
     def _fraction(self) -> Trace:
         if (self.unit == "fraction") != (self.of is not None):
-            raise problem("unit", "of and unit: fraction need each other", "unit: fraction, of: 500Mi")
+            message = "of and unit: fraction need each other"
+            raise problem("unit", message, "unit: fraction, of: 500Mi")
         if self.anon_share is not None and self.measures in ("rss", "anon"):
             message = f"anon_share with measures: {self.measures}, which is all anonymous"
             raise problem("measures", message, "measures: working_set or usage")
@@ -358,10 +369,10 @@ class Process(Model):
     """Each has a 16 KiB kernel stack, charged to the cgroup."""
     start: Dist[Duration] = Dist[Duration](constant=0)
     """Starts this long after its container."""
-    regions: dict[Name, Region] = {}
+    regions: dict[Name, Region] = Field(default_factory=dict)
     uses: tuple[str, ...] = ()
     """Names of shared regions (``shared.regions``) that it attaches."""
-    cow: dict[str, Rate] = {}
+    cow: dict[str, Rate] = Field(default_factory=dict)
     """Regions of ``fork_of`` that it writes to, and how fast; each page is copied once."""
     phases: tuple[Phase, ...] = ()
     trace: Trace | None = None
@@ -384,7 +395,7 @@ class Shared(Model):
     """What processes and replicas have in common."""
 
     load: Load = Load()
-    regions: dict[Name, Region] = {}
+    regions: dict[Name, Region] = Field(default_factory=dict)
     """Regions of all processes that name them in ``uses``; ``shared: replicas`` makes one copy
     for all replicas, otherwise each container has its own."""
 

@@ -1,0 +1,410 @@
+"""Named checks of input that parses but makes no physical sense.
+
+Each check is a small function that yields problems; a problem is an error when the node
+could not run that way, a warning when a real node would run but hardly as meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from capplan.errors import Place, Problem, closest, quoted
+from capplan.spec.cgroup import COUNTERPART, V1_FILES, V2_FILES, CgroupFiles
+from capplan.spec.marks import PAGE, check_watermarks
+from capplan.spec.tree import KeyPath, Node, shown_path
+from capplan.spec.validate import key_place
+from capplan.units import UNLIMITED, Size, format_bytes
+
+if TYPE_CHECKING:
+    from capplan.spec.loader import NodeSpec, Source
+
+Check = Callable[["NodeSpec"], Iterator[Problem]]
+
+_RELEASE = re.compile(r"v?[0-9]{1,2}\.[0-9]{1,3}([.\-+~_][0-9A-Za-z.\-+~_]*)?")
+
+
+def check(spec: NodeSpec) -> list[Problem]:
+    """Run all checks; return errors and warnings in the order of the file."""
+    found = [problem for each in CHECKS for problem in each(spec)]
+    order = {str(spec.path): 0}
+    return sorted(
+        dict.fromkeys(found),
+        key=lambda p: (order.get(p.place.file, 1), p.place),
+    )
+
+
+def check_release(spec: NodeSpec) -> Iterator[Problem]:
+    """The kernel release must start with a version."""
+    release = spec.node.kernel
+    if not _RELEASE.fullmatch(release):
+        expected = "a release as uname -r prints it: 6.12, 5.14.0-427.el9.x86_64"
+        message = f"{quoted(release)} is not a kernel release"
+        place = spec.place("node", "kernel")
+        yield Problem(place, "node.kernel", message, expected, "", "C025")
+
+
+def check_cgroup_version(spec: NodeSpec) -> Iterator[Problem]:
+    """A v2 key on a v1 node does not exist, and the reverse."""
+    version = spec.cgroup.version
+    foreign = V2_FILES if version == "v1" else V1_FILES
+    other = "v2" if version == "v1" else "v1"
+    for path, files in _groups(spec):
+        for key in files.written():
+            if key in foreign:
+                instead = COUNTERPART.get(key, "")
+                expected = (
+                    f"{instead} on a {version} node" if instead else f"cgroup.version: {other}"
+                )
+                message = f"'{key}' is a file of cgroup {other}, the node has {version}"
+                place = spec.key_place(*path, key)
+                yield Problem(place, shown_path((*path, key)), message, expected, "", "C020")
+    for step in spec.timeline:
+        for setting in step.settings:
+            v2_only = setting.key in V2_FILES or setting.key == "memory.reclaim"
+            if setting.key in foreign or (version == "v1" and v2_only):
+                message = f"'{setting.key}' is a file of cgroup {other}, the node has {version}"
+                place = spec.place("timeline")
+                yield Problem(place, "timeline", message, f"a {version} file", "", "C020")
+
+
+def check_parents(spec: NodeSpec) -> Iterator[Problem]:
+    """A container's parent, and a group's own parents, must be declared."""
+    groups = spec.cgroup.groups
+    for name, container in spec.containers.items():
+        parent = container.parent.strip("/")
+        if parent and parent not in groups:
+            message = f"no control group {quoted(container.parent)}"
+            expected = "a key of cgroup.groups" + (f": {', '.join(groups)}" if groups else "")
+            path = ("containers", name, "parent")
+            near = closest(parent, groups)
+            yield Problem(spec.place(*path), shown_path(path), message, expected, near, "C021")
+    for name in groups:
+        above, slash, _ = name.rpartition("/")
+        if slash and above not in groups:
+            message = f"its parent {quoted(above)} is not in cgroup.groups"
+            place = spec.key_place("cgroup", "groups", name)
+            expected = f"an entry '{above}: {{}}' as well"
+            yield Problem(place, f"cgroup.groups.{name}", message, expected, "", "C021")
+
+
+def check_limit_order(spec: NodeSpec) -> Iterator[Problem]:
+    """Order of the limits: min <= low, high <= max; nothing promised above the hard limit."""
+    pairs = (
+        ("memory.max", "memory.min"),
+        ("memory.max", "memory.low"),
+        ("memory.max", "memory.high"),
+        ("memory.high", "memory.min"),
+        ("memory.limit_in_bytes", "memory.soft_limit_in_bytes"),
+    )
+    for path, files in _groups(spec):
+        written = files.written()
+        for upper, lower in pairs:
+            if upper in written and lower in written and _above(written[lower], written[upper]):
+                message = (
+                    f"{format_bytes(written[upper])} is below {lower}"
+                    f" ({format_bytes(written[lower])}), which never takes effect above it"
+                )
+                yield Problem(
+                    spec.place(*path, upper),
+                    shown_path((*path, upper)),
+                    message,
+                    f"{upper} at or above {lower}",
+                    code="C022",
+                    severity="warning",
+                )
+
+
+def check_memsw(spec: NodeSpec) -> Iterator[Problem]:
+    """v1: memsw counts memory and swap, so it cannot be below the memory limit (EINVAL)."""
+    limit, memsw = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
+    for path, files in _groups(spec):
+        written = files.written()
+        if memsw not in written:
+            continue
+        if _above(written.get(limit, UNLIMITED), written[memsw]):
+            have = format_bytes(written[limit]) if limit in written else "unlimited"
+            message = f"{format_bytes(written[memsw])} is below {limit} ({have})"
+            yield Problem(
+                spec.place(*path, memsw),
+                shown_path((*path, memsw)),
+                message,
+                "memory and swap together: at or above the memory limit",
+                code="C023",
+            )
+
+
+def check_swap_limits(spec: NodeSpec) -> Iterator[Problem]:
+    """Swap limits on a node without swap have no effect; zswap needs swap slots too."""
+    if spec.node.swap:
+        return
+    keys = (
+        "memory.swap.max",
+        "memory.swap.high",
+        "memory.zswap.max",
+        "memory.memsw.limit_in_bytes",
+    )
+    for path, files in _groups(spec):
+        for key in keys:
+            if files.written().get(key, 0) > 0:
+                place = spec.key_place(*path, key)
+                message = "the node has no swap, so this has no effect"
+                expected = "node.swap: [{device: nvme, size: 4Gi}], for instance"
+                yield Problem(
+                    place, shown_path((*path, key)), message, expected, "", "C024", "warning"
+                )
+    if spec.node.zswap is not None and spec.node.zswap.enabled:
+        message = "zswap is a cache in front of swap, and the node has none"
+        place = spec.key_place("node", "zswap")
+        expected = "node.swap: the swap size bounds what zswap can hold"
+        yield Problem(place, "node.zswap", message, expected, "", "C024", "warning")
+
+
+def check_sizes(spec: NodeSpec) -> Iterator[Problem]:
+    """'500m' of memory is half a byte; a limit of less than a page is 0 pages."""
+    yield from _small_sizes(spec.model, (), spec.tree)
+    for source in spec.sources.values():
+        yield from _small_sizes(source.profile, (), source.tree)
+
+
+def check_used(spec: NodeSpec) -> Iterator[Problem]:
+    """A hard limit below what a warm start puts in place at once kills at t0."""
+    if spec.run.start != "warm":
+        return
+    for name, container in spec.containers.items():
+        limit = _hard_limit(container)
+        used = _resident(spec.sources[name])
+        if limit is not None and used > limit and not spec.node.swap:
+            key = "memory.max" if container.memory_max is not None else "memory.limit_in_bytes"
+            path = ("containers", name, key)
+            message = (
+                f"{format_bytes(limit)} is below the {format_bytes(used)} of anonymous and shared"
+                " memory that the profile holds at the start"
+            )
+            expected = f"at least {format_bytes(used)}, or run.start: cold"
+            yield Problem(spec.place(*path), shown_path(path), message, expected, "", "C022")
+
+
+def check_promises(spec: NodeSpec) -> Iterator[Problem]:
+    """What memory.min protects, over all replicas, must fit into the machine."""
+    total = _total_bytes(spec)
+    promised = sum(max(c.memory_min or 0, 0) * c.replicas for c in spec.containers.values())
+    if promised > total:
+        message = (
+            f"memory.min of all containers adds up to {format_bytes(promised)},"
+            f" the node has {format_bytes(total)}"
+        )
+        place = spec.key_place("containers")
+        yield Problem(place, "containers", message, "less than the node has", "", "C031", "warning")
+
+
+def check_profile_names(spec: NodeSpec) -> Iterator[Problem]:
+    """Regions, parents of forks, shared regions and disks must exist."""
+    for source in spec.sources.values():
+        yield from _profile_names(source, spec)
+
+
+def check_trace_files(spec: NodeSpec) -> Iterator[Problem]:
+    """A trace's CSV must be there."""
+    for source in spec.sources.values():
+        for name, process in source.profile.processes.items():
+            if process.trace is None or source.file(process.trace.file).is_file():
+                continue
+            path = ("processes", name, "trace", "file")
+            message = f"no file {quoted(process.trace.file)}"
+            expected = f"a CSV, relative to the profile ({source.file(process.trace.file)})"
+            yield Problem(source.place(*path), shown_path(path), message, expected, "", "C001")
+
+
+def check_timeline(spec: NodeSpec) -> Iterator[Problem]:
+    """What is set after the run's end has no effect."""
+    for index, event in enumerate(spec.model.timeline):
+        if event.at > spec.run.duration:
+            message = "this is after the end of the run"
+            path = ("timeline", index, "at")
+            expected = "a time within run.duration"
+            yield Problem(
+                spec.place(*path), shown_path(path), message, expected, "", "C032", "warning"
+            )
+
+
+def check_start_fits(spec: NodeSpec) -> Iterator[Problem]:
+    """What a warm start puts in place should fit into the machine."""
+    if spec.run.start != "warm" or spec.node.swap:
+        return
+    held = sum(_resident(spec.sources[n]) * c.replicas for n, c in spec.containers.items())
+    system = spec.node.system
+    held += system.kernel + system.daemons.memory + system.daemons.shmem
+    total = _total_bytes(spec)
+    if held > total:
+        message = (
+            f"containers and system hold {format_bytes(held)} at the start,"
+            f" the node has {format_bytes(total)} and no swap"
+        )
+        place = spec.key_place("containers")
+        expected = "less than the node has, or run.start: cold"
+        yield Problem(place, "containers", message, expected, "", "C031", "warning")
+
+
+CHECKS: tuple[Check, ...] = (
+    check_release,
+    check_cgroup_version,
+    check_parents,
+    check_limit_order,
+    check_memsw,
+    check_swap_limits,
+    check_sizes,
+    check_used,
+    check_promises,
+    check_start_fits,
+    check_profile_names,
+    check_trace_files,
+    check_timeline,
+    check_watermarks,
+)
+
+
+def _groups(spec: NodeSpec) -> Iterator[tuple[KeyPath, CgroupFiles]]:
+    """All groups and containers with their key paths."""
+    for name, group in spec.cgroup.groups.items():
+        yield ("cgroup", "groups", name), group
+    for name, container in spec.containers.items():
+        yield ("containers", name), container
+
+
+def _above(lower: int, upper: int) -> bool:
+    """Tell whether a limit is above another; -1 is unlimited."""
+    if upper == UNLIMITED:
+        return False
+    return lower == UNLIMITED or lower > upper
+
+
+def _hard_limit(files: CgroupFiles) -> int | None:
+    limits = (files.memory_max, files.memory_limit_in_bytes)
+    return next((v for v in limits if v is not None and v != UNLIMITED), None)
+
+
+def _total_bytes(spec: NodeSpec) -> int:
+    node = spec.node
+    if node.memory is not None:
+        return node.memory
+    return sum(zone.managed for zone in node.zones or ()) * PAGE
+
+
+def _resident(source: Source) -> int:
+    """Unreclaimable-without-swap bytes of constant size in place at t0: anon, shmem, kernel."""
+    total = 0
+    for process in source.profile.processes.values():
+        for region in process.regions.values():
+            if region.kind == "file" or region.size is None or region.size.constant is None:
+                continue
+            copies = 1 if region.shared is not None else process.count
+            held = region.size.constant
+            if isinstance(region.resident, Size):
+                held = min(held, region.resident)
+            elif region.resident is not None:
+                held = round(held * region.resident)
+            total += held * copies
+    return total
+
+
+def _small_sizes(value: Any, path: KeyPath, tree: Node) -> Iterator[Problem]:
+    """Walk a model for sizes of less than a byte or a page."""
+    if isinstance(value, Size):
+        yield from _small_size(value, path, tree)
+    elif isinstance(value, BaseModel):
+        for name, info in type(value).model_fields.items():
+            yield from _small_sizes(getattr(value, name), (*path, info.alias or name), tree)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _small_sizes(item, (*path, key), tree)
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _small_sizes(item, (*path, index), tree)
+
+
+def _small_size(size: Size, path: KeyPath, tree: Node) -> Iterator[Problem]:
+    place, path = _existing(path, tree)
+    key = shown_path(path)
+    if size.exact.denominator != 1:
+        shown = f"{float(size.exact):g} bytes" if size.exact != 0.5 else "half a byte"
+        message = f"{quoted(size.text)} is {shown}: m is a thousandth here"
+        expected = "Mi for MiB (compose's m)"
+        meant = size.text.removesuffix("m") + "Mi" if size.text.endswith("m") else ""
+        yield Problem(place, key, message, expected, meant, "C028", "warning")
+    elif 0 < size < PAGE and path:
+        message = f"{quoted(size.text)} is {int(size)} bytes, less than one page"
+        expected = f"a size of {PAGE} bytes or more, such as {int(size)}Mi"
+        yield Problem(place, key, message, expected, "", "C028", "warning")
+
+
+def _existing(path: KeyPath, tree: Node) -> tuple[Place, KeyPath]:
+    """Cut a model's path to what the file holds (``size.constant`` is written ``size``)."""
+    held: list[str | int] = []
+    node = tree
+    for key in path:
+        below = node.child(key)
+        if below is None:
+            break
+        held.append(key)
+        node = below
+    return node.place, tuple(held)
+
+
+def _profile_names(source: Source, spec: NodeSpec) -> Iterator[Problem]:
+    profile = source.profile
+    for name, process in profile.processes.items():
+        head: KeyPath = ("processes", name)
+        if process.fork_of is not None:
+            others = [other for other in profile.processes if other != name]
+            yield from _known(source, (*head, "fork_of"), process.fork_of, others, "process")
+        for index, used in enumerate(process.uses):
+            shared = profile.shared.regions
+            yield from _known(source, (*head, "uses", index), used, shared, "shared region")
+        inherited = _regions_of(source, process.fork_of)
+        for copied in process.cow:
+            yield from _known(source, (*head, "cow", copied), copied, inherited, "region")
+        own = [*process.regions, *process.uses, *inherited]
+        for path, body in _bodies(process.phases, (*head, "phases")):
+            yield from _known(source, (*path, "region"), body.region, own, "region")
+        for key, region in process.regions.items():
+            if region.disk is not None:
+                path = (*head, "regions", key, "disk")
+                yield from _known(source, path, region.disk, spec.node.disks, "disk of the node")
+
+
+def _regions_of(source: Source, name: str | None) -> list[str]:
+    """Regions a process inherits by fork, through all generations."""
+    found: list[str] = []
+    seen: set[str] = set()
+    while name in source.profile.processes and name not in seen:
+        assert name is not None
+        seen.add(name)
+        parent = source.profile.processes[name]
+        found += [*parent.regions, *parent.uses]
+        name = parent.fork_of
+    return found
+
+
+def _bodies(phases: Any, head: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    """All phase bodies that name a region, with their paths."""
+    for index, phase in enumerate(phases):
+        path = (*head, index, phase.kind)
+        if phase.repeat is not None:
+            yield from _bodies(phase.repeat.phases, (*path, "phases"))
+        elif hasattr(phase.body, "region"):
+            yield path, phase.body
+
+
+def _known(source: Source, path: KeyPath, name: str, known: Any, what: str) -> Iterator[Problem]:
+    if name in known:
+        return
+    listed = ", ".join(dict.fromkeys(known))
+    expected = f"one of {listed}" if listed else f"a {what}; there is none"
+    key_is_name = path[-1] == name
+    place = key_place(source.tree, path) if key_is_name else source.place(*path)
+    message = f"no {what} is named {quoted(name)}"
+    yield Problem(place, shown_path(path), message, expected, closest(name, known), "C029")

@@ -1,0 +1,292 @@
+"""Reading a node file and the profiles it names; everything that is wrong, at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from capplan.errors import InputError, Place, Problem, quoted
+from capplan.spec import settings as dotted
+from capplan.spec import timeline
+from capplan.spec.cgroup import Cgroup
+from capplan.spec.node import Container, Gate, Machine, NodeFile, RunOptions
+from capplan.spec.profile import Profile
+from capplan.spec.tree import KeyPath, Node, parse, read_text
+from capplan.spec.validate import key_place, validate
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A profile as a container has it: the model, where it came from, and its tree."""
+
+    profile: Profile
+    path: Path
+    """The profile's file; an inline profile's is the node file."""
+    tree: Node = field(repr=False)
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file (a trace) that the profile names."""
+        return self.path.parent / name
+
+    def place(self, *path: str | int) -> Place:
+        """Return the place of a key path in the profile."""
+        return self.tree.place_of(path)
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """A node file, read and checked, with the profile of each container.
+
+    Attributes
+    ----------
+    path : Path
+        The node file.
+    name : str
+        Its ``name``, or the file's name without suffix.
+    model : NodeFile
+    sources : dict of str to Source
+        By container.
+    timeline : tuple of Step
+        The changes during the run, resolved and in order of time.
+    settings : dict of str to str
+        What ``--set`` changed.
+    warnings : tuple of Problem
+        What is doubtful but runs.
+    """
+
+    path: Path
+    name: str
+    model: NodeFile
+    sources: dict[str, Source]
+    timeline: tuple[timeline.Step, ...]
+    settings: dict[str, str]
+    tree: Node = field(repr=False)
+    warnings: tuple[Problem, ...] = ()
+
+    @property
+    def node(self) -> Machine:
+        """The machine."""
+        return self.model.node
+
+    @property
+    def cgroup(self) -> Cgroup:
+        """The control groups."""
+        return self.model.cgroup
+
+    @property
+    def containers(self) -> dict[str, Container]:
+        """The containers by name."""
+        return self.model.containers
+
+    @property
+    def run(self) -> RunOptions:
+        """How it is run."""
+        return self.model.run
+
+    @property
+    def gate(self) -> Gate:
+        """What counts as fitting."""
+        return self.model.gate
+
+    @property
+    def profiles(self) -> dict[str, Profile]:
+        """The profile of each container, overrides applied."""
+        return {name: source.profile for name, source in self.sources.items()}
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The whole input with every default, profiles in place; plain values only."""
+        dumped: dict[str, Any] = self.model.model_dump(mode="json", by_alias=True)
+        for name, source in self.sources.items():
+            held = dumped["containers"][name]
+            held["profile"] = source.profile.model_dump(mode="json", by_alias=True)
+            held["set"] = {}
+        return dumped
+
+    def place(self, *path: str | int) -> Place:
+        """Return the place of a key path: ``place("containers", "web", "memory.max")``."""
+        return self.tree.place_of(path)
+
+    def key_place(self, *path: str | int) -> Place:
+        """Return the place of the path's last key."""
+        return key_place(self.tree, path)
+
+
+Loaded = NodeSpec
+
+
+def load(
+    path: str | Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    strict: bool = False,
+) -> NodeSpec:
+    """Read, validate and check a node file and its profiles.
+
+    Parameters
+    ----------
+    path : str or Path
+        The node file. Profiles are found relative to it, traces relative to their profile.
+    settings : mapping of str to str, optional
+        Dotted keys and values that take the place of the file's.
+    strict : bool, default False
+        Treat warnings as errors.
+
+    Returns
+    -------
+    NodeSpec
+
+    Raises
+    ------
+    InputError
+        Everything that is wrong in all files.
+    """
+    from capplan.spec.check import check
+
+    path = Path(path)
+    tree, problems = parse(read_text(path, str(path)), str(path))
+    _refuse_other_files(tree)
+    if settings:
+        tree = tree.copied()
+        problems += dotted.apply(tree, NodeFile, settings)
+    sources, in_profiles = _Profiles(path, tree).read()
+    file, in_node = validate(NodeFile, tree)
+    problems += in_node
+    steps: tuple[timeline.Step, ...] = ()
+    if file is not None:
+        steps, in_timeline = timeline.resolve(file, tree)
+        problems += in_timeline
+    problems += in_profiles
+    if problems or file is None:
+        raise InputError(problems)
+    for name, container in file.containers.items():
+        if isinstance(container.profile, Profile):
+            sources[name] = Source(container.profile, path, _inline(tree, name))
+    name = file.name or path.stem
+    spec = NodeSpec(path, name, file, sources, steps, dict(settings or {}), tree)
+    found = check(spec)
+    errors = [p for p in found if strict or p.severity == "error"]
+    if errors:
+        raise InputError(errors)
+    return replace(spec, warnings=tuple(found))
+
+
+def load_profile(path: str | Path) -> Source:
+    """Read and validate one profile file; raise InputError with all that is wrong."""
+    path = Path(path)
+    tree, problems = parse(read_text(path, str(path)), str(path))
+    profile, more = validate(Profile, tree)
+    if profile is None or problems:
+        raise InputError(problems + more)
+    return Source(profile, path, tree)
+
+
+def _refuse_other_files(tree: Node) -> None:
+    """Say plainly that a profile, a list or an empty file is no node file."""
+    if tree.kind == "mapping" and "node" not in tree.value and "processes" in tree.value:
+        message = "this is a profile, not a node file"
+        expected = "a file with node: and containers: that names this profile"
+        raise InputError(Problem(tree.place, "", message, expected, code="C011"))
+    if tree.kind != "mapping":
+        held = "nothing" if tree.value is None else f"a {tree.kind}"
+        message = f"the file holds {held}, not a node"
+        expected = "a mapping with capplan: 1, node: and containers:"
+        raise InputError(Problem(tree.place, "", message, expected, code="C016"))
+
+
+def _inline(tree: Node, name: str) -> Node:
+    node = tree
+    for key in ("containers", name, "profile"):
+        node = node.child(key) or node
+    return node
+
+
+class _Profiles:
+    """Reads each profile file once, and applies each container's overrides to a copy."""
+
+    def __init__(self, path: Path, tree: Node) -> None:
+        self.path = path
+        self.tree = tree
+        self.trees: dict[Path, Node | None] = {}
+        self.problems: list[Problem] = []
+
+    def read(self) -> tuple[dict[str, Source], list[Problem]]:
+        """Return the profiles that are files, and all that is wrong with any profile."""
+        sources = {}
+        held = self.tree.child("containers")
+        containers = held.value if held is not None and held.kind == "mapping" else {}
+        for name, container in containers.items():
+            named = container.child("profile")
+            if named is None:
+                continue
+            if named.kind == "mapping":
+                self._override(named, container, name)
+            elif isinstance(named.value, str):
+                source = self._source(named, container, name)
+                if source is not None:
+                    sources[name] = source
+        return sources, self.problems
+
+    def _source(self, named: Node, container: Node, name: str) -> Source | None:
+        path = Path(os.path.normpath(self.path.parent / named.value))
+        tree = self._tree(path, named, name)
+        if tree is None:
+            return None
+        if container.child("set") is not None:
+            tree = tree.copied()
+            self._override(tree, container, name)
+        profile, problems = validate(Profile, tree)
+        self.problems += problems
+        return None if profile is None else Source(profile, path, tree)
+
+    def _tree(self, path: Path, named: Node, name: str) -> Node | None:
+        """Read a profile file; a missing one is a problem of the node file's line."""
+        if path not in self.trees:
+            self.trees[path] = None
+            if not path.exists():
+                key = f"containers.{name}.profile"
+                message = f"no file {quoted(named.value)}"
+                expected = f"a profile, relative to the node file ({path})"
+                found = _similar(path)
+                self.problems.append(
+                    Problem(named.place, key, message, expected, found, code="C001")
+                )
+                return None
+            try:
+                tree, problems = parse(read_text(path, str(path)), str(path))
+            except InputError as error:
+                self.problems += error.problems
+                return None
+            self.problems += problems
+            self.trees[path] = tree
+        return self.trees[path]
+
+    def _override(self, tree: Node, container: Node, name: str) -> None:
+        """Apply a container's ``set`` to its profile's tree."""
+        overrides = container.child("set")
+        if overrides is None or overrides.kind != "mapping":
+            return
+        for text, value in overrides.value.items():
+            resolver = dotted.Resolver(tree, Profile)
+            path: KeyPath | None = resolver.resolve(text)
+            if path is None:
+                found = resolver.problem(overrides.keys[text], text)
+                self.problems.append(replace(found, path=f"containers.{name}.set.{text}"))
+            else:
+                dotted.put(tree, path, value)
+
+
+def _similar(path: Path) -> str:
+    """Return the name of a file beside a missing one that is spelt like it."""
+    from capplan.errors import closest
+
+    if not path.parent.is_dir():
+        return ""
+    return closest(path.name, (p.name for p in path.parent.iterdir() if p.suffix == path.suffix))

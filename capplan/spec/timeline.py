@@ -1,0 +1,175 @@
+"""The timeline, resolved: which file of which group, or which sysctl, each change sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from capplan.errors import Problem, closest, quoted
+from capplan.spec.cgroup import CgroupFiles, file_name
+from capplan.spec.node import NodeFile, Sysctl
+from capplan.spec.settings import Resolver, put
+from capplan.spec.tree import Node
+from capplan.spec.validate import key_place, validate
+
+RECLAIM = "memory.reclaim"
+"""v2: writing a size to it reclaims that much; only a timeline can do that."""
+
+Scope = Literal["container", "group", "sysctl"]
+Value = int | bool | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value that changes.
+
+    Attributes
+    ----------
+    scope : str
+        ``container``, ``group`` or ``sysctl``.
+    name : str
+        Which container or group; empty for a sysctl.
+    key : str
+        The kernel's name: ``memory.max``, ``vm.swappiness``.
+    value : int, bool or tuple of int
+        Sizes in bytes, -1 for max; others in the file's own unit.
+    """
+
+    scope: Scope
+    name: str
+    key: str
+    value: Value
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens at one time of the run."""
+
+    at_ns: int
+    settings: tuple[Setting, ...] = ()
+    start: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+
+
+def resolve(file: NodeFile, tree: Node) -> tuple[tuple[Step, ...], list[Problem]]:
+    """Resolve the timeline of a node file, in the order of time.
+
+    Returns
+    -------
+    tuple of Step, list of Problem
+        The steps, and what is wrong with keys, values and names.
+    """
+    problems: list[Problem] = []
+    steps = []
+    for index, event in enumerate(file.timeline):
+        node = _at(tree, ("timeline", index))
+        settings = []
+        for text in event.set:
+            found = _setting(text, node, file, f"timeline[{index}].set")
+            if isinstance(found, Setting):
+                settings.append(found)
+            else:
+                problems += found
+        problems += _unknown_containers(index, node, file)
+        steps.append(Step(event.at, tuple(settings), event.start, event.stop))
+    return tuple(sorted(steps, key=lambda step: step.at_ns)), problems
+
+
+def _at(tree: Node, path: tuple[str | int, ...]) -> Node:
+    node = tree
+    for key in path:
+        node = node.child(key) or node
+    return node
+
+
+def _unknown_containers(index: int, node: Node, file: NodeFile) -> list[Problem]:
+    event = file.timeline[index]
+    problems = []
+    for verb, names in (("start", event.start), ("stop", event.stop)):
+        for name in names:
+            if name not in file.containers:
+                place = _at(node, (verb,)).place
+                path = f"timeline[{index}].{verb}"
+                message = f"no container is named {quoted(name)}"
+                suggestion = closest(name, file.containers)
+                problems.append(Problem(place, path, message, "", suggestion, "C029"))
+    return problems
+
+
+def _setting(text: str, event: Node, file: NodeFile, path: str) -> Setting | list[Problem]:
+    """Resolve one entry of ``set``; return it, or what is wrong."""
+    holder = _at(event, ("set",))
+    value = _at(holder, (text,))
+    target = _target(text, file)
+    if target is None:
+        return [_no_target(text, holder, file, path)]
+    scope, name, key = target
+    if key == RECLAIM:
+        return _reclaim(value, scope, name, path, text)
+    # a tree of one key, so that the value is judged as in its own place
+    single = Node(value.place, {})
+    put(single, (key,), value)
+    model: type[Sysctl] | type[CgroupFiles] = Sysctl if scope == "sysctl" else CgroupFiles
+    files, problems = validate(model, single)
+    if not isinstance(files, Sysctl | CgroupFiles):
+        return [_moved(p, f"{path}.{text}", key) for p in problems]
+    written: dict[str, Any] = dict(files.written())
+    return Setting(scope, name, key, written[key]) if key in written else []
+
+
+def _reclaim(value: Node, scope: Scope, name: str, path: str, text: str) -> Setting | list[Problem]:
+    single = Node(value.place, {"memory.max": value})
+    files, problems = validate(CgroupFiles, single)
+    if files is None or files.memory_max is None:
+        return [_moved(p, f"{path}.{text}", "memory.max") for p in problems]
+    return Setting(scope, name, RECLAIM, files.memory_max)
+
+
+def _moved(problem: Problem, path: str, key: str) -> Problem:
+    tail = problem.path.removeprefix(key)
+    return Problem(
+        problem.place,
+        path + tail,
+        problem.message,
+        problem.expected,
+        problem.suggestion,
+        problem.code,
+    )
+
+
+def _target(text: str, file: NodeFile) -> tuple[Scope, str, str] | None:
+    """Split a dotted key into scope, name and kernel file; the longest file name wins."""
+    sysctl = text.removeprefix("node.").removeprefix("sysctl.")
+    if sysctl in {field.alias for field in Sysctl.model_fields.values()}:
+        return "sysctl", "", sysctl
+    files = sorted([*map(file_name, CgroupFiles.model_fields), RECLAIM], key=len, reverse=True)
+    for key in files:
+        head = text.removesuffix("." + key)
+        if head == text:
+            continue
+        scope, _, name = head.removeprefix("cgroup.").partition(".")
+        if scope == "containers" and name in file.containers:
+            return "container", name, key
+        if scope == "groups" and name in file.cgroup.groups:
+            return "group", name, key
+    return None
+
+
+def _no_target(text: str, holder: Node, file: NodeFile, path: str) -> Problem:
+    place = key_place(holder, (text,))
+    known = _known(file)
+    expected = "a cgroup file of a container or group, or a sysctl"
+    suggestion = closest(text, known)
+    if Resolver(holder, NodeFile).resolve(text) is not None:
+        message, code = "this cannot change during a run", "C030"
+        return Problem(place, f"{path}.{text}", message, expected, "", code)
+    return Problem(place, f"{path}.{text}", "unknown key", expected, suggestion, "C010")
+
+
+def _known(file: NodeFile) -> list[str]:
+    """All keys that a timeline may set."""
+    heads = [f"containers.{name}" for name in file.containers]
+    heads += [f"groups.{name}" for name in file.cgroup.groups]
+    files = [*map(file_name, CgroupFiles.model_fields), RECLAIM]
+    sysctls = [field.alias or "" for field in Sysctl.model_fields.values()]
+    return [f"{head}.{key}" for head in heads for key in files] + sysctls
