@@ -38,13 +38,16 @@ from capplan.mm.lru_gen_memcg import (
     random_bin,
 )
 from capplan.mm.lru_gen_scan import get_swappiness, get_tier_idx, scan_folios, type_and_tier
-from capplan.mm.lruvec import lru_add, referenced
+from capplan.mm.lruvec import lru_add, lru_del, referenced
 from capplan.mm.page_counter import calculate_protection
+from capplan.mm.shrink_folio import FREED, shrink_folio
+from capplan.mm.slab import shrink_slab
 from capplan.mm.state import (
     DEF_PRIORITY,
     EV_LOW,
     LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
+    LRU_NONE,
     MAX_NR_GENS,
     MEMCG_NR_BINS,
     MEMCG_NR_GENS,
@@ -66,7 +69,6 @@ from capplan.mm.state import (
     ZONES_PER_NODE,
 )
 from capplan.mm.swap import total_free_swap
-from capplan.mm.vmscan import shrink_folio, shrink_slab
 from capplan.mm.watermark import wmark_pages, zone_watermark_ok
 
 
@@ -75,11 +77,11 @@ def _isolate_folios(k: Any, fr: Any, c: int, n: int, swappiness: int) -> tuple[i
     """Scan the preferred type, and the other one when that has nothing to isolate."""
     lv = k.memcg[c].lruvec[n]
     t, tier = type_and_tier(lv, swappiness)
-    scanned, head, isolated = scan_folios(k, fr, c, n, t, tier)
+    scanned, nr, isolated = scan_folios(k, fr, c, n, t, tier)
     if scanned == 0 and swappiness:
         t = 1 - t
-        scanned, head, isolated = scan_folios(k, fr, c, n, t, get_tier_idx(lv, t))
-    return scanned, head, isolated
+        scanned, nr, isolated = scan_folios(k, fr, c, n, t, get_tier_idx(lv, t))
+    return scanned, nr, isolated
 
 
 @jit
@@ -128,70 +130,47 @@ def lru_gen_look_around(k: Any, fr: Any, pt: Any, i: int) -> None:
 
 
 @jit
-def _sort_rejected(fr: Any, i: int, last: bool) -> bool:
-    """Prepare a folio that was not reclaimed for its list; True: worth a second try."""
+def _put_back_rejected(k: Any, fr: Any, i: int) -> None:
+    """Give a folio that shrink_folio() put back its place: not the oldest generation again."""
     f = fr[i]
     if f.flags & PG_MLOCKED:
-        return False
+        return
     if f.flags & PG_RECLAIM and f.flags & (PG_DIRTY | PG_WRITEBACK):
         if f.flags & PG_WORKINGSET:
             f.flags |= PG_REFERENCED
-        return False
-    busy = PG_ACTIVE | PG_REFERENCED | PG_MAPPED | PG_DIRTY | PG_WRITEBACK
-    if not last and not f.flags & busy:
-        return True
+        return
+    lru_del(k, fr, i)
     clear_lru_refs(fr, i)
-    f.flags |= PG_ACTIVE  # not back to the oldest generation
-    return False
+    f.flags |= PG_ACTIVE
+    lru_add(k, fr, i)
 
 
 @jit
-def _reclaim_one(k: Any, fr: Any, pt: Any, i: int) -> int:
-    """Try to reclaim an isolated folio: the pages freed."""
-    if fr[i].flags & PG_MAPPED and fr[i].flags & PG_REFERENCED:
-        return 0  # lru_gen_look_around() promoted it
-    freed = shrink_folio(k, fr, pt, i)
-    if not freed and fr[i].flags & PG_REFERENCED:
-        lru_gen_look_around(k, fr, pt, i)
-    return freed  # type: ignore[no-any-return]
+def _shrink_isolated(k: Any, fr: Any, pt: Any, nr: int) -> int:
+    """Reclaim the isolated folios: pages freed.
 
-
-@jit
-def _shrink_chain(k: Any, fr: Any, pt: Any, head: int, last: bool) -> tuple[int, int]:
-    """Reclaim a chain of isolated folios: pages freed, chain of those worth another try.
-
-    All are tried before any goes back to a list, as shrink_folio_list() does: look_around
-    may still mark one that comes later.
+    Departs from the kernel
+    -----------------------
+    A folio goes back to its list before the next one is tried; none gets a second try for
+    having become clean meanwhile.
     """
     reclaimed = 0
-    kept, tail = -1, -1
-    i = head
-    while i >= 0:
-        after = fr[i].next
-        freed = _reclaim_one(k, fr, pt, i)
-        if freed:
-            reclaimed += freed
-        else:
-            kept = i if kept < 0 else kept
-            if tail >= 0:
-                fr[tail].next = i
-            fr[i].next = -1
-            tail = i
-        i = after
-    again, tail = -1, -1
-    i = kept
-    while i >= 0:
-        after = fr[i].next
-        fr[i].next = -1
-        if _sort_rejected(fr, i, last):
-            again = i if again < 0 else again
-            if tail >= 0:
-                fr[tail].next = i
-            tail = i
-        else:
-            lru_add(k, fr, i)
-        i = after
-    return reclaimed, again
+    for at in range(nr):
+        i = k.lru_gen_isolated[at]
+        if fr[i].lru != LRU_NONE:
+            continue  # its writeback ended meanwhile: back on its list
+        size = fr[i].nr_pages
+        k.sc.nr_scanned += size
+        k.sc.taken += size
+        if fr[i].flags & PG_MAPPED and fr[i].flags & PG_REFERENCED:
+            lru_add(k, fr, i)  # lru_gen_look_around() found it accessed
+        elif shrink_folio(k, fr, pt, i) == FREED:
+            reclaimed += size
+            continue
+        elif fr[i].flags & PG_REFERENCED:
+            lru_gen_look_around(k, fr, pt, i)
+        _put_back_rejected(k, fr, i)
+    return reclaimed
 
 
 @jit
@@ -206,17 +185,14 @@ def evict_folios(k: Any, fr: Any, pt: Any, c: int, n: int, swappiness: int) -> i
     if lv.gen_credit < 0:
         lv.gen_credit = min(lv.gen_credit + MIN_LRU_BATCH, 0)
         return MIN_LRU_BATCH
-    scanned, head, isolated = _isolate_folios(k, fr, c, n, swappiness)
+    scanned, nr, isolated = _isolate_folios(k, fr, c, n, swappiness)
     if try_to_inc_min_seq(k, c, n, swappiness != 0):
         scanned += 1
     if get_nr_gens(lv, 0 if swappiness else LRU_GEN_FILE) == MIN_NR_GENS:
         scanned = 0
     if isolated > MIN_LRU_BATCH:
         lv.gen_credit = MIN_LRU_BATCH - isolated
-    reclaimed, again = _shrink_chain(k, fr, pt, head, False)
-    if again >= 0:
-        more, again = _shrink_chain(k, fr, pt, again, True)
-        reclaimed += more
+    reclaimed = _shrink_isolated(k, fr, pt, nr)
     k.sc.nr_reclaimed += reclaimed
     k.memcg[c].stat[ST_PGSTEAL] += reclaimed
     if k.sc.target == 0:
@@ -337,7 +313,7 @@ def _shrink_one(k: Any, fr: Any, pt: Any, c: int, n: int) -> int:
             return MEMCG_LRU_TAIL
         k.memcg[c].events[EV_LOW] += 1
     success = try_to_shrink_lruvec(k, fr, pt, c, n)
-    shrink_slab(k, fr, c, n)
+    shrink_slab(k, fr, c)
     if success and k.memcg[c].online:
         return MEMCG_LRU_YOUNG
     if not success and lruvec_is_sizable(k, c, n):

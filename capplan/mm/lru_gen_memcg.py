@@ -21,7 +21,7 @@ STREAM_MEMCG_LRU = 1 << 40  # stream of draws, far from those of mappings
 def random_bin(k: Any, n: int) -> int:
     """Draw a bin: get_random_u32_below(MEMCG_NR_BINS)."""
     k.node[n].memcg_lru_draws += 1
-    return draw(k, STREAM_MEMCG_LRU, n, k.node[n].memcg_lru_draws) % MEMCG_NR_BINS
+    return int(draw(k, STREAM_MEMCG_LRU, n, k.node[n].memcg_lru_draws) % MEMCG_NR_BINS)
 
 
 @jit

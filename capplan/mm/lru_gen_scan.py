@@ -18,6 +18,7 @@ from capplan.mm.lru_gen_age import (
 from capplan.mm.lru_gen_lists import (
     LRU_GEN_ANON,
     LRU_GEN_FILE,
+    LRU_REFS_MAX,
     LRU_REFS_WIDTH,
     clear_lru_refs,
     folio_inc_gen,
@@ -26,13 +27,16 @@ from capplan.mm.lru_gen_lists import (
     gen_list_del,
     get_nr_gens,
     lru_gen_isolate,
+    lru_gen_mark_accessed,
     lru_gen_type,
     lru_tier_from_refs,
 )
+from capplan.mm.lruvec import progress_now, referenced
 from capplan.mm.state import (
     MAX_NR_GENS,
     MAX_NR_TIERS,
     MIN_NR_GENS,
+    PG_MAPPED,
     PG_MLOCKED,
     PG_REFERENCED,
     ST_PGSCAN,
@@ -115,6 +119,18 @@ def type_and_tier(lv: Any, swappiness: int) -> tuple[int, int]:
 
 
 @jit
+def note_fd_accesses(k: Any, fr: Any, i: int) -> None:
+    """Mark the read(2)s since the last look, which the kernel marks as they come."""
+    m = fr[i].mapping
+    if m < 0 or fr[i].flags & PG_MAPPED or not k.mapping[m].via_read:
+        return
+    laps = (progress_now(k, m) - fr[i].seen) / max(k.mapping[m].size_pages, 1)
+    if referenced(k, fr, i):
+        for _ in range(min(max(int(laps), 1), LRU_REFS_MAX + 2)):
+            lru_gen_mark_accessed(fr, i)
+
+
+@jit
 def sort_folio(k: Any, fr: Any, lv: Any, i: int, tier_idx: int) -> bool:
     """Move a folio that is not to be evicted to where it belongs; False: evict it.
 
@@ -125,6 +141,7 @@ def sort_folio(k: Any, fr: Any, lv: Any, i: int, tier_idx: int) -> bool:
     """
     if fr[i].flags & PG_MLOCKED:
         return False
+    note_fd_accesses(k, fr, i)
     t = lru_gen_type(fr, i)
     oldest = lv.min_seq[t] % MAX_NR_GENS
     g = fr[i].gen - 1
@@ -146,14 +163,12 @@ def sort_folio(k: Any, fr: Any, lv: Any, i: int, tier_idx: int) -> bool:
 
 
 @jit
-def isolate_folio(k: Any, fr: Any, i: int, tail: int) -> None:
-    """Take a folio off for eviction and chain it after the frame ``tail`` (-1: the first)."""
+def isolate_folio(k: Any, fr: Any, i: int) -> None:
+    """Take a folio off for eviction."""
     if not fr[i].flags & PG_REFERENCED:
         clear_lru_refs(fr, i)
     fr[i].flags &= ~PG_REFERENCED
     lru_gen_isolate(k, fr, i)
-    if tail >= 0:
-        fr[tail].next = i
 
 
 @jit
@@ -170,8 +185,9 @@ def scan_folios(k: Any, fr: Any, c: int, n: int, t: int, tier_idx: int) -> tuple
 
     Returns
     -------
-    scanned, head, isolated : int
-        Pages scanned (0: nothing to isolate); first frame of the chain, -1: none; its pages.
+    scanned, nr, isolated : int
+        Pages scanned (0: nothing to isolate); frames isolated, listed in
+        ``k.lru_gen_isolated``, oldest first; their pages.
 
     Kernel
     ------
@@ -182,10 +198,9 @@ def scan_folios(k: Any, fr: Any, c: int, n: int, t: int, tier_idx: int) -> tuple
     The 4096 limit counts pages; the kernel counts folios.
     """
     lv = k.memcg[c].lruvec[n]
-    scanned, isolated = 0, 0
-    head, tail = -1, -1
+    scanned, nr, isolated = 0, 0, 0
     if get_nr_gens(lv, t) == MIN_NR_GENS:
-        return 0, head, 0
+        return 0, 0, 0
     g = lv.min_seq[t] % MAX_NR_GENS
     for step in range(ZONES_PER_NODE):
         z = (k.sc.reclaim_idx - step) % ZONES_PER_NODE
@@ -193,15 +208,15 @@ def scan_folios(k: Any, fr: Any, c: int, n: int, t: int, tier_idx: int) -> tuple
         while i >= 0 and isolated < MIN_LRU_BATCH and scanned < MAX_LRU_BATCH:
             scanned += fr[i].nr_pages
             if not sort_folio(k, fr, lv, i, tier_idx):
-                isolate_folio(k, fr, i, tail)
-                head = i if head < 0 else head
-                tail = i
+                isolate_folio(k, fr, i)
+                k.lru_gen_isolated[nr] = i
+                nr += 1
                 isolated += fr[i].nr_pages
             i = lv.gen_tail[g, t, z]
-    k.work_ns += scanned * k.cost.scan_ns
+    k.work_ns += (scanned - isolated) * k.cost.rotate_ns
     _count_scan(k, c, isolated, scanned - isolated)
     if t == LRU_GEN_FILE:
         k.sc.file_taken += isolated
     if isolated == 0 and scanned < MAX_LRU_BATCH:
         scanned = 0
-    return scanned, head, isolated
+    return scanned, nr, isolated
