@@ -13,7 +13,11 @@ import math
 import numpy as np
 
 from capplan.mm._jit import jit
-from capplan.mm.lru_gen_lists import lru_gen_add_folio, lru_gen_del_folio
+from capplan.mm.lru_gen_lists import (
+    lru_gen_add_folio,
+    lru_gen_del_folio,
+    lru_gen_mark_accessed,
+)
 from capplan.mm.state import (
     ACCESS_CYCLIC,
     ACCESS_UNIFORM,
@@ -165,10 +169,7 @@ def mark_accessed(k, fr, i):
     """A read(2) or write(2) touched page i: first Referenced, then active (folio_mark_accessed)."""
     flags = fr[i].flags
     if k.lru_gen:
-        # lru_gen: count the accesses through file descriptors; the tier follows from them
-        if fr[i].refs < 4 * 2:
-            fr[i].refs += 1
-        fr[i].flags |= PG_REFERENCED
+        lru_gen_mark_accessed(fr, i)
         return
     if not flags & PG_REFERENCED:
         fr[i].flags |= PG_REFERENCED

@@ -394,7 +394,7 @@ scan_control_t = _record([  # struct scan_control, of the reclaim that is going 
 
 costs_t = _record([
     (name, f64) for name in (
-        "fault_ns", "fill_ns", "file_copy_ns", "read_syscall_ns", "write_copy_ns", "scan_ns",
+        "fault_ns", "fill_ns", "file_copy_ns", "read_syscall_ns", "write_copy_ns", "scan_ns", "visit_ns",
         "rotate_ns", "unmap_ns", "free_ns", "swap_setup_ns", "swapin_setup_ns",
         "compress_ns", "decompress_ns", "charge_ns", "touch_ns", "exit_unmap_ns",
         "exit_free_ns", "slab_scan_ns", "contention", "kill_delay_ns", "oom_ns")
@@ -447,6 +447,7 @@ kernel_t = _record([
     ("work_ns", f64), ("wait_ns", f64), ("memstall_ns", f64), ("cpu", i32), ("actor", i32),
     ("reserve", i8),  # the actor may use reserves (OOM victim)
     ("sc", scan_control_t),
+    ("lru_gen_isolated", i32, (64,)),  # a batch on its way out (MIN_LRU_BATCH)
     # the stepping loop
     ("heap", i32, (MAX_TASKS + 64,)), ("heap_len", i32),
     ("cpu_free_ns", i64, (MAX_CPUS,)),
