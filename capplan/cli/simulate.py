@@ -86,9 +86,7 @@ def _progress(name: str, *, quiet: bool) -> Iterator[Callable[[float], None] | N
 def _print(simulation: Simulation, directory: Path, *, as_json: bool, quiet: bool) -> None:
     """Print the verdict (and the evidence), and where the result lies."""
     if as_json:
-        import json
-
-        click.echo(json.dumps(simulation.summary(), indent=2, ensure_ascii=False))
+        click.echo((directory / "summary.json").read_text(encoding="utf-8"), nl=False)
         return
     if quiet:
         click.echo(simulation.verdict)
