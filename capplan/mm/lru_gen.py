@@ -38,9 +38,9 @@ from capplan.mm.lru_gen_memcg import (
     random_bin,
 )
 from capplan.mm.lru_gen_scan import get_swappiness, get_tier_idx, scan_folios, type_and_tier
-from capplan.mm.lruvec import lru_add, lru_del, referenced
+from capplan.mm.lruvec import lru_add, referenced
 from capplan.mm.page_counter import calculate_protection
-from capplan.mm.shrink_folio import FREED, shrink_folio
+from capplan.mm.shrink_folio import shrink_folio
 from capplan.mm.slab import shrink_slab
 from capplan.mm.state import (
     DEF_PRIORITY,
@@ -63,6 +63,7 @@ from capplan.mm.state import (
     PG_WRITEBACK,
     PTE_PRESENT,
     ST_PGSTEAL,
+    VM_PGACTIVATE,
     VM_PGSTEAL_DIRECT,
     VM_PGSTEAL_KSWAPD,
     WMARK_HIGH,
@@ -131,17 +132,16 @@ def lru_gen_look_around(k: Any, fr: Any, pt: Any, i: int) -> None:
 
 @jit
 def _put_back_rejected(k: Any, fr: Any, i: int) -> None:
-    """Give a folio that shrink_folio() put back its place: not the oldest generation again."""
+    """Put a folio that was not reclaimed on a list: not the oldest generation's again."""
     f = fr[i]
-    if f.flags & PG_MLOCKED:
-        return
+    if f.flags & PG_ACTIVE:
+        k.vmstat[VM_PGACTIVATE] += f.nr_pages
     if f.flags & PG_RECLAIM and f.flags & (PG_DIRTY | PG_WRITEBACK):
         if f.flags & PG_WORKINGSET:
             f.flags |= PG_REFERENCED
-        return
-    lru_del(k, fr, i)
-    clear_lru_refs(fr, i)
-    f.flags |= PG_ACTIVE
+    else:
+        clear_lru_refs(fr, i)
+        f.flags |= PG_ACTIVE
     lru_add(k, fr, i)
 
 
@@ -159,17 +159,18 @@ def _shrink_isolated(k: Any, fr: Any, pt: Any, nr: int) -> int:
         i = k.lru_gen_isolated[at]
         if fr[i].lru != LRU_NONE:
             continue  # its writeback ended meanwhile: back on its list
-        size = fr[i].nr_pages
-        k.sc.nr_scanned += size
-        k.sc.taken += size
-        if fr[i].flags & PG_MAPPED and fr[i].flags & PG_REFERENCED:
-            lru_add(k, fr, i)  # lru_gen_look_around() found it accessed
-        elif shrink_folio(k, fr, pt, i) == FREED:
-            reclaimed += size
-            continue
-        elif fr[i].flags & PG_REFERENCED:
-            lru_gen_look_around(k, fr, pt, i)
-        _put_back_rejected(k, fr, i)
+        k.sc.nr_scanned += fr[i].nr_pages
+        k.sc.taken += fr[i].nr_pages
+        freed = 0
+        if not (fr[i].flags & PG_MAPPED and fr[i].flags & PG_REFERENCED):
+            freed = shrink_folio(k, fr, pt, i)
+            if not freed and fr[i].flags & PG_REFERENCED:
+                lru_gen_look_around(k, fr, pt, i)
+        # else: lru_gen_look_around() found it accessed
+        if freed:
+            reclaimed += freed
+        elif fr[i].lru == LRU_NONE:
+            _put_back_rejected(k, fr, i)
     return reclaimed
 
 
