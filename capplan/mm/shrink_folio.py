@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.lru_gen import lru_gen_eviction
+from capplan.mm.lru_gen_lists import lru_gen_eviction
 from capplan.mm.lruvec import age_nonresident, lru_add, lru_del, referenced
 from capplan.mm.page_alloc import free_frame
 from capplan.mm.page_counter import uncharge_memory, uncharge_memsw
@@ -44,9 +44,10 @@ from capplan.mm.swap import (
 )
 from capplan.mm.workingset import workingset_eviction
 
-__all__ = ["ACTIVATED", "FREED", "KEPT", "clean_page", "set_page_dirty", "shrink_folio"]
+__all__ = ["clean_page", "set_page_dirty", "shrink_folio"]
 
-KEPT, ACTIVATED, FREED = 0, 1, 2
+# folio_check_references()
+KEEP, ACTIVATE, RECLAIM, RECLAIM_CLEAN = 0, 1, 2, 3
 
 
 @jit
@@ -75,19 +76,26 @@ def clean_page(k, fr, i):
 
 @jit
 def _putback(k, fr, i, active):
-    """Back to the head of its list; active: it becomes (or stays) an active page."""
+    """Back to the head of its list; active: it becomes (or stays) an active page.
+
+    Returns 0, the pages freed. The multi-gen LRU has isolated the page and sorts it itself.
+    """
+    if k.lru_gen and not fr[i].flags & PG_MLOCKED:
+        if active:
+            fr[i].flags |= PG_ACTIVE
+        return 0
     lru_del(k, fr, i)
     if active and not fr[i].flags & PG_ACTIVE:
         fr[i].flags |= PG_ACTIVE
         k.vmstat[VM_PGACTIVATE] += fr[i].nr_pages
         age_nonresident(k, fr[i].memcg, fr[i].zone >> 2, fr[i].nr_pages)
     lru_add(k, fr, i)
-    return ACTIVATED if active else KEPT
+    return 0
 
 
 @jit
 def _check_references(k, fr, i):
-    """KEPT, ACTIVATED, FREED (reclaim) or 3 (reclaim if clean) (folio_check_references)."""
+    """KEEP, ACTIVATE, RECLAIM or RECLAIM_CLEAN (folio_check_references)."""
     page = fr[i]
     touched = referenced(k, fr, i)
     was_referenced = page.flags & PG_REFERENCED
@@ -96,18 +104,18 @@ def _check_references(k, fr, i):
     if touched and k.mapping[page.mapping].via_read:
         # accesses through read(2) since the last look, which the kernel marked as they came
         if was_referenced or touched > 1:
-            return ACTIVATED
-        return 3
+            return ACTIVATE
+        return RECLAIM_CLEAN
     if touched:
         page.flags |= PG_REFERENCED
         if was_referenced or touched > 1:
-            return ACTIVATED
+            return ACTIVATE
         if is_file and page.flags & PG_EXEC:
-            return ACTIVATED
-        return KEPT
+            return ACTIVATE
+        return KEEP
     if was_referenced and is_file:
-        return 3
-    return FREED
+        return RECLAIM_CLEAN
+    return RECLAIM
 
 
 @jit
@@ -158,7 +166,7 @@ def _remove_mapping(k, fr, pt, i):
         uncharge_memsw(k, c, nr)
     k.work_ns += k.cost.free_ns * nr
     free_frame(k, fr, i)
-    return FREED
+    return nr
 
 
 @jit
@@ -218,7 +226,7 @@ def _take_back(k, fr, pt, i):
 
 @jit
 def shrink_folio(k, fr, pt, i):
-    """Decide on page i, which is on an inactive list: KEPT, ACTIVATED or FREED."""
+    """Decide on page i, which is on an inactive list (or isolated): the pages freed."""
     sc = k.sc
     page = fr[i]
     nr = page.nr_pages
@@ -235,12 +243,12 @@ def shrink_folio(k, fr, pt, i):
         sc.congested += nr
     if writeback and _writeback_case(k, fr, i):
         return _putback(k, fr, i, True)
-    verdict = FREED
+    verdict = RECLAIM
     if not page.flags & PG_SWAPCACHE:
         verdict = _check_references(k, fr, i)
-    if verdict == ACTIVATED:
+    if verdict == ACTIVATE:
         return _putback(k, fr, i, True)
-    if verdict == KEPT:
+    if verdict == KEEP:
         return _putback(k, fr, i, False)
     if page.flags & PG_SWAPBACKED:
         if not sc.may_swap and not page.flags & PG_SWAPCACHE:
@@ -250,7 +258,7 @@ def shrink_folio(k, fr, pt, i):
         if not sc.kswapd or not page.flags & PG_RECLAIM or not k.node[sc.node].flag_dirty:
             page.flags |= PG_RECLAIM
             return _putback(k, fr, i, True)
-        if verdict == 3 or not sc.may_writepage:
+        if verdict == RECLAIM_CLEAN or not sc.may_writepage:
             return _putback(k, fr, i, False)
         return _pageout_file(k, fr, i)
     unmap_page(k, fr, i)

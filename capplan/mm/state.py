@@ -320,7 +320,7 @@ mapping_t = _record([
     ("length_mean", f64), ("length_sd", f64), ("same_filled", f64), ("incompressible", f64),
     ("zipf_s", f64), ("readahead", i8), ("deleted", i8),
     ("first_task", i32),  # tasks that access it: woken when it loses its first page
-    ("dirty_pages", i64), ("wb_cursor", i64), ("nonresident_weight", f64),
+    ("dirty_pages", i64), ("wb_cursor", i64), ("dirtied_ns", i64), ("nonresident_weight", f64),
     ("stream", i64),  # number of this mapping's stream of draws
     ("table_pages", i64),
 ])  # fmt: skip
@@ -451,11 +451,11 @@ kernel_t = _record([
     # the stepping loop
     ("heap", i32, (MAX_TASKS + 64,)), ("heap_len", i32),
     ("cpu_free_ns", i64, (MAX_CPUS,)),
-    ("flusher_due_ns", i64), ("flusher_on", i8), ("writer_rate_bytes", f64), ("dirty_clock_ns", i64),
+    ("flusher_due_ns", i64), ("flusher_on", i8), ("flusher_cursor", i32), ("writer_rate_bytes", f64), ("dirty_clock_ns", i64),
     ("frames_free_spare", i32),  # spare frame records (scattered granules)
     ("pending", i64),  # growth of all tasks in their current segments [pages]
     ("wake_mark", i64),  # node-wide free pages below which some mark may be reached
-    ("lost", i32, (256,)), ("nr_lost", i32),  # mappings that lost their first granule: wake their tasks
+    ("lost", i32, (256,)), ("nr_lost", i32), ("nr_killed", i64),  # mappings that lost their first granule: wake their tasks
     ("stop", i32), ("steps", i64), ("nr_events", i32), ("events_lost", i64),
     ("event", event_t, (MAX_EVENTS,)),
     ("cost", costs_t), ("psi", psi_t),

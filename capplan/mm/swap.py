@@ -23,6 +23,7 @@ from capplan.mm.page_counter import (
 from capplan.mm.state import (
     EV_SWAP_FAIL,
     EV_SWAP_MAX,
+    LRU_NONE,
     PG_ACTIVE,
     PG_RECLAIM,
     PG_SWAPBACKED,
@@ -208,7 +209,7 @@ def complete_io(k, fr, until_ns):
                 k.memcg[page.memcg].stat[ST_FILE_WRITEBACK] -= page.nr_pages
             if page.flags & PG_RECLAIM:
                 page.flags &= ~PG_RECLAIM
-                if not page.flags & PG_ACTIVE:
+                if not page.flags & PG_ACTIVE and page.lru != LRU_NONE:
                     lru_del(k, fr, i)
                     lru_add_tail(k, fr, i)
                     k.vmstat[VM_PGROTATED] += page.nr_pages

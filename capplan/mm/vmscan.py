@@ -19,10 +19,10 @@ from __future__ import annotations
 import math
 
 from capplan.mm._jit import jit
-from capplan.mm.lru_gen import lru_gen_shrink_node
+from capplan.mm.lru_gen import lru_gen_shrink_lruvec, lru_gen_shrink_node
 from capplan.mm.lruvec import lru_add, lru_del, referenced
 from capplan.mm.page_counter import calculate_protection
-from capplan.mm.shrink_folio import FREED, shrink_folio
+from capplan.mm.shrink_folio import shrink_folio
 from capplan.mm.slab import shrink_slab
 from capplan.mm.state import (
     EV_LOW,
@@ -47,7 +47,7 @@ from capplan.mm.state import (
 from capplan.mm.swap import mem_cgroup_nr_swap_pages
 from capplan.mm.workingset import lru_note_cost, lruvec_pages
 
-__all__ = ["inactive_is_low", "inactive_list_is_low", "shrink_node"]
+__all__ = ["age_active_anon", "inactive_is_low", "inactive_list_is_low", "shrink_node"]
 
 SCAN_EQUAL, SCAN_FRACT, SCAN_ANON, SCAN_FILE = 0, 1, 2, 3
 
@@ -227,8 +227,7 @@ def _shrink_inactive_list(k, fr, pt, c, n, nr, lru):
         sc.taken += size
         if lru == LRU_INACTIVE_FILE:
             sc.file_taken += size
-        if shrink_folio(k, fr, pt, i) == FREED:
-            reclaimed += size
+        reclaimed += shrink_folio(k, fr, pt, i)
     if lruvec.tail[lru] < 0 or last:
         lruvec.credit[lru] = 0
     if scanned == 0:
@@ -283,6 +282,12 @@ def _balance_rest(k):
 @jit
 def _shrink_lruvec(k, fr, pt, c, n):
     """Scan the lists of one group in turns of 32 pages (shrink_lruvec)."""
+    if k.lru_gen:
+        lru_gen_shrink_lruvec(k, fr, pt, c, n)
+        return
+    if k.lru_gen:
+        lru_gen_shrink_lruvec(k, fr, pt, c, n)
+        return
     sc = k.sc
     _get_scan_count(k, c, n)
     nr = sc.nr
@@ -311,6 +316,15 @@ def _shrink_lruvec(k, fr, pt, c, n):
         k.memcg[c].lruvec[n].pages[LRU_INACTIVE_ANON],
         k.memcg[c].lruvec[n].pages[LRU_ACTIVE_ANON],
     ):
+        _shrink_active_list(k, fr, c, n, SWAP_CLUSTER_MAX, LRU_ACTIVE_ANON)
+
+
+@jit
+def age_active_anon(k, fr, n):
+    """kswapd's background aging of anonymous pages (kswapd_age_node)."""
+    if k.nr_swaps == 0 or k.lru_gen or not inactive_is_low(k, 0, n, LRU_INACTIVE_ANON):
+        return
+    for c in range(k.nr_memcgs):
         _shrink_active_list(k, fr, c, n, SWAP_CLUSTER_MAX, LRU_ACTIVE_ANON)
 
 
@@ -359,7 +373,7 @@ def _shrink_node_memcgs(k, fr, pt, n):
             continue
         _shrink_lruvec(k, fr, pt, c, n)
         shrink_slab(k, fr, c)
-        k.work_ns += k.cost.scan_ns  # the visit itself
+        k.work_ns += k.cost.visit_ns
         if partial and sc.nr_reclaimed >= sc.nr_to_reclaim:
             k.node[n].reclaim_cursor = c + 1 if c + 1 < end else first
             return
@@ -378,10 +392,11 @@ def shrink_node(k, fr, pt, n):
     sc.taken = 0
     sc.file_taken = 0
     before = sc.nr_reclaimed
-    if k.lru_gen:
+    if k.lru_gen and sc.target == 0:
         lru_gen_shrink_node(k, fr, pt, n)
     else:
-        _prepare_scan_control(k, n)
+        if not k.lru_gen:
+            _prepare_scan_control(k, n)
         _shrink_node_memcgs(k, fr, pt, n)
     node = k.node[n]
     if sc.kswapd:

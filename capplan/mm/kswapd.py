@@ -1,0 +1,179 @@
+"""kswapd: background reclaim between LOW and HIGH (mm/vmscan.c, balance_pgdat()).
+
+    wake:  all zones of a zonelist failed LOW, node not balanced, not hopeless
+    pass:  shrink the node once at the priority; target = sum of HIGH
+    sleep: one zone above HIGH -> nap of 100 ms -> sleep
+
+One call of :func:`kswapd_pass` is one pass; the stepping loop calls again after the time it
+took, so tasks go on allocating meanwhile and the fall from LOW to MIN is emergent.
+"""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.reclaim import init_scan_control
+from capplan.mm.state import (
+    DEF_PRIORITY,
+    MAX_RECLAIM_RETRIES,
+    NEVER_NS,
+    NS_PER_MS,
+    NS_PER_S,
+    SWAP_CLUSTER_MAX,
+    VM_KSWAPD_HIGH_QUICKLY,
+    VM_KSWAPD_LOW_QUICKLY,
+    VM_PAGEOUTRUN,
+    WMARK_HIGH,
+)
+from capplan.mm.swap import complete_io, local_ns
+from capplan.mm.vmscan import age_active_anon, shrink_node
+from capplan.mm.watermark import zone_watermark_ok
+
+__all__ = ["kswapd_run", "pgdat_balanced", "wake_all_kswapds"]
+
+ASLEEP, RUNNING, NAPPING = 0, 1, 2
+HZ = 3
+
+
+@jit
+def pgdat_balanced(k, n):
+    """Whether one zone of node n is above HIGH (pgdat_balanced)."""
+    for z in range(4 * n, 4 * n + 4):
+        zone = k.zone[z]
+        if zone.managed and zone_watermark_ok(k, z, 0, zone.wmark[WMARK_HIGH] + zone.boost, HZ, 0):
+            return True
+    return False
+
+
+@jit
+def _boosted(k, n):
+    total = 0
+    for z in range(4 * n, 4 * n + 4):
+        if k.zone[z].managed:
+            total += k.zone[z].boost
+    return total
+
+
+@jit
+def wake_all_kswapds(k):
+    """Wake the kswapd of every node that needs it (wakeup_kswapd)."""
+    for n in range(k.nr_nodes):
+        node = k.node[n]
+        if node.kswapd_awake == RUNNING:
+            continue
+        if node.kswapd_failures >= MAX_RECLAIM_RETRIES:
+            continue
+        if pgdat_balanced(k, n) and not _boosted(k, n):
+            continue
+        if node.kswapd_awake == NAPPING:
+            k.vmstat[VM_KSWAPD_LOW_QUICKLY] += 1
+        node.kswapd_awake = RUNNING
+        node.kswapd_priority = DEF_PRIORITY + 1  # a new balance_pgdat
+        node.kswapd_due_ns = local_ns(k)
+
+
+@jit
+def _begin(k, n):
+    """Start of balance_pgdat()."""
+    node = k.node[n]
+    k.vmstat[VM_PAGEOUTRUN] += 1
+    node.kswapd_priority = DEF_PRIORITY
+    node.kswapd_reclaimed = 0
+    node.kswapd_boost = _boosted(k, n)
+    for t in range(4):
+        node.kswapd_start_boost[t] = k.zone[4 * n + t].boost
+        k.zone[4 * n + t].reclaim_active = 1
+
+
+@jit
+def _finish(k, n):
+    """End of balance_pgdat(): boosts it saw are taken off, failures counted; nap or sleep."""
+    node = k.node[n]
+    if node.kswapd_reclaimed == 0:
+        node.kswapd_failures += 1
+    for t in range(4):
+        zone = k.zone[4 * n + t]
+        zone.boost -= min(zone.boost, node.kswapd_start_boost[t])
+        zone.reclaim_active = 0
+    lruvec = k.memcg[0].lruvec[n]
+    lruvec.refaults_anon = lruvec.activate_anon
+    lruvec.refaults_file = lruvec.activate_file
+    _prepare_sleep(k, n)
+
+
+@jit
+def _prepare_sleep(k, n):
+    node = k.node[n]
+    hopeless = node.kswapd_failures >= MAX_RECLAIM_RETRIES
+    if hopeless or pgdat_balanced(k, n):
+        node.flag_writeback = 0
+        node.flag_dirty = 0
+        node.flag_congested = 0
+        for c in range(k.nr_memcgs):
+            k.memcg[c].lruvec[n].congested = 0
+        node.kswapd_awake = NAPPING
+        node.kswapd_due_ns = local_ns(k) + 100 * NS_PER_MS
+    else:
+        k.vmstat[VM_KSWAPD_HIGH_QUICKLY] += 1
+        node.kswapd_awake = RUNNING
+        node.kswapd_priority = DEF_PRIORITY + 1
+        node.kswapd_due_ns = local_ns(k)
+
+
+@jit
+def _one_pass(k, fr, pt, n):
+    """One turn of balance_pgdat's loop; whether the loop is over."""
+    node = k.node[n]
+    balanced = pgdat_balanced(k, n)
+    if not balanced and node.kswapd_boost:
+        node.kswapd_boost = 0
+        node.kswapd_priority = DEF_PRIORITY
+    if balanced and not node.kswapd_boost:
+        return True
+    raise_priority = not (node.kswapd_boost and node.kswapd_priority == DEF_PRIORITY - 2)
+    target = 0
+    for z in range(4 * n, 4 * n + 4):
+        if k.zone[z].managed:
+            target += max(k.zone[z].wmark[WMARK_HIGH] + k.zone[z].boost, SWAP_CLUSTER_MAX)
+    init_scan_control(k, 0, target, 0 if node.kswapd_boost else 1)
+    sc = k.sc
+    sc.kswapd = 1
+    sc.full_walk = 1
+    sc.priority = node.kswapd_priority
+    sc.may_writepage = 1 if not node.kswapd_boost or sc.priority < DEF_PRIORITY - 2 else 0
+    age_active_anon(k, fr, n)
+    shrink_node(k, fr, pt, n)
+    if sc.immediate:
+        k.wait_ns += NS_PER_S // 10 if k.nr_writeback > 0 else 0
+        complete_io(k, fr, local_ns(k))
+    node.kswapd_reclaimed += sc.nr_reclaimed
+    if max(sc.nr_scanned, sc.nr_reclaimed) >= sc.nr_to_reclaim:
+        raise_priority = False
+    if node.kswapd_boost:
+        node.kswapd_boost -= min(node.kswapd_boost, sc.nr_reclaimed)
+        if node.kswapd_boost and sc.nr_reclaimed == 0:
+            return True
+    if raise_priority or sc.nr_reclaimed == 0:
+        node.kswapd_priority -= 1
+    return node.kswapd_priority < 1
+
+
+@jit
+def kswapd_run(k, fr, pt, n):
+    """One turn of node n's kswapd; sets when it is due again. CPU time is in k.work_ns."""
+    node = k.node[n]
+    if node.kswapd_awake == NAPPING:
+        # the nap is over: still balanced -> sleep until the next wake
+        if node.kswapd_failures >= MAX_RECLAIM_RETRIES or pgdat_balanced(k, n):
+            node.kswapd_awake = ASLEEP
+            node.kswapd_due_ns = NEVER_NS
+            return
+        k.vmstat[VM_KSWAPD_LOW_QUICKLY] += 1
+        node.kswapd_awake = RUNNING
+        node.kswapd_priority = DEF_PRIORITY + 1
+    if node.kswapd_priority > DEF_PRIORITY:
+        _begin(k, n)
+    if _one_pass(k, fr, pt, n):
+        _finish(k, n)
+    else:
+        node.kswapd_due_ns = local_ns(k)
+    node.kswapd_ns += int(k.work_ns)

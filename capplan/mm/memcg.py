@@ -1,0 +1,280 @@
+"""Charging memory to control groups, v2's limits and v1's (mm/memcontrol.c).
+
+    try_charge: stock -> counter -> (reclaim, drain, 16 retries) -> OOM killer -> again
+    memory.high: after a charge, reclaim and then a sleep that grows with the overage
+
+A charge that cannot be decided at once (a victim is in flight, a v1 group is paused) returns
+and goes on later from the task's saved state; with nothing reclaimable exactly 18 fruitless
+reclaims precede a kill.
+"""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.events import memcg_event
+from capplan.mm.oom_kill import out_of_memory
+from capplan.mm.page_counter import (
+    charge_memory,
+    charge_memsw,
+    try_charge_memory,
+    try_charge_memsw,
+    uncharge_memory,
+    uncharge_memsw,
+)
+from capplan.mm.reclaim import try_to_free_mem_cgroup_pages
+from capplan.mm.state import (
+    EV_HIGH,
+    EV_MAX,
+    EV_OOM,
+    EV_SWAP_HIGH,
+    MAX_RECLAIM_RETRIES,
+    MEMCG_CHARGE_BATCH,
+    NS_PER_MS,
+    NS_PER_S,
+)
+
+__all__ = [
+    "CHARGE_AGAIN",
+    "CHARGE_NOMEM",
+    "CHARGE_OK",
+    "CHARGE_OOM_WAIT",
+    "cancel_charge",
+    "charge_forced",
+    "drain_all_stock",
+    "handle_over_high",
+    "high_delay_jiffies",
+    "mem_cgroup_margin",
+    "try_charge",
+]
+
+CHARGE_OK, CHARGE_AGAIN, CHARGE_NOMEM, CHARGE_OOM_WAIT = 0, 1, 2, 3
+
+MEMCG_DELAY_PRECISION_SHIFT, MEMCG_DELAY_SCALING_SHIFT = 20, 14
+MEMCG_MAX_HIGH_DELAY_S = 2
+
+
+@jit
+def mem_cgroup_margin(k, c):
+    """Pages that group c could still charge (mem_cgroup_margin); v1: memsw's room too."""
+    memcg = k.memcg[c]
+    margin = max(memcg.memory.max - memcg.memory.usage, 0)
+    if k.cgroup_v1:
+        margin = min(margin, max(memcg.memsw.max - memcg.memsw.usage, 0))
+    return margin
+
+
+@jit
+def drain_all_stock(k, over):
+    """Give back what the groups under ``over`` have charged ahead (drain_all_stock)."""
+    for c in range(over, k.memcg[over].subtree_end):
+        stock = k.memcg[c].stock
+        if stock > 0:
+            k.memcg[c].stock = 0
+            uncharge_memory(k, c, stock)
+            if k.cgroup_v1:
+                uncharge_memsw(k, c, stock)
+
+
+@jit
+def _try_counters(k, c, nr):
+    """Charge nr to the counters: -1 done, else the level over its limit (+1024: memsw)."""
+    if k.cgroup_v1:
+        over = try_charge_memsw(k, c, nr)
+        if over >= 0:
+            return over + 1024
+    over = try_charge_memory(k, c, nr)
+    if over >= 0 and k.cgroup_v1:
+        uncharge_memsw(k, c, nr)
+    return over
+
+
+@jit
+def _note_over_high(k, t, c, batch):
+    """Remember that the task charged above a memory.high or swap.high."""
+    level = c
+    while level > 0:
+        memcg = k.memcg[level]
+        if memcg.memory.usage > memcg.memory.high or memcg.swap.usage > memcg.swap.high:
+            if t >= 0:
+                k.task[t].over_high += batch
+            return
+        level = memcg.parent
+
+
+@jit
+def charge_forced(k, c, nr):
+    """Charge whatever the limit says (kernel memory that cannot fail, victims)."""
+    if c <= 0:
+        return
+    charge_memory(k, c, nr)
+    if k.cgroup_v1:
+        charge_memsw(k, c, nr)
+
+
+@jit
+def cancel_charge(k, c, nr):
+    """Give nr charged pages back (page_counter_uncharge of memory and, v1, memsw)."""
+    if c <= 0:
+        return
+    uncharge_memory(k, c, nr)
+    if k.cgroup_v1:
+        uncharge_memsw(k, c, nr)
+
+
+@jit
+def _reset(k, t):
+    task = k.task[t]
+    task.retries = MAX_RECLAIM_RETRIES
+    task.drained = 0
+    task.passed_oom = 0
+
+
+@jit
+def _memcg_oom(k, t, over, user_fault):
+    """Reclaim has failed (mem_cgroup_oom): what the charge does next."""
+    memcg_event(k, over, EV_OOM)
+    if k.cgroup_v1 and k.memcg[over].oom_kill_disable:
+        return CHARGE_OOM_WAIT if user_fault else CHARGE_NOMEM
+    killed_before = k.nr_killed
+    if not out_of_memory(k, over, k.task[t].proc):
+        return CHARGE_NOMEM
+    task = k.task[t]
+    task.passed_oom = 1
+    task.retries = MAX_RECLAIM_RETRIES
+    if k.nr_killed == killed_before:
+        k.wait_ns += NS_PER_MS // 4  # a victim is in flight; reclaim went on meanwhile
+    return CHARGE_AGAIN
+
+
+@jit
+def try_charge(k, fr, pt, t, c, nr, user_fault):
+    """Charge nr (<= 64) pages to group c for task t: one of CHARGE_*.
+
+    Kernel
+    ------
+    mm/memcontrol.c, try_charge_memcg(). CHARGE_AGAIN: call again after the time spent;
+    CHARGE_OOM_WAIT: v1 with oom_kill_disable, the task sleeps until memory is uncharged.
+    """
+    if c <= 0:
+        return CHARGE_OK
+    memcg = k.memcg[c]
+    if memcg.stock >= nr:
+        memcg.stock -= nr
+        return CHARGE_OK
+    task = k.task[t]
+    batch = max(nr, MEMCG_CHARGE_BATCH)
+    k.work_ns += k.cost.charge_ns
+    while True:
+        over = _try_counters(k, c, batch)
+        if over < 0:
+            memcg.stock += batch - nr
+            _note_over_high(k, t, c, batch)
+            _reset(k, t)
+            return CHARGE_OK
+        if batch > nr:
+            batch = nr
+            continue
+        may_swap = 1 if over < 1024 else 0
+        over = over % 1024
+        memcg_event(k, over, EV_MAX)
+        reclaimed = try_to_free_mem_cgroup_pages(k, fr, pt, over, nr, may_swap)
+        if mem_cgroup_margin(k, over) >= nr:
+            continue
+        if not task.drained:
+            drain_all_stock(k, over)
+            task.drained = 1
+            continue
+        if reclaimed and nr <= 8:
+            continue
+        if task.retries > 0:
+            task.retries -= 1
+            continue
+        status = _memcg_oom(k, t, over, user_fault)
+        if status != CHARGE_AGAIN:
+            _reset(k, t)
+        return status
+
+
+@jit
+def calculate_overage(usage, high):
+    """How far above: (usage - high) / high in 20-bit fixed point (calculate_overage)."""
+    if usage <= high:
+        return 0
+    return ((usage - high) << MEMCG_DELAY_PRECISION_SHIFT) // max(high, 1)
+
+
+@jit
+def high_delay_jiffies(overage, hz, nr):
+    """Sleep for charging nr pages at an overage (calculate_high_delay). [jiffies]
+
+    Worked example: high 25600 pages, usage 26880 (105 MiB over 100), nr 64, HZ 1000: 159.
+    """
+    if overage == 0:
+        return 0
+    penalty = overage * overage * hz
+    penalty >>= MEMCG_DELAY_PRECISION_SHIFT
+    penalty >>= MEMCG_DELAY_SCALING_SHIFT
+    return penalty * nr // MEMCG_CHARGE_BATCH
+
+
+@jit
+def _reclaim_high(k, fr, pt, c, nr):
+    """Reclaim from every level above its memory.high (reclaim_high): pages."""
+    reclaimed = 0
+    while c > 0:
+        if k.memcg[c].memory.usage > k.memcg[c].memory.high:
+            memcg_event(k, c, EV_HIGH)
+            reclaimed += try_to_free_mem_cgroup_pages(k, fr, pt, c, nr, 1)
+        c = k.memcg[c].parent
+    return reclaimed
+
+
+@jit
+def _penalty_jiffies(k, c, nr):
+    memory = 0
+    swap = 0
+    while c > 0:
+        memcg = k.memcg[c]
+        memory = max(memory, calculate_overage(memcg.memory.usage, memcg.memory.high))
+        over = calculate_overage(memcg.swap.usage, memcg.swap.high)
+        if over:
+            memcg_event(k, c, EV_SWAP_HIGH)
+        swap = max(swap, over)
+        c = memcg.parent
+    penalty = high_delay_jiffies(memory, k.hz, nr) + high_delay_jiffies(swap, k.hz, nr)
+    return min(penalty, MEMCG_MAX_HIGH_DELAY_S * k.hz)
+
+
+@jit
+def handle_over_high(k, fr, pt, t, c):
+    """Reclaim and throttle a task that charged above memory.high; the sleep [ns].
+
+    Kernel
+    ------
+    mm/memcontrol.c, mem_cgroup_handle_over_high(). Up to 10 ms is forgiven; the sleep is a
+    memory stall of the task.
+    """
+    task = k.task[t]
+    nr = task.over_high
+    if nr == 0:
+        return 0
+    task.over_high = 0
+    retries = MAX_RECLAIM_RETRIES
+    again = False
+    while True:
+        reclaimed = _reclaim_high(k, fr, pt, c, 32 if again else nr)
+        penalty = _penalty_jiffies(k, c, nr)
+        if penalty <= k.hz // 100:
+            return 0
+        if reclaimed or retries > 0:
+            if not reclaimed:
+                retries -= 1
+            again = True
+            continue
+        break
+    sleep = penalty * (NS_PER_S // k.hz)
+    k.wait_ns += sleep
+    k.memstall_ns += sleep
+    task.throttle_ns += sleep
+    k.memcg[c].throttle_ns += sleep
+    return sleep
