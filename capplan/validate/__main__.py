@@ -29,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     chosen = [r for r in recordings if not args.only or any(o in r.name for o in args.only)]
+    if not chosen:
+        sys.stderr.write("no recording of that name\n")
+        return 2
     verdicts = []
     for verdict in judge_all(chosen, args.jobs):
         verdicts.append(verdict)

@@ -64,9 +64,9 @@ def judge(recording: Recording, change: Change | None = None) -> Verdict:
     """
     begin = time.perf_counter()
     try:
+        scenario = scenario_of(recording.raw)
         from capplan.sim.run import run
 
-        scenario = scenario_of(recording.raw)
         result = run(change(scenario) if change else scenario)
     except Exception:
         nothing = Course((), {"t": np.zeros(0)}, 0.0)

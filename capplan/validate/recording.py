@@ -25,7 +25,7 @@ from capplan.sim.scenario import (
     Zswap,
 )
 from capplan.sim.scenario import Mapping as Region
-from capplan.validate.calibration import costs_of, disk_of
+from capplan.validate.calibration import costs_of, file_disk, swap_disk
 
 PAGES_PER_MIB = 256
 NS_PER_S = 1_000_000_000
@@ -106,9 +106,9 @@ def node_of(raw: Mapping[str, Any]) -> Node:
     used = sum(zone.managed - (zone.free or 0) for zone in zones)
     swap_pages = meminfo.get("SwapTotal", 0)
     calibration = raw["calibration"]
-    disks = [disk_of(FILE_DISK, calibration)]
+    disks = [file_disk(FILE_DISK, calibration)]
     if swap_pages:
-        disks.append(disk_of(SWAP_DISK, calibration))
+        disks.append(swap_disk(SWAP_DISK, calibration))
     return Node(
         zones=zones,
         cpus=raw["cpus"],

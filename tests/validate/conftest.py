@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from handmade import END_S, RAW, make_course
 
 from capplan.validate.truth import Course, Recording
+from tests.validate.handmade import END_S, RAW, make_course
 
 
 @pytest.fixture

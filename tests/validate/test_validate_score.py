@@ -10,7 +10,6 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from handmade import MIB, NAMES, RECORDINGS, make_course
 
 from capplan.validate.pauses import Pause, find_pauses
 from capplan.validate.score import (
@@ -22,6 +21,7 @@ from capplan.validate.score import (
 )
 from capplan.validate.series import at, grid_of, group_scale
 from capplan.validate.truth import Course, Happening, Recording, load_recording
+from tests.validate.handmade import MIB, NAMES, RECORDINGS, make_course
 
 Make = Callable[..., Course]
 

@@ -1,0 +1,102 @@
+"""``capplan validate``: the model held against recordings of real kernels."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from capplan.cli.errors import EXIT_GATE, EXIT_INPUT
+
+if TYPE_CHECKING:
+    from capplan.validate.judge import Verdict
+    from capplan.validate.truth import Recording
+
+
+@click.command()
+@click.argument("directories", nargs=-1, required=True, metavar="DIR...", type=Path)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write validate.json and a picture per recording here.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=lambda: os.cpu_count() or 1,
+    show_default="one per CPU",
+    help="Recordings that run at once.",
+)
+@click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="Repeat with each cost 20 % up and down; print what passes.",
+)
+@click.pass_context
+def validate(
+    ctx: click.Context,
+    directories: tuple[Path, ...],
+    out: Path | None,
+    jobs: int,
+    sensitivity: bool,
+) -> None:
+    """Run the model on recordings of real kernels and say how near it comes.
+
+    Each DIR is one recording (scenario.json, truth.json.gz, truth-2.json.gz) or a folder of
+    them. Exit 1 when one fails.
+    """
+    from capplan.validate.judge import find_recordings
+
+    try:
+        recordings = find_recordings(directories)
+    except ValueError as error:
+        click.echo(str(error), err=True)
+        ctx.exit(EXIT_INPUT)
+    verdicts = _judge(recordings, jobs)
+    _report(verdicts, out)
+    if sensitivity:
+        _print_sensitivity(recordings, jobs)
+    if not all(verdict.passed for verdict in verdicts):
+        ctx.exit(EXIT_GATE)
+
+
+def _judge(recordings: Sequence[Recording], jobs: int) -> list[Verdict]:
+    """Judge all, with a line on the terminal for each that is done."""
+    from capplan.validate.judge import judge_all
+
+    verdicts = []
+    for verdict in judge_all(recordings, jobs):
+        verdicts.append(verdict)
+        if sys.stderr.isatty():
+            done = f"{len(verdicts)} of {len(recordings)}"
+            click.echo(f"\r\x1b[K{done}: {verdict.name}", err=True, nl=False)
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", err=True, nl=False)
+    return verdicts
+
+
+def _report(verdicts: Sequence[Verdict], out: Path | None) -> None:
+    from capplan.validate.output import render, write_json
+
+    render(verdicts, sys.stdout)
+    if out is None:
+        return
+    from capplan.validate.picture import save
+
+    for verdict in verdicts:
+        save(verdict, out)
+    click.echo(f"figures and series in {write_json(verdicts, out)}")
+
+
+def _print_sensitivity(recordings: Sequence[Recording], jobs: int) -> None:
+    from capplan.validate.sensitivity import study
+
+    click.echo("\neach cost changed by 20 %: what fails")
+    for outcome in study(recordings, {}, jobs):
+        failed = ", ".join(outcome.failed) or "none"
+        share = f"{len(outcome.passed)} of {len(recordings)} pass"
+        click.echo(f"{outcome.cost:24} x {outcome.factor}: {share}; fails: {failed}")
