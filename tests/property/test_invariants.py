@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-import invariants  # beside this file
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,6 +24,7 @@ from capplan.sim.scenario import (
     Task,
     Zone,
 )
+from tests.property import invariants
 
 MS = 1_000_000
 ENGINE = importlib.util.find_spec("capplan.sim.run") is not None
