@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from capplan.sim.result import Run
 from capplan.sim.scenario import Scenario
 from capplan.validate.recording import scenario_of
 from capplan.validate.score import Marks, Score, score
@@ -76,7 +77,21 @@ def judge(recording: Recording, change: Change | None = None) -> Verdict:
     predicted = course_of_run(result, tuple(recording.truths[0].series))
     wall_s = time.perf_counter() - begin
     marks = result.wmarks
-    return Verdict(recording, predicted, score(recording, predicted, marks), wall_s, marks)
+    scored = dataclasses.replace(score(recording, predicted, marks), tasks=_tasks(result))
+    return Verdict(recording, predicted, scored, wall_s, marks)
+
+
+def _tasks(result: Run) -> dict[str, dict[str, float]]:
+    """What each process lost, by cause: the kernel shows it only as PSI. [s]"""
+    return {
+        total.process: {
+            "late_s": round(total.late_s, 3),
+            "stall_s": round(total.stall_s, 3),
+            "high_throttle_s": round(total.throttle_s, 3),
+            "pause_s": round(total.pause_s, 3),
+        }
+        for total in result.totals
+    }
 
 
 def judge_all(recordings: Sequence[Recording], jobs: int = 1) -> Iterator[Verdict]:

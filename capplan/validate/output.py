@@ -88,6 +88,7 @@ def scores_json(score: Score) -> dict[str, Any]:
         "watermarks": {"passed": not score.why_marks, "why": list(score.why_marks)},
         "series": {entry.series: _series_json(entry) for entry in score.series},
         "work": {entry.name: _work_json(entry) for entry in score.work},
+        "tasks": {name: dict(times) for name, times in score.tasks.items()},
         "victims_anon_kb": {
             name: {"predicted": ours, "truths": list(real)} for name, ours, real in score.victims_kb
         },

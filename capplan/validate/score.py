@@ -22,6 +22,7 @@ from capplan.validate.truth import Course, Happening, Recording
 LEAST_TIME_TOLERANCE_S = 1.5
 TIME_TOLERANCE = 0.05  # of the run
 ORDER_S = 0.5
+ALLOCSTALL = "vmstat.allocstall"  # the kernel counts it per zone, the model in one sum
 Marks = Mapping[str, tuple[int, int, int]]
 
 
@@ -56,7 +57,7 @@ class Score:
     work: tuple[Work, ...]
     pauses: tuple[Pause, ...]  # the prediction's
     victims_kb: tuple[tuple[str, int, tuple[int, ...]], ...] = ()
-    extra: Mapping[str, float] = field(default_factory=dict)
+    tasks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # the model's only
 
     @property
     def worst(self) -> SeriesScore:
@@ -247,8 +248,10 @@ def work_of(recording: Recording, predicted: Course) -> tuple[Work, ...]:
     names = [
         name
         for name in recording.truths[0].series
-        if name.startswith(("vmstat.", "psi.")) or ".events." in name or ".psi." in name
+        if (name.startswith(("vmstat.", "psi.")) or ".events." in name or ".psi." in name)
+        and not name.startswith(ALLOCSTALL + "_")
     ]
+    names.append(ALLOCSTALL)
     names += [
         name
         for name in recording.truths[0].series
@@ -265,6 +268,8 @@ def work_of(recording: Recording, predicted: Course) -> tuple[Work, ...]:
 
 
 def _growth(course: Course, name: str) -> float:
+    if name == ALLOCSTALL and name not in course.series:
+        return sum(_growth(course, part) for part in course.series if part.startswith(name + "_"))
     values = course.series.get(name)
     if values is None:
         return 0.0

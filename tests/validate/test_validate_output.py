@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import pathlib
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from capplan.cli.validate import validate
-from capplan.sim.result import Event, Run
+from capplan.sim.result import Event, Run, TaskTotals
+from capplan.sim.scenario import Scenario
 from capplan.validate import judge as judge_module
 from capplan.validate.__main__ import main
 from capplan.validate.judge import Verdict, find_recordings, judge, judge_all
@@ -207,6 +210,30 @@ def test_run_becomes_a_course(raw: dict[str, Any]) -> None:
     ]
     assert "cgroup.a.memory.current|max" not in course.series
     assert course.end_s == 20.0
+
+
+def test_run_is_judged(
+    recording: Recording, raw: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is given the scenario, and its run is scored: marks, series, totals."""
+    marks = {"DMA32": (100, 125, 150)}
+    totals = (TaskTotals("alloc", "alloc", "a", 1.0, 2, 3.0, 4.0, 5.0, 6, 7, "paused", 0),)
+    scenarios = []
+
+    def run(scenario: Scenario) -> Run:
+        scenarios.append(scenario)
+        return Run(scenario, (), dict(make_course().series), totals, marks, "0", 1, 1, 0.0)
+
+    engine = types.ModuleType("capplan.sim.run")
+    vars(engine)["run"] = run
+    monkeypatch.setitem(sys.modules, "capplan.sim.run", engine)
+    verdict = judge(recording)
+    assert verdict.passed, verdict.why
+    assert scenarios == [scenario_of(raw)]
+    assert verdict.score is not None
+    assert verdict.score.tasks["alloc"]["high_throttle_s"] == 4.0
+    marks["DMA32"] = (100, 125, 151)
+    assert not judge(recording).passed
 
 
 def test_v1_names_are_those_of_the_truth(raw: dict[str, Any]) -> None:

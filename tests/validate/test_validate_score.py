@@ -265,6 +265,16 @@ def test_work_is_reported_and_gates_nothing(recording: Recording) -> None:
     assert result.passed
 
 
+def test_direct_reclaim_entries_are_one_sum(recording: Recording) -> None:
+    truth, ours = make_course(), make_course()
+    for zone, count in (("dma32", 3.0), ("normal", 4.0)):
+        truth.series[f"vmstat.allocstall_{zone}"] = np.linspace(0, count, len(truth.t))
+    ours.series["vmstat.allocstall"] = np.linspace(0, 14.0, len(ours.t))
+    result = score(dataclasses.replace(recording, truths=(truth, truth)), ours)
+    (work,) = (w for w in result.work if "allocstall" in w.name)
+    assert (work.truths, work.ratio) == ((7.0, 7.0), 2.0)
+
+
 @hypothesis.given(st.floats(-5, 5))
 def test_error_is_the_shift(shift: float) -> None:
     truth = make_course()
