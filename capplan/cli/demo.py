@@ -10,7 +10,7 @@ import click
 from capplan.cli.options import run_options, shipped_profiles
 from capplan.cli.simulate import perform
 
-DEFAULT = "k8s-worker"
+DEFAULT = "worker"
 
 
 @click.command()
@@ -18,7 +18,7 @@ DEFAULT = "k8s-worker"
 @click.option("--list", "listing", is_flag=True, help="List the shipped nodes.")
 @run_options
 def demo(node: str, listing: bool, **options: Any) -> None:
-    """Simulate a shipped NODE (k8s-worker when none is named)."""
+    """Simulate a shipped NODE (worker when none is named)."""
     nodes = {path.stem: path for path in sorted((shipped_profiles() / "nodes").glob("*.yaml"))}
     if listing:
         for name, path in nodes.items():
