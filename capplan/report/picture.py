@@ -59,7 +59,7 @@ def _render(outcome: Outcome, run: Run, kind: str) -> bytes:
 
     # no date, no version, fixed ids: bytes depend on the run only
     metadata = {"Software": None} if kind == "png" else {"Date": None}
-    with matplotlib.rc_context({"svg.hashsalt": "capplan", "text.parse_math": False}):
+    with matplotlib.rc_context({"svg.hashsalt": "capplan"}):
         out = io.BytesIO()
         figure(outcome, run).savefig(out, format=kind, dpi=110, metadata=metadata)
     return out.getvalue()
@@ -93,7 +93,7 @@ def _memory(axes: Axes, outcome: Outcome, context: Context, every: int) -> None:
     _stack(axes, context, every, unit)
     _marks(axes, outcome, unit)
     axes.set_ylabel(f"memory of the node [{name}]")
-    axes.set_title(clean(_title(outcome)), loc="left", fontsize=11, pad=16, wrap=True)
+    axes.set_title(_foreign(_title(outcome)), loc="left", fontsize=11, pad=16, wrap=True)
 
 
 def _unit(size: float) -> tuple[int, str]:
@@ -110,6 +110,12 @@ def _legend(axes: Axes) -> None:
         [handles[n] for n in order], [labels[n] for n in order], loc="upper left",
         bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8,
     )  # fmt: skip
+
+
+def _foreign(text: str) -> str:
+    """``text`` that matplotlib takes neither for mathematics nor for a label to hide."""
+    text = clean(text).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _title(outcome: Outcome) -> str:
@@ -139,7 +145,7 @@ def layers(context: Context) -> list[Layer]:
     daemons = np.clip(anon - inside, 0.0, None)
     kernel = np.clip(total - free - cache - inside - daemons, 0.0, None)
     made = [Layer("kernel", kernel, KERNEL), Layer("daemons", daemons, DAEMONS)]
-    made += [Layer(clean(n), held, COLOURS[i]) for i, (n, held) in enumerate(owned[:TOP])]
+    made += [Layer(_foreign(n), held, COLOURS[i]) for i, (n, held) in enumerate(owned[:TOP])]
     rest = [held for _, held in owned[TOP:]]
     if rest:
         made.append(Layer(f"{len(rest)} more containers", np.sum(rest, axis=0), OTHERS))
@@ -236,7 +242,7 @@ def _limit_strip(axes: Axes, context: Context, path: str, every: int) -> None:
     kept = np.maximum(usage - cache, 0.0)
     axes.stackplot(
         t, kept[::every] / unit, (usage - kept)[::every] / unit, linewidth=0,
-        labels=[f"{clean(path)}: without page cache", "its page cache"],
+        labels=[f"{_foreign(path)}: without page cache", "its page cache"],
         colors=[COLOURS[5], CACHE],
     )  # fmt: skip
     for (key, values), style in zip(limits.items(), ("-", "--")):

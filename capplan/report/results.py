@@ -22,12 +22,17 @@ from capplan.errors import InputError, quoted
 from capplan.plan.outcome_model import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
 
     from capplan.sim.result import Event, Run
 
 FORMAT = 1
 SUMMARY = "summary.json"
+ROWS_AT_ONCE = 256  # as text a whole table of many containers would not fit the memory budget
+GZIP_LEVEL = 4
+MAX_WHOLE = 1e15  # below it a float's integers are exact
 EVENT_COLUMNS = ("t", "event", "name", "cgroup", "scope", "detail")
 
 
@@ -202,24 +207,32 @@ def _number(value: float) -> str:
     """The shortest text that reads back as the same number; "" for what is missing."""
     if not math.isfinite(value):
         return ""
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+    return str(int(value)) if value == int(value) and abs(value) < MAX_WHOLE else repr(value)
 
 
 def _timeseries(run: Run) -> bytes:
     """All series, one column each; ``name|min`` and ``name|max`` are the bins' extremes."""
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
     names = ["t", *(n for n in run.series if n != "t")]
-    out.writerow(names)
-    out.writerows(_rows(run, names))
+    head = io.StringIO()
+    csv.writer(head, lineterminator="\n").writerow(names)
+    out = io.BytesIO()
     # mtime=0: gzip's header would hold the hour otherwise
-    return gzip.compress(text.getvalue().encode(), compresslevel=6, mtime=0)
+    with gzip.GzipFile(
+        fileobj=out, mode="wb", filename="", compresslevel=GZIP_LEVEL, mtime=0
+    ) as to:
+        to.write(head.getvalue().encode())
+        for begin in range(0, len(run.series["t"]), ROWS_AT_ONCE):
+            columns = [_cells(run.series[name][begin : begin + ROWS_AT_ONCE]) for name in names]
+            to.writelines(f"{','.join(row)}\n".encode() for row in zip(*columns))
+    return out.getvalue()
 
 
-def _rows(run: Run, names: list[str]) -> Iterator[list[str]]:
-    columns = [run.series[name].tolist() for name in names]
-    for row in zip(*columns):
-        yield ["" if v is None else _number(float(v)) for v in row]
+def _cells(values: np.ndarray[Any, Any]) -> list[str]:
+    """A column's numbers as text, whole ones without a point (as :func:`_number` writes one)."""
+    floats = values.astype(float)
+    if not bool(((abs(floats) < MAX_WHOLE) & (floats % 1 == 0)).all()):
+        return [_number(value) for value in floats.tolist()]
+    return [str(value) for value in floats.astype(int).tolist()]
 
 
 # --- reading -----------------------------------------------------------------------------

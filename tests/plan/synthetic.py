@@ -91,7 +91,7 @@ class Maker:
 
     def run(self, **changes: Any) -> Run:
         """The run as built so far."""
-        free = np.maximum(GIB - self.held - self.cached, 5 * MIB)
+        free = GIB - self.held - self.cached
         defaults = {
             "meminfo_kb.MemTotal": np.full_like(self.t, GIB / 1024),
             "meminfo_kb.MemFree": free / 1024,
@@ -157,12 +157,12 @@ def global_kill() -> Maker:
     """Leaker grows by 9 MiB/s until the node is full at 90 s; victim has the higher adj."""
     made = Maker()
     made.container("leaker", [(0, 0), (10, 0), (89, 711), (100, 711)])
-    made.container("victim", [(0, 250), (89, 250), (90, 0), (100, 0)], adj=500, state="killed")
+    made.container("victim", [(0, 248), (89, 248), (90, 0), (100, 0)], adj=500, state="killed")
     made.container("guarded", [(0, 60)], adj=-1000)
     made.put("vmstat.allocstall", np.maximum(made.t - 87, 0) * 5)
     made.event(
-        90.0, "oom_kill", "victim", "global", trigger="leaker", anon_rss_kb=256000,
-        pgtables_kb=500, oom_score_adj=500, points=195125, totalpages=MANAGED,
+        90.0, "oom_kill", "victim", "global", trigger="leaker", anon_rss_kb=253952,
+        pgtables_kb=500, oom_score_adj=500, points=194613, totalpages=MANAGED,
     )  # fmt: skip
     return made
 
