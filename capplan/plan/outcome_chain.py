@@ -79,7 +79,7 @@ def _kinds_of_memory(
 ) -> list[tuple[Array | None, str]]:
     """What a container's growth is read from: its own cgroup, or its processes' RSS."""
     path = context.container_cgroup[container]
-    if sum(own == path for own in context.container_cgroup.values()) > 1:
+    if context.sharing[path] > 1:
         rows = context.totals[container]
         rss = context.series.total(*(f"process.{row.process}.rss_pages" for row in rows))
         return [(None if rss is None else rss * PAGE_SIZE, "resident memory")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,8 @@ class Context:
         for total in run.totals:
             self.totals.setdefault(total.container or total.process, []).append(total)
         self.container_cgroup = {name: rows[0].cgroup for name, rows in self.totals.items()}
+        self.sharing = Counter(self.container_cgroup.values())  # containers per cgroup
+        self._groups: dict[str, Group] = {}
         self.swap_total = sum(s.size_pages for s in run.scenario.node.swaps) * PAGE_SIZE
         self.memory = self._memory()
 
@@ -52,7 +55,9 @@ class Context:
 
     def group(self, path: str) -> Group:
         """The series of one cgroup."""
-        return Group(self.series, path)
+        if path not in self._groups:
+            self._groups[path] = Group(self.series, path)
+        return self._groups[path]
 
     def container_of(self, event: Event) -> str:
         """The container an event befell; the cgroup's only one where no process is meant."""

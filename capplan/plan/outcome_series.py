@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,12 +31,19 @@ class Series:
         """The first of ``names`` that was recorded."""
         for name in names:
             if name not in self._cache:
-                raw = self.run.series.get(name)
-                self._cache[name] = None if raw is None else np.asarray(raw, dtype=np.float64)
+                self._cache[name] = self._read(name)
             found = self._cache[name]
-            if found is not None and found.size and not np.all(np.isnan(found)):
+            if found is not None:
                 return found
         return None
+
+    def _read(self, name: str) -> Array | None:
+        """A series as float; None where it has no value at all."""
+        raw = self.run.series.get(name)
+        if raw is None:
+            return None
+        values = np.asarray(raw, dtype=np.float64)
+        return values if values.size and not np.all(np.isnan(values)) else None
 
     def total(self, *names: str) -> Array | None:
         """The sum of those of ``names`` that were recorded."""
@@ -146,31 +154,31 @@ class Group:
         v2 = self.prefix + "memory.current"
         return v2 if v2 in self.series.run.series else self.prefix + "memory.usage_in_bytes"
 
-    @property
+    @cached_property
     def usage(self) -> Array | None:
         """memory.current or memory.usage_in_bytes."""
         return self.series.get(self.usage_name)
 
-    @property
+    @cached_property
     def anon(self) -> Array | None:
         """Anonymous memory (v1: rss), its children's included."""
         return self.series.get(
             self.prefix + "stat.anon", self.prefix + "stat.total_rss", self.prefix + "stat.rss"
         )
 
-    @property
+    @cached_property
     def cache(self) -> Array | None:
         """Page cache on the file lists: what reclaim can take without swap."""
         lists = [self.prefix + "stat.inactive_file", self.prefix + "stat.active_file"]
         found = self.series.total(*lists)
         return self.series.get(self.prefix + "stat.file") if found is None else found
 
-    @property
+    @cached_property
     def shmem(self) -> Array | None:
         """Shared memory and tmpfs."""
         return self.file("stat.shmem")
 
-    @property
+    @cached_property
     def swap(self) -> Array | None:
         """What it has in swap (v1: memory+swap less memory)."""
         v2 = self.file("memory.swap.current")
@@ -181,7 +189,7 @@ class Group:
             return np.asarray(np.maximum(both - usage, 0.0))
         return self.file("stat.swap")
 
-    @property
+    @cached_property
     def lasting(self) -> Array | None:
         """What only swap or an exit can take away: anon and shmem, in memory or in swap."""
         parts = [p for p in (self.anon, self.shmem, self.swap) if p is not None]

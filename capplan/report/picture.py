@@ -156,11 +156,10 @@ def layers(context: Context) -> list[Layer]:
 def _owners(context: Context) -> dict[str, Array]:
     """Anonymous and shared memory of each container [bytes]; its page cache is drawn as cache."""
     owners: dict[str, Array] = {}
-    shared = [*context.container_cgroup.values()]
     for name, path in context.container_cgroup.items():
         group = context.group(path)
         parts = [p for p in (group.anon, group.shmem) if p is not None]
-        if not parts or shared.count(path) > 1:
+        if not parts or context.sharing[path] > 1:
             rows = context.totals[name]
             rss = context.series.total(*(f"process.{row.process}.rss_pages" for row in rows))
             parts = [] if rss is None else [rss * PAGE_SIZE]
