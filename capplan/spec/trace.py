@@ -308,7 +308,8 @@ def _seconds(table: Table, query: TraceQuery, rows: IntArray) -> FloatArray:
         texts = column.iloc[rows].astype(str)
         dates = pd.to_datetime(texts, utc=True, errors="coerce", format="ISO8601")
         # as seconds since the epoch, whatever resolution pandas chose
-        return ((dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)).to_numpy(np.float64)
+        since = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+        return np.asarray(since, dtype=np.float64)
     numbers = table.numbers(query.time)[rows]
     unit = query.time_unit
     if unit == "auto":

@@ -1,0 +1,220 @@
+"""A checked node file becomes a :class:`~capplan.sim.scenario.Scenario`.
+
+This is where people's units end: bytes become pages, profiles become mappings and
+operations, distributions become values (drawn here, see :mod:`capplan.sim.expand_draws`),
+and what nobody wrote becomes an assumption that is printed with the verdict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from capplan.sim.expand_cgroup import (
+    add_ancestors,
+    assume_oom_control,
+    cgroup_of,
+    changes_of,
+    lives_of,
+)
+from capplan.sim.expand_container import THREAD_BYTES, Instance
+from capplan.sim.expand_draws import Draws
+from capplan.sim.expand_node import expand_node
+from capplan.sim.expand_phases import to_pages
+from capplan.sim.expand_world import World
+from capplan.sim.scenario import PAGE_SIZE, Cgroup, Process, Scenario
+from capplan.spec.cgroup import CgroupFiles
+from capplan.spec.node import Container
+from capplan.spec.profile import Region
+
+if TYPE_CHECKING:
+    from capplan.spec import NodeSpec
+
+__all__ = ["expand", "instance_names", "sample_ns"]
+
+DEFAULT_ZRAM_COMPRESSOR = "lzo-rle"  # drivers/block/zram/Kconfig, ZRAM_DEF_COMP
+NEVER_CHOSEN_ADJ = -999
+SYSTEM_GROUP = "system.slice"
+MAX_SAMPLES = 2000  # what a picture can show; also bounds the result's size
+# Steps that people read easily [ns]
+SAMPLE_STEPS = tuple(
+    round(seconds * 1e9)
+    for seconds in (0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
+)
+
+
+def expand(spec: NodeSpec, seed: int | None = None, replicate: int = 0) -> Scenario:
+    """What a loaded node file means in the kernel's units.
+
+    Parameters
+    ----------
+    spec : NodeSpec
+        What :func:`capplan.spec.load` returned.
+    seed : int, optional
+        Instead of the file's ``run.seed``.
+    replicate : int, default 0
+        Number of the run in a Monte Carlo; 0 is the single run.
+
+    Returns
+    -------
+    Scenario
+        The same arguments give the same scenario, on every machine.
+
+    Raises
+    ------
+    InputError
+        A trace that cannot be followed, phases without end, a node that cannot boot.
+    """
+    run = spec.run
+    seed = run.seed if seed is None else seed
+    world = _world(spec, Draws(seed, replicate))
+    paths = _groups(spec, world)
+    _daemons(world, spec)
+    for name in spec.containers:
+        _container(world, name, spec)
+    _note_compressibility(world)
+    return Scenario(
+        name=spec.name,
+        node=world.node,
+        cgroup_version=spec.cgroup.version,
+        cgroups=tuple(world.cgroups.values()),
+        mappings=tuple(plan.build(world.stored) for plan in world.plans.values()),
+        processes=tuple(world.processes),
+        changes=changes_of(spec.timeline, paths),
+        duration_ns=run.duration,
+        sample_ns=sample_ns(run.duration) if run.sample is None else run.sample,
+        seed=seed,
+        granule_order=run.granule,
+        assumptions=tuple(world.assumptions),
+    )
+
+
+def sample_ns(duration_ns: int) -> int:
+    """Distance of samples: the smallest readable step with at most 2000 of them.
+
+    Worked example
+    --------------
+    24 h: 86400 s / 2000 = 43.2 s, so 60 s. 1 h: 2 s. 60 s: 0.1 s.
+    """
+    for step in SAMPLE_STEPS:
+        if duration_ns <= step * MAX_SAMPLES:
+            return step
+    return -(-duration_ns // MAX_SAMPLES)
+
+
+def _world(spec: NodeSpec, draws: Draws) -> World:
+    assumptions: list[str] = []
+    node = expand_node(spec.node, assumptions)
+    zram = next((swap for swap in spec.node.swap if swap.speeds.device == "zram"), None)
+    compressor = zram.compressor if zram is not None else None
+    if node.zswap is not None and node.zswap.enabled:
+        compressor = node.zswap.compressor
+    return World(
+        node=node,
+        draws=draws,
+        duration_ns=spec.run.duration,
+        warm=spec.run.start == "warm",
+        compressor=compressor or DEFAULT_ZRAM_COMPRESSOR,
+        assumptions=assumptions,
+    )
+
+
+def instance_names(name: str, container: Container) -> list[str]:
+    """Names of a container's replicas: its own if there is one, else with a number."""
+    if container.replicas == 1:
+        return [name]
+    return [f"{name}-{index}" for index in range(container.replicas)]
+
+
+def _path(parent: str, name: str) -> str:
+    return f"{parent.strip('/')}/{name}" if parent.strip("/") else name
+
+
+def _groups(spec: NodeSpec, world: World) -> dict[str, list[str]]:
+    """Fill in all groups; return the paths of each container's and declared group's."""
+    groups: dict[str, Cgroup] = {}
+    paths: dict[str, list[str]] = {}
+    written: set[str] = set()  # groups whose memory.oom_control is written
+    for path, group in spec.cgroup.groups.items():
+        paths[f"group {path}"] = [path.strip("/")]
+        _add_group(path.strip("/"), group, groups, written)
+    for name, container in spec.containers.items():
+        paths[f"container {name}"] = [
+            _path(container.parent, inst) for inst in instance_names(name, container)
+        ]
+        for path in paths[f"container {name}"]:
+            _add_group(path, container, groups, written)
+    full = add_ancestors(groups)
+    if spec.cgroup.version == "v1":
+        full = assume_oom_control(full, written, world.assumptions)
+    world.cgroups |= full
+    return paths
+
+
+def _add_group(path: str, files: CgroupFiles, groups: dict[str, Cgroup], written: set[str]) -> None:
+    groups[path] = cgroup_of(path, files)
+    if files.memory_oom_control is not None:
+        written.add(path)
+
+
+def _container(world: World, name: str, spec: NodeSpec) -> None:
+    """Write all replicas of a container, in all their lives."""
+    container = spec.containers[name]
+    source = spec.sources[name]
+    for replica, inst in enumerate(instance_names(name, container)):
+        draws = world.draws.at((name, replica), (name,))
+        lives = lives_of(name, container, spec.timeline, draws, world.duration_ns)
+        for number, life in enumerate(lives):
+            Instance(
+                world=world,
+                container=name,
+                replica=replica,
+                name=inst,
+                cgroup=_path(container.parent, inst),
+                spec=container,
+                profile=source.profile,
+                folder=source.path.parent,
+                life=life,
+                number=number,
+            ).write()
+
+
+def _note_compressibility(world: World) -> None:
+    if world.compresses and world.unsaid:
+        regions = "1 region" if world.unsaid == 1 else f"{world.unsaid} regions"
+        world.note(
+            f"{regions} without compressibility: stored at 1/{world.ratio:.1f} of the size "
+            f"({world.compressor}, assumed)"
+        )
+
+
+def _daemons(world: World, spec: NodeSpec) -> None:
+    """Daemons that the OOM killer may choose become processes.
+
+    With -999 or less, the badness of any daemon is below that of every other process (0.999
+    of memory and swap is taken off it): those are part of the node's own use.
+    """
+    daemons = spec.node.system.daemons
+    if daemons.oom_score_adj <= NEVER_CHOSEN_ADJ or daemons.memory == 0:
+        return
+    world.node = replace(world.node, daemon_anon_pages=0, daemon_locked_pages=0)
+    world.cgroups.setdefault(SYSTEM_GROUP, Cgroup(SYSTEM_GROUP))
+    share, locked = daemons.memory // daemons.count, daemons.locked // daemons.count
+    for index in range(daemons.count):
+        name = f"system/daemon-{index}" if daemons.count > 1 else "system/daemon"
+        names = []
+        for what, size in (("heap", share - locked), ("locked", locked)):
+            if size > 0:
+                region = Region(kind="anon", locked=what == "locked")
+                world.plan(f"{name}/{what}", region, size // PAGE_SIZE, SYSTEM_GROUP, True)
+                names.append(f"{name}/{what}")
+        world.processes.append(
+            Process(
+                name,
+                SYSTEM_GROUP,
+                "system",
+                oom_score_adj=daemons.oom_score_adj,
+                mappings=tuple(names),
+                kernel_pages=to_pages(THREAD_BYTES),
+            )
+        )

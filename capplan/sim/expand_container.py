@@ -1,0 +1,355 @@
+"""A container becomes its control groups, its mappings and its processes.
+
+Names: replica i of ``web`` is ``web-i`` (``web`` alone if there is one), its process
+``web-i/worker`` or ``web-i/worker-j``, a private region ``web-i/worker-j/heap``, one that
+processes share ``web-i/heap``, one that replicas share ``web/heap``; a file with a path
+goes by its path. A life after the first has ``#2``, ``#3`` behind the process's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from capplan.errors import InputError
+from capplan.sim.expand_cgroup import Life
+from capplan.sim.expand_draws import Draws
+from capplan.sim.expand_phases import Extent, PhaseWriter, pages_in, to_pages
+from capplan.sim.expand_trace import Life as TraceLife
+from capplan.sim.expand_trace import follow, trace_access
+from capplan.sim.expand_world import MappingPlan, World
+from capplan.sim.scenario import PAGE_SIZE, Access, Op, Process, Task, TracePoints
+from capplan.spec.node import Container
+from capplan.spec.profile import Process as ProcessSpec
+from capplan.spec.profile import Profile, Region, Trace
+
+# Per thread: kernel stack 16 KiB (x86-64 THREAD_SIZE), and about 10 KiB of task_struct and
+# other slab (kernel reference, section 16).
+THREAD_BYTES = (16 + 10) * 1024
+
+
+@dataclass
+class Instance:
+    """One replica of a container in one of its lives."""
+
+    world: World
+    container: str
+    replica: int
+    name: str
+    cgroup: str
+    spec: Container
+    profile: Profile
+    folder: Path
+    life: Life
+    number: int  # of the life, from 0
+    attached: dict[str, dict[str, MappingPlan]] = field(default_factory=dict)  # by process
+
+    @property
+    def warm(self) -> bool:
+        """Whether its memory is in place at t = 0."""
+        return self.world.warm and self.life.start_ns == 0
+
+    def write(self) -> None:
+        """Add all its processes to the world, parents first."""
+        for name in by_parent(self.profile.processes, self.container):
+            spec = self.profile.processes[name]
+            for index in range(spec.count):
+                ProcessWriter(self, name, spec, index).write()
+
+    def sharers(self, region: str) -> int:
+        """Processes that share a region's access rate: all that attach it."""
+        users = [p for p in self.profile.processes.values() if region in (*p.uses, *p.regions)]
+        return max(sum(p.count for p in users), 1)
+
+
+def by_parent(processes: dict[str, ProcessSpec], container: str) -> Iterator[str]:
+    """Names of processes, those that fork before those that are forked."""
+    done: set[str] = set()
+    left = list(processes)
+    while left:
+        ready = [n for n in left if (processes[n].fork_of or n) in done | {n}]
+        if not ready:
+            raise InputError(
+                f"containers.{container}: fork_of of {', '.join(left)} leads to no process "
+                "that starts by itself"
+            )
+        yield from ready
+        done.update(ready)
+        left = [n for n in left if n not in done]
+
+
+@dataclass
+class ProcessWriter:
+    """Writes one process: its mappings, its tasks, and its lives if it follows a trace."""
+
+    inst: Instance
+    key: str
+    spec: ProcessSpec
+    index: int
+
+    def __post_init__(self) -> None:
+        inst = self.inst
+        suffix = f"-{self.index}" if self.spec.count > 1 else ""
+        again = f"#{inst.number + 1}" if inst.number else ""
+        self.base = f"{inst.name}/{self.key}{suffix}"
+        self.name = self.base + again
+        own = (inst.container, inst.replica, self.key, self.index, inst.number)
+        self.draws: Draws = inst.world.draws.at(
+            own, (inst.container, self.key, inst.number), inst.profile.shared.load.correlation
+        )
+        start = inst.life.start_ns + round(self.draws.sample(self.spec.start, "start"))
+        self.start_ns = start
+        self.warm = inst.warm and start == 0
+        self.regions: dict[str, MappingPlan] = {}
+        self.own: dict[str, Region] = {}  # regions whose accesses and growth are this process's
+        self.tasks: list[Task] = []
+
+    def write(self) -> None:
+        """Add the process (or, with a trace, each of its lives) to the world."""
+        is_born = self.spec.fork_of is None or self.spec.fork_of in self.inst.attached
+        if self.start_ns >= self.inst.world.duration_ns or not is_born:
+            return
+        first = self._attach()
+        self.inst.attached.setdefault(self.key, self.regions)
+        if self.spec.trace is not None:
+            self._write_trace(self.spec.trace, first)
+            return
+        self._write_phases(first)
+        self._write_regions()
+        self._write_cow()
+        self._emit(self.name, self.start_ns, self.tasks, tuple(self._mappings()))
+
+    # --- memory -----------------------------------------------------------------------
+
+    def _attach(self) -> list[Op]:
+        """Attach all regions; return the ops that bring late ones to their first extent."""
+        if self.spec.fork_of is not None:
+            self.regions |= self.inst.attached[self.spec.fork_of]
+        first: list[Op] = []
+        shared = self.inst.profile.shared.regions
+        for name in self.spec.uses:
+            if name not in shared:
+                where = f"containers.{self.inst.container}: processes.{self.key}.uses"
+                raise InputError(f"{where}: there is no shared region '{name}'")
+            first += self._region(name, replace_scope(shared[name]))
+        for name, region in self.spec.regions.items():
+            first += self._region(name, region)
+        return first
+
+    def _region(self, name: str, region: Region) -> list[Op]:
+        inst = self.inst
+        scope = {"processes": inst.name, "replicas": inst.container}
+        mapping = f"{scope[region.shared]}/{name}" if region.shared else f"{self.name}/{name}"
+        if region.path is not None:
+            mapping = region.path
+        draws = self.draws
+        if region.shared == "processes":
+            draws = draws.at((inst.container, inst.replica, inst.number), (inst.container,), 0.0)
+        elif region.shared == "replicas" or region.path is not None:
+            draws = draws.at((inst.container,), (), 0.0)
+        size = 0 if region.size is None else to_pages(draws.sample(region.size, name, "size"))
+        is_new = mapping not in inst.world.plans
+        plan = inst.world.plan(mapping, region, size, inst.cgroup, self.warm)
+        self.regions[name] = plan
+        if region.shared is None or is_new:
+            self.own[name] = region
+        else:
+            # a shared copy grows by its first process; the others only access it
+            self.own[name] = region.model_copy(update={"growth": 0.0, "write": 0.0})
+        restarts = inst.spec.restart != "Never" and region.shared is None
+        if region.kind == "file" or size == 0 or not (is_new and (restarts or not self.warm)):
+            return []
+        # a target, not a grow: it finds a warm start's extent in place, and an engine's
+        # restart brings the memory back
+        return [Op("target", mapping, size, at_ns=self.start_ns)]
+
+    def _mappings(self) -> list[str]:
+        """Names of all mappings, each once, in order."""
+        return list(dict.fromkeys(plan.extent.mapping for plan in self.regions.values()))
+
+    # --- tasks ------------------------------------------------------------------------
+
+    def _left_ns(self) -> int:
+        stop = self.inst.life.stop_ns
+        end = self.inst.world.duration_ns if stop is None else stop
+        return max(min(end, self.inst.world.duration_ns) - self.start_ns, 0)
+
+    def _write_phases(self, first: list[Op]) -> None:
+        where = f"containers.{self.inst.container}: processes.{self.key}"
+        extents: dict[str, Extent] = {name: plan.extent for name, plan in self.regions.items()}
+        ceiling = self.inst.world.ceiling
+        writer = PhaseWriter(self.draws, extents, self._left_ns(), ceiling, where)
+        writer.write(self.spec.phases)
+        ops = (*first, *writer.ops)
+        if not ops:
+            return
+        # the thread that does the phases also does the accesses of the region they are about
+        name = next((n for n in writer.used if self._access(n).pattern != "idle"), None)
+        mapping = self.regions[name].extent.mapping if name is not None else ""
+        access = self._access(name) if name is not None else Access()
+        self.tasks.append(Task(ops, mapping, access, clock=self.inst.profile.clock))
+        self.accessed = name
+
+    accessed: str | None = None
+
+    def _access(self, name: str) -> Access:
+        """The accesses to a region that are this process's part."""
+        region = self.own.get(name)
+        if region is None:
+            return Access()
+        given = region.access
+        sharers = self.inst.sharers(name) if region.shared is not None else 1
+        return Access(given.pattern, given.rate / PAGE_SIZE / sharers, given.skew)
+
+    def _write_regions(self) -> None:
+        """Threads for what regions do by themselves: grow, be written, be accessed."""
+        for name, region in self.own.items():
+            mapping = self.regions[name].extent.mapping
+            access = Access() if name == self.accessed else self._access(name)
+            steady = (self._growth(name, region), self._steady(name, region))
+            threads: list[tuple[Op, ...]] = [(op,) for op in steady if op is not None]
+            if not threads and access.pattern != "idle":
+                threads = [()]
+            for ops in threads:
+                self.tasks.append(Task(ops, mapping, access, clock=self.inst.profile.clock))
+                access = Access()
+
+    def _growth(self, name: str, region: Region) -> Op | None:
+        if region.growth <= 0:
+            return None
+        plan = self.regions[name]
+        rate = region.growth / PAGE_SIZE
+        pages = min(pages_in(rate, self._left_ns()) + 1, self._room(plan))
+        plan.grown += pages
+        return Op("grow", plan.extent.mapping, pages, rate) if pages > 0 else None
+
+    def _steady(self, name: str, region: Region) -> Op | None:
+        if region.write <= 0:
+            return None
+        plan = self.regions[name]
+        rate = region.write / PAGE_SIZE
+        pages = pages_in(rate, self._left_ns()) + 1
+        if region.kind != "file":
+            pages = min(pages, self._room(plan))
+            plan.grown += pages
+        return Op("write", plan.extent.mapping, pages, rate) if pages > 0 else None
+
+    def _room(self, plan: MappingPlan) -> int:
+        """Pages that a mapping may still grow by itself."""
+        top = self.inst.world.ceiling
+        if plan.extent.limit is not None:
+            top = min(top, plan.extent.limit)
+        return max(top - plan.extent.initial - plan.grown, 0)
+
+    def _write_cow(self) -> None:
+        """Private copies of the parent's pages: one region and one writing thread for each."""
+        for name, rate in self.spec.cow.items():
+            if name not in self.regions or self.spec.fork_of is None:
+                where = f"containers.{self.inst.container}: processes.{self.key}.cow"
+                raise InputError(f"{where}: the parent has no region '{name}'")
+            parent = self.regions[name]
+            mapping = f"{self.name}/{name}.cow"
+            region = Region(kind="anon", compressibility=parent.region.compressibility)
+            plan = self.inst.world.plan(mapping, region, 0, self.inst.cgroup, self.warm)
+            plan.cow_of = parent
+            self.regions[f"{name}.cow"] = plan
+            pages = max(parent.extent.peak + parent.grown, parent.size)
+            if rate > 0 and pages > 0:
+                op = Op("grow", mapping, pages, rate / PAGE_SIZE)
+                self.tasks.append(Task((op,), clock=self.inst.profile.clock))
+
+    # --- traces -----------------------------------------------------------------------
+
+    def _write_trace(self, trace: Trace, first: list[Op]) -> None:
+        """One process for each life of the recorded container."""
+        inst, world = self.inst, self.inst.world
+        end_ns = self.start_ns + self._left_ns()
+        limit = next(
+            (v for v in (inst.spec.memory_max, inst.spec.memory_limit_in_bytes) if v is not None),
+            -1,
+        )
+        followed = follow(trace, inst.folder, self.draws, self.start_ns, end_ns, limit)
+        for note in followed.notes:
+            world.note(f"{inst.container}: {note}")
+        self._write_regions()
+        static = [Task(tuple(first)), *self.tasks] if first else list(self.tasks)
+        attached = self._mappings()
+        for number, life in enumerate(followed.lives):
+            name = self.name if number == 0 else f"{self.base}#{inst.number + number + 1}"
+            tasks, mappings = self._trace_tasks(trace, life, name)
+            self._emit(name, int(life.at_ns[0]), [*tasks, *static], (*mappings, *attached))
+
+    def _trace_tasks(
+        self, trace: Trace, life: TraceLife, name: str
+    ) -> tuple[list[Task], list[str]]:
+        world, cgroup = self.inst.world, self.inst.cgroup
+        warm = self.warm and int(life.at_ns[0]) == 0
+        region = Region(kind="anon", compressibility=trace.compressibility)
+        top = int(life.anon.max())
+        plan = world.plan(f"{name}/trace", region, int(life.anon[0]), cgroup, warm)
+        plan.extent.peak = max(plan.extent.peak, top)
+        # a warm start is at the first point already
+        points = slice(1 if warm else 0, None)
+        tasks = [
+            Task(
+                (),
+                plan.extent.mapping,
+                trace_access(trace, int(life.anon.mean())),
+                exit_at_end=life.exits,
+                trace=TracePoints(plan.extent.mapping, life.at_ns[points], life.anon[points]),
+                clock="schedule",
+            )
+        ]
+        if life.file is None:
+            return tasks, [plan.extent.mapping]
+        length = int(life.file.max())
+        cache = Region.model_validate(
+            {"kind": "file", "via": "read", "size": length * PAGE_SIZE,
+             "resident": int(life.file[0]) * PAGE_SIZE}
+        )  # fmt: skip
+        file = world.plan(f"{self.base}/cache", cache, length, cgroup, warm)
+        tasks.append(
+            Task(
+                (),
+                file.extent.mapping,
+                trace_access(trace, int(life.file.mean())),
+                trace=TracePoints(file.extent.mapping, life.at_ns[points], life.file[points]),
+                clock="schedule",
+            )
+        )
+        return tasks, [plan.extent.mapping, file.extent.mapping]
+
+    # --- the process ------------------------------------------------------------------
+
+    def _emit(self, name: str, start_ns: int, tasks: list[Task], mappings: tuple[str, ...]) -> None:
+        inst, spec = self.inst, self.spec
+        restart = inst.spec.restart
+        stop = inst.life.stop_ns
+        if stop is not None:
+            tasks = [*tasks, Task((Op("wait", at_ns=stop), Op("exit")))]
+            # a stop is an exit with code 0, after which only Always would start it again
+            restart = "Never" if restart == "Never" else "OnFailure"
+        adj = inst.spec.oom_score_adj if spec.oom_score_adj is None else spec.oom_score_adj
+        parent = "" if spec.fork_of is None else f"{inst.name}/{spec.fork_of}"
+        inst.world.processes.append(
+            Process(
+                name=name,
+                cgroup=inst.cgroup,
+                container=inst.name,
+                start_ns=start_ns,
+                oom_score_adj=adj,
+                mappings=mappings,
+                tasks=tuple(tasks),
+                kernel_pages=to_pages(spec.threads * THREAD_BYTES),
+                parent=parent,
+                restart=restart,
+            )
+        )
+
+
+def replace_scope(region: Region) -> Region:
+    """A region of ``shared.regions``: one for the container unless it says replicas."""
+    if region.shared is not None:
+        return region
+    return region.model_copy(update={"shared": "processes"})
