@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from capplan.plan.outcome_containers import containers
 from capplan.plan.outcome_context import NS_PER_S, Context
+from capplan.plan.outcome_gate import Bars
 from capplan.plan.outcome_incidents import SEVERITY, assumed, incidents
 from capplan.plan.outcome_model import (
     DEFAULT_THROTTLE_SHARE,
@@ -54,7 +55,8 @@ def analyse(run: Run, gate: GateLike | None = None, stock: Run | None = None) ->
     run : Run
         A finished simulation.
     gate : GateLike, optional
-        Anything with ``max_throttle_share``; None: 1 %.
+        Anything with ``max_throttle_share`` (None: 1 %) and, if it likes, ``max_lateness`` [ns]
+        and ``min_headroom`` (int: bytes, float: share of the limit).
     stock : Run, optional
         The same scenario with ``oom_kill_disable: 0``, where the file left it out (v1).
 
@@ -63,11 +65,10 @@ def analyse(run: Run, gate: GateLike | None = None, stock: Run | None = None) ->
     Outcome
         The verdict and its evidence.
     """
-    asked = None if gate is None else gate.max_throttle_share
-    max_share = DEFAULT_THROTTLE_SHARE if asked is None else float(asked)
+    bars = Bars.of(gate)
     context = Context(run)
-    found = containers(context, max_share)
-    events = incidents(context, found, max_share)
+    found = containers(context, bars.max_throttle_share)
+    events = incidents(context, found, bars)
     of_node = node(context)
     breaking = tuple(i for i in events if i.breaks)
     stock_verdict = _stock_verdict(context, breaking, stock)
@@ -77,7 +78,7 @@ def analyse(run: Run, gate: GateLike | None = None, stock: Run | None = None) ->
         name=run.scenario.name,
         duration_s=context.duration,
         throttle_share=max((c.throttle_share for c in found), default=0.0),
-        max_throttle_share=max_share,
+        max_throttle_share=bars.max_throttle_share,
         containers=found,
         node=of_node,
         incidents=events,
@@ -111,7 +112,7 @@ def _others(rest: list[Incident]) -> str:
     if not rest:
         return ""
     words = {
-        "oom_kill": "OOM-killed", "paused": "paused", "evicted": "evicted",
+        "oom_kill": "OOM-killed", "paused": "paused", "evicted": "evicted", "tight": "too tight",
         "throttled": "throttled", "unfinished": "unfinished",
     }  # fmt: skip
     counts: dict[str, set[str]] = {}

@@ -113,7 +113,7 @@ def limit_hit(context: Context, t: float, domain: str, key: str) -> list[str]:
         return []
     group = context.group(domain)
     usage = group.usage
-    text = f"{domain} reached its {key} of {format_bytes(limit)}"
+    text = f"{context.called(domain)} reached its {key} of {format_bytes(limit)}"
     if usage is not None:
         # charges come in batches of 64 pages (MEMCG_CHARGE_BATCH): within one it stands at it
         at_limit = np.nan_to_num(usage) >= context.limit_series(domain, key) - 64 * PAGE_SIZE

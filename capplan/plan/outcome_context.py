@@ -81,6 +81,11 @@ class Context:
         process = self.processes.get(event.name)
         return process.cgroup if process is not None else event.name
 
+    def called(self, path: str) -> str:
+        """A cgroup's name for people: its only container's, else the last part of its path."""
+        inside = [name for name, own in self.container_cgroup.items() if own == path]
+        return inside[0] if len(inside) == 1 else path.rsplit("/", 1)[-1]
+
     @property
     def limit_key(self) -> str:
         """What the hard limit is called in this cgroup version."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from capplan.plan import outcome_badness as badness
 from capplan.plan import outcome_chain as link
 from capplan.plan.outcome_context import NS_PER_S, Context, ancestry
+from capplan.plan.outcome_gate import Bars, beyond
 from capplan.plan.outcome_model import Candidate, ContainerOutcome, Incident
 from capplan.plan.outcome_signs import signs
 from capplan.units import format_bytes, format_duration
@@ -18,17 +19,19 @@ if TYPE_CHECKING:
 # Worst first: what the verdict names.
 SEVERITY = (
     "panic", "oom_kill", "oom_no_victim", "paused", "evicted", "enomem", "unfinished", "throttled",
-    "swap_full", "zswap_full",
+    "late", "tight", "swap_full", "zswap_full",
 )  # fmt: skip
 
 
 def incidents(
-    context: Context, found: tuple[ContainerOutcome, ...], max_throttle_share: float
+    context: Context, found: tuple[ContainerOutcome, ...], bars: Bars
 ) -> tuple[Incident, ...]:
     """All incidents in the order of time, alike ones folded, numbered from 1."""
     raw = [_of_event(context, e) for e in _fold(context)]
-    raw += [i for c in found for i in _throttled(context, c, max_throttle_share)]
+    raw += [i for c in found for i in _throttled(context, c, bars.max_throttle_share)]
     raw += [i for c in found for i in _unfinished(context, c)]
+    troubled = {i.container for i in raw if i.breaks}
+    raw += beyond(context, tuple(c for c in found if c.name not in troubled), bars)
     raw.sort(key=lambda i: (i.t, SEVERITY.index(i.kind), i.name))
     return tuple(_numbered(incident, n) for n, incident in enumerate(raw, 1))
 
@@ -100,7 +103,7 @@ def _oom_kill(context: Context, folded: _Folded) -> Incident:
         chain = link.grew(context, t, domain)
         chain += link.limit_hit(context, t, domain, context.limit_key)
         chain += link.reclaim_in_group(context, t, domain)
-        where = f"at the {context.limit_key} of {domain}"
+        where = _where(context, t, domain)
     else:
         chain = link.grew(context, t, "")
         chain += link.marks_hit(context, t) + link.reclaim_in_node(context, t)
@@ -115,6 +118,12 @@ def _oom_kill(context: Context, folded: _Folded) -> Incident:
         chain=tuple(chain + folded.more), signs=signs(context, t, domain), victim=who,
         runners_up=others, count=len(folded.events),
     )  # fmt: skip
+
+
+def _where(context: Context, t: float, domain: str) -> str:
+    limit, name = context.limit(domain, context.limit_key, t), context.called(domain)
+    size = "" if limit is None else f" of {format_bytes(limit)}"
+    return f"{name} is at its {context.limit_key}{size}"
 
 
 def _choice(event: Event, who: Candidate, others: tuple[Candidate, ...]) -> list[str]:

@@ -101,7 +101,7 @@ def _of_group(context: Context, t: float, domain: str) -> Iterator[Sign]:
         working_set = usage if idle is None else np.maximum(usage - np.nan_to_num(idle), 0.0)
         with np.errstate(invalid="ignore"):
             near = np.asarray(working_set > WORKING_SET_SHARE * limits)
-        text = f"working set of {domain} above 90 % of its limit"
+        text = f"working set of {context.called(domain)} above 90 % of its limit"
         yield from _sign(context, "working_set", near, t, text)
     counter, name = group.file("events.max"), "memory.events max"
     if counter is None:
@@ -110,7 +110,7 @@ def _of_group(context: Context, t: float, domain: str) -> Iterator[Sign]:
     yield from _sign(context, name, context.series.rises(counter), t, text)
     high = context.series.rises(group.file("events.high"))
     yield from _sign(context, "memory.events high", high, t, "memory.events high rises")
-    yield from _pressure(context, t, f"cgroup.{domain}.psi.some", f"of {domain}")
+    yield from _pressure(context, t, f"cgroup.{domain}.psi.some", f"of {context.called(domain)}")
     yield from _inactive(
         context, t, group.file("stat.inactive_anon"), group.file("stat.active_anon")
     )

@@ -26,6 +26,8 @@ from tests.plan.synthetic import (
 @dataclass(frozen=True)
 class Gate:
     max_throttle_share: float | None = None
+    max_lateness: int | None = None
+    min_headroom: int | float | None = None
 
 
 def signs_of(outcome: Outcome, number: int = 1) -> dict[str, Sign]:
@@ -69,8 +71,8 @@ def test_analyse_memcg_kill_tells_the_chain() -> None:
     outcome = analyse(memcg_kill().run())
     assert not outcome.fits
     assert outcome.verdict == (
-        "Does not fit: web is OOM-killed at 1 min 20 s: at the memory.max of web; web grew from "
-        "30 MiB at 25 s to 138 MiB of anonymous memory (2 MiB/s)."
+        "Does not fit: web is OOM-killed at 1 min 20 s: web is at its memory.max of 140 MiB; web "
+        "grew from 30 MiB at 25 s to 138 MiB of anonymous memory (2 MiB/s)."
     )
     (incident,) = outcome.incidents
     assert incident.chain == (
@@ -149,6 +151,45 @@ def test_analyse_throttle_gate_is_inclusive(
     assert outcome.fits is fits
     assert len(outcome.incidents) == 1  # told in any case
     assert outcome.incidents[0].breaks is not fits
+
+
+@pytest.mark.parametrize(
+    ("asked", "fits"),
+    [(96 * MIB, True), (97 * MIB, False), (0.375, True), (0.38, False), (None, True)],
+)
+def test_analyse_gate_may_ask_for_headroom(asked: int | float | None, fits: bool) -> None:
+    outcome = analyse(quiet().run(), Gate(min_headroom=asked))
+    assert outcome.fits is fits
+    if not fits:
+        assert outcome.verdict.startswith(
+            "Does not fit: web has 96 MiB (37.5 %) of headroom; the gate"
+        )
+
+
+@pytest.mark.parametrize(("seconds", "fits"), [(5, True), (4, False)])
+def test_analyse_gate_may_limit_lateness(seconds: int, fits: bool) -> None:
+    run = Maker().container("web", [(0, 50)], late_max_s=5.0).run()
+    outcome = analyse(run, Gate(max_lateness=seconds * NS))
+    assert outcome.fits is fits
+    assert ("late" in [i.kind for i in outcome.incidents]) is not fits
+
+
+def test_analyse_long_cgroup_paths_are_called_by_their_container() -> None:
+    made = memcg_kill()
+    run = made.run()
+    renamed = {k.replace("cgroup.web.", "cgroup.pods/tier/web."): v for k, v in run.series.items()}
+    path = "pods/tier/web"
+    scenario = replace(
+        run.scenario,
+        cgroups=(replace(run.scenario.cgroups[0], path=path), *run.scenario.cgroups[1:]),
+    )
+    events = tuple(replace(e, detail=e.detail | {"oom_cgroup": path}) for e in run.events)
+    totals = (replace(run.totals[0], cgroup=path), *run.totals[1:])
+    verdict = analyse(
+        replace(run, series=renamed, scenario=scenario, events=events, totals=totals)
+    ).verdict
+    assert "web is at its memory.max of 140 MiB" in verdict
+    assert "pods/" not in verdict
 
 
 def test_analyse_assumed_pause_says_so_in_the_verdict() -> None:
