@@ -25,6 +25,7 @@ from capplan.mm.state import (
     PG_REFERENCED,
     PG_SWAPBACKED,
     PG_SWAPCACHE,
+    PG_SWAP_CLEAN,
     PG_WRITEBACK,
     PTE_PRESENT,
     PTE_SHADOW,
@@ -35,14 +36,15 @@ from capplan.mm.state import (
 )
 from capplan.mm.swap import (
     complete_io,
+    drop_swap_cache,
     disk_write,
-    free_swap_entry,
     get_swap_page,
     local_ns,
     start_writeback,
     swap_writepage,
 )
 from capplan.mm.workingset import workingset_eviction
+from capplan.mm.zswap import zswap_drop
 
 __all__ = ["clean_page", "set_page_dirty", "shrink_folio"]
 
@@ -153,7 +155,7 @@ def _remove_mapping(k, fr, pt, i):
     else:
         workingset_eviction(k, fr, pt, i, k.sc.target)
     if page.flags & PG_SWAPCACHE:
-        page.flags &= ~PG_SWAPCACHE
+        page.flags &= ~(PG_SWAPCACHE | PG_SWAP_CLEAN)
         k.nr_swapcached -= nr
         k.memcg[c].stat[ST_SWAPCACHED] -= nr
     else:
@@ -177,6 +179,8 @@ def _swap_out(k, fr, pt, i):
     m = page.mapping
     c = page.memcg
     nr = page.nr_pages
+    if page.flags & PG_SWAP_CLEAN:
+        return _remove_mapping(k, fr, pt, i)  # written, and nobody has touched it since
     if not page.flags & PG_SWAPCACHE:
         area = get_swap_page(k, c, nr)
         if area < 0:
@@ -184,30 +188,25 @@ def _swap_out(k, fr, pt, i):
         pt[e].swap = area
         pt[e].owner = c
         pt[e].nr_pages = nr
-        pt[e].state = PTE_SWAP
         page.flags |= PG_SWAPCACHE
         k.nr_swapcached += nr
         k.memcg[c].stat[ST_SWAPCACHED] += nr
-        unmap_page(k, fr, i)
-        add_swapents(k, m, nr)
-        granule_lost(k, m, nr)
-        k.work_ns += k.cost.unmap_ns * nr
-    else:
-        return _remove_mapping(k, fr, pt, i)  # written, clean and unmapped
+    elif pt[e].in_zswap:
+        zswap_drop(k, fr, pt, e)  # the older copy
+    pt[e].state = PTE_SWAP
+    unmap_page(k, fr, i)
+    add_swapents(k, m, nr)
+    granule_lost(k, m, nr)
+    k.work_ns += k.cost.unmap_ns * nr
     result = swap_writepage(k, fr, pt, i)
     if result == 0:
         return _remove_mapping(k, fr, pt, i)
     if result < 0:
-        page.flags &= ~PG_SWAPCACHE
-        k.nr_swapcached -= nr
-        k.memcg[c].stat[ST_SWAPCACHED] -= nr
-        if k.cgroup_v1:
-            pt[e].owner = 0  # memory and swap keep one memsw charge: the page's
-        free_swap_entry(k, fr, pt, e)
         _take_back(k, fr, pt, i)
+        drop_swap_cache(k, fr, pt, i)
         return _putback(k, fr, i, True)
     k.sc.pageout += nr
-    page.flags |= PG_RECLAIM
+    page.flags |= PG_RECLAIM | PG_SWAP_CLEAN
     return _putback(k, fr, i, False)
 
 
@@ -244,14 +243,14 @@ def shrink_folio(k, fr, pt, i):
     if writeback and _writeback_case(k, fr, i):
         return _putback(k, fr, i, True)
     verdict = RECLAIM
-    if not page.flags & PG_SWAPCACHE:
+    if not page.flags & PG_SWAP_CLEAN:
         verdict = _check_references(k, fr, i)
     if verdict == ACTIVATE:
         return _putback(k, fr, i, True)
     if verdict == KEEP:
         return _putback(k, fr, i, False)
     if page.flags & PG_SWAPBACKED:
-        if not sc.may_swap and not page.flags & PG_SWAPCACHE:
+        if not sc.may_swap and not page.flags & PG_SWAP_CLEAN:
             return _putback(k, fr, i, False)
         return _swap_out(k, fr, pt, i)
     if dirty:

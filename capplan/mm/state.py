@@ -89,6 +89,8 @@ PG_YOUNG = 1024  # touched by the fault that brought it in; cleared at the first
 PG_EXEC = 2048
 PG_KERNEL = 4096  # on no list: page tables, slab, stacks, pool pages
 PG_SCATTERED = 8192  # a frame record without a block of its own (pages from the sub-g bag)
+PG_SWAP_CLEAN = 32768  # in the swap cache, written and not touched since
+PG_DOOMED = 65536  # freed while under writeback: goes when the I/O ends
 PG_MAPPED = 16384  # reached by page tables (anon, shmem that was mapped, mmapped file)
 
 # Entry states (pt).
@@ -196,7 +198,7 @@ entry_t = _record([
     ("frame", i32),  # PTE_PRESENT
     ("memcg", i32),  # reclaim target that evicted it (shadow)
     ("owner", i32),  # memcg that the swap slot is charged to
-    ("state", i8), ("swap", i8), ("mlocked", i8), ("flags", i8),  # flags: bit 0 workingset, bits 1-3 tier, bit 4 dirty
+    ("state", i8), ("swap", i8), ("in_zswap", i8), ("flags", i8),  # flags: bit 0 workingset, bits 1-3 tier, bit 4 dirty
     ("nr_pages", i32),
     ("length", i32),  # bytes stored per page in zswap (0: same-filled)
     ("node", i32),
@@ -276,6 +278,7 @@ proc_t = _record([
     ("pgtables", i64), ("locked", i64),
     ("first_vma", i32), ("next_in_memcg", i32),
     ("start_ns", i64), ("kill_ns", i64), ("exit_ns", i64), ("restarts", i32),
+    ("restarting", i8), ("kernel_pages", i64), ("first_task", i32), ("gather_head", i32),
     ("exit_vma", i32), ("exit_index", i32), ("gathered", i64),  # unmap cursor; pages in the mmu_gather
 ])  # fmt: skip
 PROC_UNBORN, PROC_LIVE, PROC_EXITING, PROC_DEAD = 0, 1, 2, 3
@@ -291,6 +294,8 @@ task_t = _record([
     ("high_retries", i32), ("reserve", i8), ("stage", i8),
     ("over_high", i64),
     ("access_vma", i32), ("access_rate", f64), ("access_credit", f64), ("access_ns", i64),
+    ("clock", i8), ("lazy", i8), ("access_pattern", i8), ("exit_at_end", i8),
+    ("nominal_ns", i64), ("next_ns", i64), ("backoff_ns", i64),
     ("dirty_paused_ns", i64), ("pending", i64), ("next_on_mapping", i32),
     ("psi_running", i8), ("psi_memstall", i8), ("progress0", f64),
     ("stall_begin_ns", i64), ("wait_memcg", i32),
@@ -298,7 +303,8 @@ task_t = _record([
     ("stall_ns", i64), ("throttle_ns", i64), ("pause_ns", i64), ("io_ns", i64),
     ("majfaults", i64), ("draws", i64),
 ])  # fmt: skip
-TASK_UNBORN, TASK_READY, TASK_STALLED, TASK_SLEEPING, TASK_OOM_WAIT, TASK_DEAD = 0, 1, 2, 3, 4, 5
+TASK_UNBORN, TASK_READY, TASK_STALLED, TASK_SLEEPING = 0, 1, 2, 3
+TASK_OOM_WAIT, TASK_DEAD, TASK_EXITING = 4, 5, 6
 
 vma_t = _record([
     ("proc", i32), ("mapping", i32), ("next", i32),  # next vma of the process
@@ -311,6 +317,7 @@ mapping_t = _record([
     ("kind", i8), ("via_read", i8), ("exec", i8), ("thp", i8), ("locked", i8),
     ("pattern", i8), ("node", i8), ("disk", i8),
     ("first_pte", i32), ("nr_ptes", i32),
+    ("used", i32),  # granules touched so far, from the first on
     ("size_pages", i64),  # extent touched or readable so far
     ("resident_pages", i64), ("swapped_pages", i64), ("nonresident", i32),  # granules that fault when touched
     ("owner", i32),  # memcg of the first toucher, -1: whoever faults
@@ -428,7 +435,7 @@ kernel_t = _record([
     ("cost_rotations", i8), ("movable_excluded", i8), ("pcp_auto", i8), ("zeromap", i8),
     ("anon_starts_active", i8), ("oom_reaper_delay_ns", i64), ("root_bonus", i8),
     ("oom_ties_to_first", i8), ("badness_per_mille", i8),
-    ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("high_penalty", i8),
+    ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("zswap_exclusive_load", i8), ("high_penalty", i8),
     ("zswap_shrinker", i8), ("full_walk_retry", i8), ("freed_highatomic_cap", i8),
     # zswap
     ("zswap_enabled", i8), ("zswap_zpool", i8), ("zswap_full", i8), ("zswap_shrink_pending", i8),
@@ -502,6 +509,8 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["mapping"]["first_vma"] = -1
     k["mapping"]["first_task"] = -1
     k["task"]["next_on_mapping"] = -1
+    k["proc"]["gather_head"] = -1
+    k["proc"]["first_task"] = -1
     k["mapping"]["cow_parent"] = -1
     k["mapping"]["owner"] = -1
     k["node"]["kswapd_due_ns"] = NEVER_NS

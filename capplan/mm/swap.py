@@ -1,20 +1,21 @@
 """Swap slots, block devices and the write-out of anonymous pages (mm/swapfile.c, mm/page_io.c).
 
     out: slot (highest priority with room, charged to the owner) -> zswap -> device queue
-    in:  read or decompress; the fault is a write, so the slot is given back at once
+    in:  read or decompress; the slot is kept while swap is less than half full
 
 A device is a queue with a rate: an operation starts when the earlier ones are done. Slots
 have no addresses; entries of the virtual side know their area.
 
 Departs from the kernel: a page read ahead is not put into the swap cache, its reading is
-only cheaper (sequential rate instead of a random read); every fault on anonymous memory is
-a write, so no clean page keeps its slot.
+only cheaper (sequential rate instead of a random read). A page that comes back is written
+to, so its next way out is a new write to the slot it kept.
 """
 
 from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.lruvec import draw_below, lru_add_tail, lru_del
+from capplan.mm.page_alloc import free_frame
 from capplan.mm.page_counter import (
     try_charge_swap,
     uncharge_memsw,
@@ -25,11 +26,13 @@ from capplan.mm.state import (
     EV_SWAP_MAX,
     LRU_NONE,
     PG_ACTIVE,
+    PG_DOOMED,
     PG_RECLAIM,
     PG_SWAPBACKED,
     PG_SWAPCACHE,
+    PG_SWAP_CLEAN,
     PG_WRITEBACK,
-    PTE_ZSWAP,
+    PTE_PRESENT,
     ST_FILE_WRITEBACK,
     ST_PSWPIN,
     ST_PSWPOUT,
@@ -52,8 +55,10 @@ __all__ = [
     "local_ns",
     "mem_cgroup_nr_swap_pages",
     "swap_in",
+    "drop_swap_cache",
     "swap_writepage",
     "total_free_swap",
+    "vm_swap_full",
 ]
 
 STREAM_FATE = 0x5A5A
@@ -127,14 +132,14 @@ def free_swap_entry(k, fr, pt, e):
     if entry.swap < 0:
         return
     area = k.swap[entry.swap]
-    if entry.state == PTE_ZSWAP:
+    if entry.in_zswap:
         zswap_drop(k, fr, pt, e)
     elif area.zram:
         zram_free(k, fr, area, entry)
     area.free += nr
     uncharge_swap(k, entry.owner, nr)
-    if k.cgroup_v1:
-        uncharge_memsw(k, entry.owner, nr)
+    if k.cgroup_v1 and entry.state != PTE_PRESENT:
+        uncharge_memsw(k, entry.owner, nr)  # else the resident page carries the charge
     entry.swap = -1
     entry.owner = -1
     entry.length = 0
@@ -205,6 +210,11 @@ def complete_io(k, fr, until_ns):
             page.flags &= ~PG_WRITEBACK
             disk.wb_pages -= page.nr_pages
             k.nr_writeback -= page.nr_pages
+            if page.flags & PG_DOOMED:
+                page.flags &= ~PG_DOOMED
+                free_frame(k, fr, i)
+                i = after
+                continue
             if not page.flags & PG_SWAPBACKED:
                 k.memcg[page.memcg].stat[ST_FILE_WRITEBACK] -= page.nr_pages
             if page.flags & PG_RECLAIM:
@@ -256,39 +266,65 @@ def swap_writepage(k, fr, pt, i):
 
 
 @jit
-def drop_swap_cache(k, fr, pt, i):
-    """Page i leaves the swap cache, its slot is given back (delete_from_swap_cache, swap_free)."""
-    e = fr[i].pte
-    fr[i].flags &= ~PG_SWAPCACHE
-    k.nr_swapcached -= fr[i].nr_pages
-    k.memcg[fr[i].memcg].stat[ST_SWAPCACHED] -= fr[i].nr_pages
-    free_swap_entry(k, fr, pt, e)
+def vm_swap_full(k, c):
+    """Whether a page that comes back gives its slot up (mem_cgroup_swap_full)."""
+    if total_free_swap(k) * 2 < k.totalswap:
+        return True
+    if k.cgroup_v1:
+        return False
+    while c > 0:
+        counter = k.memcg[c].swap
+        if counter.usage * 2 >= counter.max or counter.usage * 2 >= counter.high:
+            return True
+        c = k.memcg[c].parent
+    return False
 
 
 @jit
-def swap_in(k, fr, pt, e, sequential):
-    """Bring the contents of entry e from its slot: waits for I/O; 1 if a device was read.
+def drop_swap_cache(k, fr, pt, i):
+    """Page i leaves the swap cache, its slot is given back (folio_free_swap)."""
+    fr[i].flags &= ~(PG_SWAPCACHE | PG_SWAP_CLEAN)
+    k.nr_swapcached -= fr[i].nr_pages
+    k.memcg[fr[i].memcg].stat[ST_SWAPCACHED] -= fr[i].nr_pages
+    free_swap_entry(k, fr, pt, fr[i].pte)
 
-    The slot is freed (the fault is a write).
+
+@jit
+def swap_in(k, fr, pt, i, sequential):
+    """Bring the contents of page i's entry from its slot: waits for I/O; 1 if a device was read.
+
+    Kernel
+    ------
+    mm/memory.c, do_swap_page(): the slot is kept, the page stays in the swap cache, unless
+    swap is half full. (A write fault of the only owner would free it, but the page that has
+    just been read is still referenced by the LRU's add batch, should_try_to_free_swap().)
     """
-    entry = pt[e]
+    entry = pt[fr[i].pte]
     nr = entry.nr_pages
     area = k.swap[entry.swap]
     owner = entry.owner
     k.work_ns += k.cost.swapin_setup_ns * nr
     read = 0
-    if entry.state == PTE_ZSWAP:
+    if entry.in_zswap:
         k.work_ns += k.cost.decompress_ns * nr
         k.vmstat[VM_ZSWPIN] += nr
         k.memcg[owner].stat[ST_ZSWPIN] += nr
-    elif area.zram:
-        k.work_ns += k.cost.decompress_ns * nr
-        k.vmstat[VM_PSWPIN] += nr
-        k.memcg[owner].stat[ST_PSWPIN] += nr
+        if k.zswap_exclusive_load:
+            zswap_drop(k, fr, pt, fr[i].pte)
     else:
-        disk_read(k, area.disk, nr, sequential)
         k.vmstat[VM_PSWPIN] += nr
         k.memcg[owner].stat[ST_PSWPIN] += nr
-        read = 1
-    free_swap_entry(k, fr, pt, e)
+        if area.zram:
+            k.work_ns += k.cost.decompress_ns * nr
+        else:
+            disk_read(k, area.disk, nr, sequential)
+            read = 1
+    if k.cgroup_v1:
+        uncharge_memsw(k, owner, nr)  # the resident page has its own
+    entry.state = PTE_PRESENT
+    fr[i].flags |= PG_SWAPCACHE
+    k.nr_swapcached += nr
+    k.memcg[fr[i].memcg].stat[ST_SWAPCACHED] += nr
+    if area.zram or vm_swap_full(k, owner):
+        drop_swap_cache(k, fr, pt, i)
     return read

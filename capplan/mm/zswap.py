@@ -181,6 +181,7 @@ def zswap_store(k, fr, pt, i, same_filled):
         return 0
     entry = pt[e]
     entry.state = PTE_ZSWAP
+    entry.in_zswap = 1
     entry.length = length
     _charge(k, c, length, nr)
     k.memcg[c].stat[ST_ZSWAPPED] += nr
@@ -194,6 +195,7 @@ def zswap_drop(k, fr, pt, e):
     """Entry e leaves the pool: bytes, charge and pool pages go (zswap_entry_free)."""
     entry = pt[e]
     nr = entry.nr_pages
+    entry.in_zswap = 0
     _account(k, entry.length, -nr)
     _resize(k, fr)
     _charge(k, entry.owner, entry.length, -nr)

@@ -1,0 +1,255 @@
+"""Accesses to what is already there, and the faults they cause.
+
+While all of a mapping is resident its accesses cost nothing: the mapping's progress runs by
+rate ("lazy"), and reclaim asks for it. With a page missing, they are played from the last
+position to now: a cyclic pointer meets the next missing granule in order, random accesses
+fault by the share that is missing.
+"""
+
+from __future__ import annotations
+
+import math
+
+from capplan.mm._jit import jit
+from capplan.mm.lruvec import draw, progress_now, zipf_weight
+from capplan.mm.state import (
+    ACCESS_CYCLIC,
+    ACCESS_ZIPF,
+    NEVER_NS,
+    NS_PER_MS,
+    NS_PER_S,
+    PTE_NONE,
+    PTE_PRESENT,
+)
+from capplan.sim.fault import FAULT_OK, fault
+
+__all__ = ["access_begin", "access_end", "access_play", "settle", "wake_accessors"]
+
+FAULTS_PER_TURN_PAGES = 64
+LONGEST_TURN_NS = 50 * NS_PER_MS
+SHORTEST_TURN_NS = NS_PER_MS
+
+
+@jit
+def settle(k, m):
+    """Bring the progress of mapping m up to now."""
+    k.mapping[m].progress = progress_now(k, m)
+    k.mapping[m].progress_ns = k.now_ns
+
+
+@jit
+def _go_lazy(k, t):
+    task = k.task[t]
+    m = k.vma[task.access_vma].mapping
+    settle(k, m)
+    k.mapping[m].rate += task.access_rate
+    task.lazy = 1
+
+
+@jit
+def _leave_lazy(k, t):
+    task = k.task[t]
+    if not task.lazy:
+        return
+    m = k.vma[task.access_vma].mapping
+    settle(k, m)
+    k.mapping[m].rate = max(k.mapping[m].rate - task.access_rate, 0.0)
+    task.lazy = 0
+    task.access_ns = k.now_ns
+
+
+@jit
+def access_begin(k, t, v, pattern, rate):
+    """Task t starts to access the whole mapping of vma v at ``rate`` [pages/s]."""
+    task = k.task[t]
+    m = k.vma[v].mapping
+    task.access_vma = v
+    task.access_rate = rate
+    task.access_pattern = pattern
+    task.access_credit = 0.0
+    task.access_ns = k.now_ns
+    settle(k, m)
+    k.mapping[m].pattern = pattern
+    task.next_on_mapping = k.mapping[m].first_task
+    k.mapping[m].first_task = t
+    if k.mapping[m].nonresident == 0:
+        _go_lazy(k, t)
+
+
+@jit
+def access_end(k, t):
+    """Task t stops accessing."""
+    task = k.task[t]
+    if task.access_vma < 0:
+        return
+    _leave_lazy(k, t)
+    m = k.vma[task.access_vma].mapping
+    at = k.mapping[m].first_task
+    if at == t:
+        k.mapping[m].first_task = task.next_on_mapping
+    else:
+        while at >= 0:
+            after = k.task[at].next_on_mapping
+            if after == t:
+                k.task[at].next_on_mapping = task.next_on_mapping
+                break
+            at = after
+    task.next_on_mapping = -1
+    task.access_vma = -1
+    task.access_rate = 0.0
+
+
+@jit
+def _play_cyclic(k, fr, pt, t, dp):
+    """Move the pointer by up to dp pages, faulting what is missing: (pages moved, status)."""
+    task = k.task[t]
+    v = task.access_vma
+    m = k.vma[v].mapping
+    mapping = k.mapping[m]
+    size = float(mapping.size_pages)
+    moved = 0.0
+    faulted = 0
+    while moved < dp and faulted < FAULTS_PER_TURN_PAGES:
+        if mapping.nonresident == 0:
+            mapping.progress += dp - moved
+            return dp, FAULT_OK
+        position = math.fmod(mapping.progress, size)
+        index = min(int(position / k.granule_pages), mapping.used - 1)
+        e = mapping.first_pte + index
+        if pt[e].state != PTE_PRESENT and pt[e].state != PTE_NONE:
+            nr = pt[e].nr_pages
+            status = fault(k, fr, pt, t, v, e, nr, True)
+            if status != FAULT_OK:
+                return moved, status
+            faulted += nr
+        step = (index + 1) * k.granule_pages - position
+        if step <= 0.0 or index == mapping.used - 1:
+            step = max(size - position, 1e-6)
+        step = min(step, dp - moved)
+        mapping.progress += step
+        moved += step
+    return moved, FAULT_OK
+
+
+@jit
+def _pick_missing(k, pt, t, m):
+    """A granule that is not resident, drawn as the pattern touches them."""
+    mapping = k.mapping[m]
+    task = k.task[t]
+    n = mapping.used
+    for attempt in range(48):
+        task.draws += 1
+        d = draw(k, mapping.stream, t, task.draws) / 9007199254740992.0
+        index = min(int(d * n), n - 1)
+        e = mapping.first_pte + index
+        if pt[e].state == PTE_PRESENT or pt[e].state == PTE_NONE:
+            continue
+        if mapping.pattern == ACCESS_ZIPF:
+            task.draws += 1
+            keep = draw(k, mapping.stream, t, task.draws) / 9007199254740992.0
+            if keep > zipf_weight(mapping, index, n) / zipf_weight(mapping, 0, n) and attempt < 40:
+                continue
+        return e
+    start = int(draw(k, mapping.stream, t, task.draws + 7) % n)
+    for step in range(n):
+        e = mapping.first_pte + (start + step) % n
+        if pt[e].state != PTE_PRESENT and pt[e].state != PTE_NONE:
+            return e
+    return -1
+
+
+@jit
+def _missing_share(k, pt, m):
+    """Share of the accesses that meet a missing granule."""
+    mapping = k.mapping[m]
+    n = max(mapping.used, 1)
+    share = mapping.nonresident / n
+    if mapping.pattern == ACCESS_ZIPF:
+        # the missing ones are, after reclaim has had its say, the least popular
+        share = 0.0
+        for index in range(n - mapping.nonresident, n):
+            share += zipf_weight(mapping, index, n)
+    return share
+
+
+@jit
+def _play_random(k, fr, pt, t, dp):
+    """Play dp random accesses: (accesses played, status). Fractions of a fault are carried."""
+    task = k.task[t]
+    v = task.access_vma
+    m = k.vma[v].mapping
+    mapping = k.mapping[m]
+    share = _missing_share(k, pt, m)
+    task.access_credit += dp * share
+    faulted = 0
+    while mapping.nonresident > 0 and faulted < FAULTS_PER_TURN_PAGES:
+        e = _pick_missing(k, pt, t, m)
+        if e < 0:
+            break
+        nr = pt[e].nr_pages
+        if task.access_credit < nr:
+            break
+        status = fault(k, fr, pt, t, v, e, nr, False)
+        if status != FAULT_OK:
+            return 0.0, status
+        task.access_credit -= nr
+        faulted += nr
+    if faulted >= FAULTS_PER_TURN_PAGES and share > 0.0:
+        # what is left over waits: those accesses have not happened yet
+        left = min(task.access_credit / share, dp)
+        task.access_credit -= left * share
+        mapping.progress += dp - left
+        return dp - left, FAULT_OK
+    mapping.progress += dp
+    return dp, FAULT_OK
+
+
+@jit
+def access_play(k, fr, pt, t):
+    """Play the accesses of task t up to now: one of FAULT_*; task.next_ns is the next turn."""
+    task = k.task[t]
+    if task.access_vma < 0 or task.lazy:
+        return FAULT_OK
+    m = k.vma[task.access_vma].mapping
+    mapping = k.mapping[m]
+    dp = task.access_rate * (k.now_ns - task.access_ns) / NS_PER_S
+    if mapping.size_pages <= 0 or dp <= 0.0 or mapping.used == 0:
+        task.access_ns = k.now_ns
+        played, status = 0.0, FAULT_OK
+    elif mapping.pattern == ACCESS_CYCLIC:
+        played, status = _play_cyclic(k, fr, pt, t, dp)
+    else:
+        played, status = _play_random(k, fr, pt, t, dp)
+    mapping.progress_ns = k.now_ns
+    if dp > 0.0:
+        task.access_ns += int((k.now_ns - task.access_ns) * (played / dp))
+        k.work_ns += k.cost.touch_ns * played
+    if status != FAULT_OK:
+        return status
+    if mapping.nonresident == 0 and played >= dp:
+        _go_lazy(k, t)
+        return FAULT_OK
+    if played < dp:
+        task.next_ns = k.now_ns
+        return FAULT_OK
+    turn = FAULTS_PER_TURN_PAGES / max(task.access_rate, 1e-9) * NS_PER_S
+    if mapping.pattern != ACCESS_CYCLIC:
+        share = max(mapping.nonresident / max(mapping.used, 1), 1e-9)
+        turn = turn * min(k.granule_pages / FAULTS_PER_TURN_PAGES, 1.0) / share
+        turn = min(turn, 5.0 * LONGEST_TURN_NS)
+    else:
+        turn = min(turn, 1.0 * LONGEST_TURN_NS)
+    task.next_ns = min(task.next_ns, k.now_ns + int(max(turn, 1.0 * SHORTEST_TURN_NS)))
+    return FAULT_OK
+
+
+@jit
+def wake_accessors(k, m):
+    """Mapping m lost its first granule: its accessors play their accesses from now on."""
+    settle(k, m)
+    t = k.mapping[m].first_task
+    while t >= 0:
+        _leave_lazy(k, t)
+        t = k.task[t].next_on_mapping
+    k.mapping[m].rate = 0.0
+    return k.mapping[m].first_task

@@ -1,0 +1,226 @@
+"""What touching a granule that is not in memory does (mm/memory.c, mm/filemap.c, mm/shmem.c).
+
+    allocate a frame -> charge it in batches of 64 pages (memory.high after each)
+    -> fill it (zero, read, swap in) -> refault decision -> put it on its list, map it
+"""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.lruvec import lru_add, progress_now
+from capplan.mm.memcg import CHARGE_OK, cancel_charge, charge_forced, handle_over_high, try_charge
+from capplan.mm.page_alloc import alloc_kernel_pages, free_frame
+from capplan.mm.page_alloc_slowpath import ALLOC_AGAIN, alloc_frame
+from capplan.mm.lru_gen_lists import lru_gen_refault
+from capplan.mm.rmap import account_cache, add_swapents, map_page
+from capplan.mm.state import (
+    MAP_ANON,
+    MAP_FILE,
+    MAP_KERNEL,
+    MAP_SHMEM,
+    MEMCG_CHARGE_BATCH,
+    PG_ACTIVE,
+    PG_EXEC,
+    PG_MLOCKED,
+    PG_RECLAIM,
+    PG_SWAP_CLEAN,
+    PG_SWAPBACKED,
+    PG_YOUNG,
+    PTE_NONE,
+    PTE_PRESENT,
+    PTE_SHADOW,
+    PTE_SWAP,
+    ST_KERNEL,
+    ST_PAGETABLES,
+    ST_PGFAULT,
+    ST_PGMAJFAULT,
+    VM_PGFAULT,
+    VM_PGMAJFAULT,
+)
+from capplan.mm.swap import disk_read, swap_in, total_free_swap
+from capplan.mm.workingset import workingset_refault
+
+__all__ = ["FAULT_AGAIN", "FAULT_NOMEM", "FAULT_OK", "FAULT_OOM_WAIT", "fault"]
+
+# The same numbers as CHARGE_*.
+FAULT_OK, FAULT_AGAIN, FAULT_NOMEM, FAULT_OOM_WAIT = 0, 1, 2, 3
+PTES_PER_TABLE = 512
+
+
+@jit
+def _charge_granule(k, fr, pt, t, c, nr, user_fault):
+    """Charge nr pages batch by batch; all or nothing."""
+    done = 0
+    while done < nr:
+        batch = min(nr - done, MEMCG_CHARGE_BATCH)
+        status = try_charge(k, fr, pt, t, c, batch, user_fault)
+        if status != CHARGE_OK:
+            if done:
+                cancel_charge(k, c, done)
+            return status
+        done += batch
+        if k.task[t].over_high:
+            handle_over_high(k, fr, pt, t, c)
+    return CHARGE_OK
+
+
+@jit
+def _page_tables(k, fr, v, index, nr):
+    """Tables that the first touch of pages [index, index + nr) adds to the process."""
+    first = (index + PTES_PER_TABLE - 1) // PTES_PER_TABLE
+    tables = (index + nr + PTES_PER_TABLE - 1) // PTES_PER_TABLE - first
+    if tables <= 0:
+        return
+    got = alloc_kernel_pages(k, fr, tables)
+    p = k.vma[v].proc
+    c = k.proc[p].memcg
+    k.proc[p].pgtables += got
+    k.nr_pagetables += got
+    k.memcg[c].stat[ST_PAGETABLES] += got
+    k.memcg[c].stat[ST_KERNEL] += got
+    charge_forced(k, c, got)
+
+
+@jit
+def _from_swap_cache(k, fr, pt, e):
+    """The page is still in the swap cache, on its way out: map it again."""
+    i = pt[e].frame
+    m = fr[i].mapping
+    nr = fr[i].nr_pages
+    pt[e].state = PTE_PRESENT
+    fr[i].flags &= ~(PG_RECLAIM | PG_SWAP_CLEAN)
+    fr[i].flags |= PG_YOUNG
+    fr[i].seen = progress_now(k, m)
+    add_swapents(k, m, -nr)
+    k.mapping[m].resident_pages += nr
+    k.mapping[m].nonresident -= 1
+    if k.mapping[m].kind == MAP_ANON:
+        map_page(k, fr, i)
+    k.work_ns += k.cost.fault_ns * nr
+    return FAULT_OK
+
+
+@jit
+def _copied(k, v, nr):
+    """A write after fork copied nr pages: they leave the share of the parent's region."""
+    parent = k.mapping[k.vma[v].mapping].cow_parent
+    p = k.vma[v].proc
+    w = k.proc[p].first_vma
+    while w >= 0:
+        if k.vma[w].mapping == parent:
+            taken = min(nr, k.vma[w].mapped_pages)
+            k.vma[w].mapped_pages -= taken
+            k.proc[p].rss_anon -= taken
+        w = k.vma[w].next
+
+
+@jit
+def _fill(k, fr, pt, t, i, e, state, sequential):
+    """Bring the contents and decide where the page goes; its reading time is in k.wait_ns."""
+    m = fr[i].mapping
+    mapping = k.mapping[m]
+    nr = fr[i].nr_pages
+    c = fr[i].memcg
+    restored = 0
+    before = k.wait_ns
+    read = 0
+    refault = state != PTE_NONE and pt[e].memcg >= 0
+    if state == PTE_NONE or state == PTE_SHADOW:
+        if mapping.kind == MAP_FILE:
+            disk_read(k, mapping.disk, nr, sequential)
+            read = 1
+        else:
+            k.work_ns += k.cost.fault_ns * nr
+    else:
+        read = swap_in(k, fr, pt, i, sequential)
+        add_swapents(k, m, -nr)
+    if refault:
+        if k.lru_gen:
+            restored = 1 if lru_gen_refault(k, fr, pt, i, not mapping.via_read) else 0
+        else:
+            restored = workingset_refault(k, fr, pt, i, total_free_swap(k) > 0)
+    if state != PTE_NONE:
+        mapping.nonresident -= 1
+    if read and (state != PTE_NONE or mapping.kind == MAP_FILE) and not mapping.via_read:
+        k.task[t].majfaults += nr
+        k.memcg[c].stat[ST_PGMAJFAULT] += nr
+        k.vmstat[VM_PGMAJFAULT] += nr
+    if restored:
+        k.memstall_ns += k.wait_ns - before
+
+
+@jit
+def fault(k, fr, pt, t, v, e, nr, sequential):
+    """Task t touches entry e of its vma v, which is not resident: one of FAULT_*.
+
+    Parameters
+    ----------
+    e : entry index; nr : pages of the granule (1..2^g) [pages]
+    sequential : the device reads it as part of a stream
+
+    Time spent is added to k.work_ns and k.wait_ns whatever the result; FAULT_AGAIN means
+    that the task tries again after it.
+    """
+    m = k.vma[v].mapping
+    mapping = k.mapping[m]
+    state = pt[e].state
+    if state == PTE_SWAP and pt[e].frame >= 0:
+        return _from_swap_cache(k, fr, pt, e)
+    user_fault = not mapping.via_read
+    i = alloc_frame(k, fr, pt, t, mapping.node, nr)
+    if i == ALLOC_AGAIN:
+        return FAULT_AGAIN
+    if i < 0:
+        return FAULT_NOMEM
+    c = mapping.owner if mapping.owner >= 0 else k.proc[k.task[t].proc].memcg
+    if pt[e].swap >= 0 and k.memcg[pt[e].owner].online:
+        c = pt[e].owner
+    status = _charge_granule(k, fr, pt, t, c, nr, user_fault)
+    if status != CHARGE_OK:
+        free_frame(k, fr, i)
+        return status
+    _install(k, fr, m, i, e, c)
+    _fill(k, fr, pt, t, i, e, state, sequential)
+    pt[e].frame = i
+    pt[e].nr_pages = nr
+    pt[e].state = PTE_PRESENT
+    account_cache(k, c, mapping.kind, nr)
+    mapping.resident_pages += nr
+    if mapping.locked or k.vma[v].locked:
+        fr[i].flags |= PG_MLOCKED
+        k.nr_mlocked += nr
+    if user_fault:
+        k.vmstat[VM_PGFAULT] += nr
+        k.memcg[c].stat[ST_PGFAULT] += nr
+        map_page(k, fr, i)
+        if state == PTE_NONE:
+            _page_tables(k, fr, v, (e - mapping.first_pte) * k.granule_pages, nr)
+            if mapping.cow_parent >= 0:
+                _copied(k, v, nr)
+    lru_add(k, fr, i)
+    return FAULT_OK
+
+
+@jit
+def _install(k, fr, m, i, e, c):
+    """Tie the frame to its entry and give it its first flags."""
+    mapping = k.mapping[m]
+    page = fr[i]
+    page.mapping = m
+    page.pte = e
+    page.memcg = c
+    page.seen = progress_now(k, m)
+    flags = page.flags
+    if mapping.kind != MAP_FILE:
+        flags |= PG_SWAPBACKED
+        if k.anon_starts_active:
+            flags |= PG_ACTIVE
+    if mapping.kind == MAP_KERNEL:
+        flags |= PG_MLOCKED  # on no list that reclaim scans
+    if not mapping.via_read:
+        flags |= PG_YOUNG
+        if k.lru_gen:
+            flags |= PG_ACTIVE  # folio_add_lru() in a fault
+        if mapping.exec:
+            flags |= PG_EXEC
+    page.flags = flags

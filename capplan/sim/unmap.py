@@ -1,0 +1,125 @@
+"""Giving memory back: munmap, truncate, exit (mm/memory.c, mm/mmu_gather.c)."""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.lruvec import lru_del
+from capplan.mm.memcg import cancel_charge
+from capplan.mm.page_alloc import free_frame, free_kernel_pages
+from capplan.mm.rmap import account_cache, add_swapents, unmap_page
+from capplan.mm.shrink_folio import clean_page
+from capplan.mm.state import (
+    MAP_KERNEL,
+    PG_DOOMED,
+    PG_MLOCKED,
+    PG_SWAPBACKED,
+    PG_SWAPCACHE,
+    PG_WRITEBACK,
+    PTE_NONE,
+    PTE_PRESENT,
+    PTE_SHADOW,
+    PTE_SWAP,
+    PTE_ZSWAP,
+    ST_FILE_WRITEBACK,
+    ST_KERNEL,
+    ST_PAGETABLES,
+)
+from capplan.mm.swap import drop_swap_cache, free_swap_entry
+
+__all__ = ["detach_entry", "free_detached", "free_newest", "free_tables", "zap_entry"]
+
+
+@jit
+def detach_entry(k, fr, pt, m, e):
+    """Entry e leaves its mapping: its page (still charged, on no list), or -1 when it had none."""
+    entry = pt[e]
+    mapping = k.mapping[m]
+    state = entry.state
+    if state == PTE_NONE:
+        return -1
+    if state == PTE_SWAP or state == PTE_ZSWAP:
+        add_swapents(k, m, -entry.nr_pages)
+    if state != PTE_PRESENT:
+        mapping.nonresident -= 1
+    i = entry.frame
+    if i < 0:
+        if state != PTE_SHADOW:
+            free_swap_entry(k, fr, pt, e)
+        entry.state = PTE_NONE
+        entry.memcg = -1
+        return -1
+    nr = fr[i].nr_pages
+    unmap_page(k, fr, i)
+    clean_page(k, fr, i)
+    if state == PTE_PRESENT:
+        mapping.resident_pages -= nr
+    if fr[i].flags & PG_SWAPCACHE:
+        drop_swap_cache(k, fr, pt, i)
+    account_cache(k, fr[i].memcg, mapping.kind, -nr)
+    if fr[i].flags & PG_MLOCKED and mapping.kind != MAP_KERNEL:
+        k.nr_mlocked -= nr
+    lru_del(k, fr, i)
+    entry.frame = -1
+    entry.state = PTE_NONE
+    entry.memcg = -1
+    return i
+
+
+@jit
+def free_detached(k, fr, i):
+    """Uncharge and free a page that left its mapping; one under writeback goes at its end."""
+    nr = fr[i].nr_pages
+    cancel_charge(k, fr[i].memcg, nr)
+    if fr[i].flags & PG_WRITEBACK:
+        if not fr[i].flags & PG_SWAPBACKED:
+            k.memcg[fr[i].memcg].stat[ST_FILE_WRITEBACK] -= nr
+        fr[i].flags |= PG_DOOMED
+        return
+    free_frame(k, fr, i)
+
+
+@jit
+def zap_entry(k, fr, pt, m, e):
+    """Free what entry e holds at once: the pages it had resident."""
+    i = detach_entry(k, fr, pt, m, e)
+    if i < 0:
+        return 0
+    nr = fr[i].nr_pages
+    free_detached(k, fr, i)
+    return nr
+
+
+@jit
+def free_newest(k, fr, pt, m, nr):
+    """Give back the newest nr pages of a mapping (munmap of its end); whole granules.
+
+    Returns the pages taken off the mapping's extent, at most nr.
+    """
+    mapping = k.mapping[m]
+    taken = 0
+    while mapping.used > 0:
+        e = mapping.first_pte + mapping.used - 1
+        size = pt[e].nr_pages
+        if taken + size > nr:
+            break
+        k.work_ns += k.cost.exit_free_ns * size
+        zap_entry(k, fr, pt, m, e)
+        mapping.used -= 1
+        mapping.size_pages -= size
+        taken += size
+    return taken
+
+
+@jit
+def free_tables(k, fr, p):
+    """Free the page tables and kernel memory of a dead process."""
+    proc = k.proc[p]
+    c = proc.memcg
+    k.memcg[c].stat[ST_PAGETABLES] -= proc.pgtables
+    k.memcg[c].stat[ST_KERNEL] -= proc.pgtables + proc.kernel_pages
+    cancel_charge(k, c, proc.pgtables + proc.kernel_pages)
+    k.nr_pagetables -= proc.pgtables
+    k.nr_kernel -= proc.kernel_pages
+    free_kernel_pages(k, fr, proc.pgtables + proc.kernel_pages)
+    proc.pgtables = 0
+    proc.kernel_pages = 0
