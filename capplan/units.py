@@ -242,7 +242,8 @@ def parse_duration(text: str | int | float) -> int:
     if isinstance(text, bool) or not isinstance(text, str):
         if text == 0 and not isinstance(text, bool):
             return 0
-        raise UnitError(f"'{text}' has no unit", EXPECTED_DURATION, f"{text}s")
+        hint = "" if isinstance(text, bool) else f"{text}s"
+        raise UnitError(f"'{text}' has no unit", EXPECTED_DURATION, hint)
     stripped = text.strip()
     total, end = Fraction(0), 0
     while end < len(stripped):

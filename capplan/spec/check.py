@@ -28,13 +28,8 @@ _RELEASE = re.compile(r"v?[0-9]{1,2}\.[0-9]{1,3}([.\-+~_][0-9A-Za-z.\-+~_]*)?")
 
 
 def check(spec: NodeSpec) -> list[Problem]:
-    """Run all checks; return errors and warnings in the order of the file."""
-    found = [problem for each in CHECKS for problem in each(spec)]
-    order = {str(spec.path): 0}
-    return sorted(
-        dict.fromkeys(found),
-        key=lambda p: (order.get(p.place.file, 1), p.place),
-    )
+    """Run all checks; return errors and warnings."""
+    return [problem for each in CHECKS for problem in each(spec)]
 
 
 def check_release(spec: NodeSpec) -> Iterator[Problem]:
@@ -67,8 +62,8 @@ def check_cgroup_version(spec: NodeSpec) -> Iterator[Problem]:
             v2_only = setting.key in V2_FILES or setting.key == "memory.reclaim"
             if setting.key in foreign or (version == "v1" and v2_only):
                 message = f"'{setting.key}' is a file of cgroup {other}, the node has {version}"
-                place = spec.place("timeline")
-                yield Problem(place, "timeline", message, f"a {version} file", "", "C020")
+                expected = f"a {version} file"
+                yield Problem(setting.place, setting.path, message, expected, "", "C020")
 
 
 def check_parents(spec: NodeSpec) -> Iterator[Problem]:
@@ -167,7 +162,8 @@ def check_sizes(spec: NodeSpec) -> Iterator[Problem]:
     """'500m' of memory is half a byte; a limit of less than a page is 0 pages."""
     yield from _small_sizes(spec.model, (), spec.tree)
     for source in spec.sources.values():
-        yield from _small_sizes(source.profile, (), source.tree)
+        if not source.prefix:
+            yield from _small_sizes(source.profile, (), source.tree)
 
 
 def check_used(spec: NodeSpec) -> Iterator[Problem]:
@@ -216,7 +212,8 @@ def check_trace_files(spec: NodeSpec) -> Iterator[Problem]:
             path = ("processes", name, "trace", "file")
             message = f"no file {quoted(process.trace.file)}"
             expected = f"a CSV, relative to the profile ({source.file(process.trace.file)})"
-            yield Problem(source.place(*path), shown_path(path), message, expected, "", "C001")
+            shown = shown_path((*source.prefix, *path))
+            yield Problem(source.place(*path), shown, message, expected, "", "C001")
 
 
 def check_timeline(spec: NodeSpec) -> Iterator[Problem]:
@@ -407,4 +404,5 @@ def _known(source: Source, path: KeyPath, name: str, known: Any, what: str) -> I
     key_is_name = path[-1] == name
     place = key_place(source.tree, path) if key_is_name else source.place(*path)
     message = f"no {what} is named {quoted(name)}"
-    yield Problem(place, shown_path(path), message, expected, closest(name, known), "C029")
+    shown = shown_path((*source.prefix, *path))
+    yield Problem(place, shown, message, expected, closest(name, known), "C029")

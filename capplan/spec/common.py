@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     WithJsonSchema,
     model_validator,
@@ -107,49 +108,72 @@ def _size_or_share(value: Any) -> units.Size | float:
     return _keep_size(value)
 
 
-def _schema(description: str, *types: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": list(types), "description": description})
+def _schema(title: str, description: str, *types: str) -> WithJsonSchema:
+    return WithJsonSchema({"title": title, "type": list(types), "description": description})
+
+
+def _written_as(write: Callable[[Any], Any]) -> PlainSerializer:
+    """Write a value so that the file that holds it can be read again."""
+    return PlainSerializer(write, when_used="json")
+
+
+def _write_limit(value: int) -> int | str:
+    return "max" if value == units.UNLIMITED else value
+
+
+def _write_rate(value: float) -> str:
+    return f"{value!r}/s"
+
+
+def _write_size_or_share(value: int | float) -> str | float:
+    return str(int(value)) if isinstance(value, units.Size) else value
 
 
 Bytes = Annotated[
     int,
     PlainValidator(_quantity(_keep_size, "size", "a memory size")),
-    _schema("A size in Kubernetes' notation, such as 768Mi.", "string", "integer"),
+    _schema("Bytes", "A size in Kubernetes' notation, such as 768Mi.", "string", "integer"),
 ]
 """A memory size; bytes. [bytes]"""
 
 Limit = Annotated[
     int,
     PlainValidator(_quantity(_limit, "size", "a memory size")),
-    _schema("A size such as 768Mi, or max.", "string", "integer"),
+    _written_as(_write_limit),
+    _schema("Limit", "A size such as 768Mi, or max.", "string", "integer"),
 ]
 """A memory size or ``max``, which is read as -1. [bytes]"""
 
 Duration = Annotated[
     int,
     PlainValidator(_quantity(_duration, "duration", "a duration")),
-    _schema("A duration such as 250ms, 10min or 1h30m.", "string"),
+    _written_as("{}ns".format),
+    _schema("Duration", "A duration such as 250ms, 10min or 1h30m.", "string"),
 ]
 """A duration. [ns]"""
 
 Rate = Annotated[
     float,
     PlainValidator(_quantity(units.parse_rate, "rate", "a rate")),
-    _schema("A size per time, such as 20Mi/s.", "string"),
+    _written_as(_write_rate),
+    _schema("Rate", "A size per time, such as 20Mi/s.", "string"),
 ]
 """Bytes per second. [bytes/s]"""
 
 Share = Annotated[
     float,
     PlainValidator(_quantity(_share, "share", "a share")),
-    _schema("A share from 0 to 1, or a percentage such as 5%.", "number", "string"),
+    _schema("Share", "A share from 0 to 1, or a percentage such as 5%.", "number", "string"),
 ]
 """A share from 0 to 1. [ratio]"""
 
 SizeOrShare = Annotated[
     int | float,
     PlainValidator(_quantity(_size_or_share, "size", "a size or a share")),
-    _schema("A size such as 60Mi, or a share such as 0.5 or 50%.", "string", "number"),
+    _written_as(_write_size_or_share),
+    _schema(
+        "SizeOrShare", "A size such as 60Mi, or a share such as 0.5 or 50%.", "string", "number"
+    ),
 ]
 """A size (:class:`capplan.units.Size`) or a share from 0 to 1 (a float)."""
 
@@ -171,7 +195,18 @@ def only_one(model: BaseModel, *names: str, required: bool = True) -> list[str]:
     return found
 
 
-class Normal(Model, Generic[Q]):
+class _Of(Model):
+    """A model of some quantity, named after it: ``Dist[Bytes]``."""
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
+        """Name the model by the quantity's title, not by pydantic's inner types."""
+        schemas = [m for m in getattr(params[0], "__metadata__", ()) if hasattr(m, "json_schema")]
+        title = schemas[0].json_schema["title"] if schemas else params[0].__name__
+        return f"{cls.__name__}[{title}]"
+
+
+class Normal(_Of, Generic[Q]):
     """A normal distribution, cut at 0 and at the optional bounds."""
 
     mean: Q
@@ -180,7 +215,7 @@ class Normal(Model, Generic[Q]):
     max: Q | None = None
 
 
-class Lognormal(Model, Generic[Q]):
+class Lognormal(_Of, Generic[Q]):
     """A lognormal distribution: skewed to the right, as peaks of memory often are."""
 
     median: Q
@@ -189,7 +224,7 @@ class Lognormal(Model, Generic[Q]):
     max: Q | None = None
 
 
-class Uniform(Model, Generic[Q]):
+class Uniform(_Of, Generic[Q]):
     """Every value from low to high is equally likely."""
 
     low: Q
@@ -202,13 +237,13 @@ class Uniform(Model, Generic[Q]):
         return self
 
 
-class Exponential(Model, Generic[Q]):
+class Exponential(_Of, Generic[Q]):
     """Times between events that know nothing of each other."""
 
     mean: Q
 
 
-class Choice(Model, Generic[Q]):
+class Choice(_Of, Generic[Q]):
     """One of a few values, equally likely unless weighted."""
 
     values: Annotated[tuple[Q, ...], Field(min_length=1)]
@@ -225,7 +260,7 @@ class Choice(Model, Generic[Q]):
         return self
 
 
-class Dist(Model, Generic[Q]):
+class Dist(_Of, Generic[Q]):
     """A value, or the distribution it is drawn from; a bare value is a ``constant``."""
 
     constant: Q | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from capplan.spec import timeline
 from capplan.spec.cgroup import Cgroup
 from capplan.spec.node import Container, Gate, Machine, NodeFile, RunOptions
 from capplan.spec.profile import Profile
-from capplan.spec.tree import KeyPath, Node, parse, read_text
+from capplan.spec.tree import SET, KeyPath, Node, parse, read_text
 from capplan.spec.validate import key_place, validate
 
 M = TypeVar("M", bound=BaseModel)
@@ -30,6 +30,8 @@ class Source:
     path: Path
     """The profile's file; an inline profile's is the node file."""
     tree: Node = field(repr=False)
+    prefix: KeyPath = ()
+    """Key path of an inline profile in its node file."""
 
     def file(self, name: str) -> Path:
         """Return the path of a file (a trace) that the profile names."""
@@ -102,12 +104,18 @@ class NodeSpec:
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """The whole input with every default, profiles in place; plain values only."""
-        dumped: dict[str, Any] = self.model.model_dump(mode="json", by_alias=True)
+        """The whole input with every default, profiles in place.
+
+        Plain values only; written to a YAML file beside the node file it loads as the same.
+        """
+        dumped = _dump(self.model)
         for name, source in self.sources.items():
-            held = dumped["containers"][name]
-            held["profile"] = source.profile.model_dump(mode="json", by_alias=True)
-            held["set"] = {}
+            profile = _dump(source.profile)
+            for process in profile["processes"].values():
+                if "trace" in process:
+                    file = source.file(process["trace"]["file"])
+                    process["trace"]["file"] = os.path.relpath(file, self.path.parent)
+            dumped["containers"][name] |= {"profile": profile, "set": {}}
         return dumped
 
     def place(self, *path: str | int) -> Place:
@@ -117,6 +125,10 @@ class NodeSpec:
     def key_place(self, *path: str | int) -> Place:
         """Return the place of the path's last key."""
         return key_place(self.tree, path)
+
+
+def _dump(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 Loaded = NodeSpec
@@ -153,8 +165,8 @@ def load(
     path = Path(path)
     tree, problems = parse(read_text(path, str(path)), str(path))
     _refuse_other_files(tree)
+    tree = tree.copied()  # what aliases share becomes separate, so that one can be changed
     if settings:
-        tree = tree.copied()
         problems += dotted.apply(tree, NodeFile, settings)
     sources, in_profiles = _Profiles(path, tree).read()
     file, in_node = validate(NodeFile, tree)
@@ -165,17 +177,24 @@ def load(
         problems += in_timeline
     problems += in_profiles
     if problems or file is None:
-        raise InputError(problems)
+        raise InputError(in_order(problems, path))
     for name, container in file.containers.items():
         if isinstance(container.profile, Profile):
-            sources[name] = Source(container.profile, path, _inline(tree, name))
+            inside = ("containers", name, "profile")
+            sources[name] = Source(container.profile, path, _inline(tree, inside), inside)
     name = file.name or path.stem
     spec = NodeSpec(path, name, file, sources, steps, dict(settings or {}), tree)
-    found = check(spec)
-    errors = [p for p in found if strict or p.severity == "error"]
-    if errors:
-        raise InputError(errors)
+    found = in_order(check(spec), path)
+    if found and (strict or any(p.severity == "error" for p in found)):
+        # errors first: of a long list the end is cut
+        raise InputError(sorted(found, key=lambda p: p.severity != "error"))
     return replace(spec, warnings=tuple(found))
+
+
+def in_order(problems: Iterable[Problem], path: Path) -> list[Problem]:
+    """Sort problems: ``--set`` first, then the node file, then other files, by line."""
+    rank = {SET: 0, str(path): 1}
+    return sorted(dict.fromkeys(problems), key=lambda p: (rank.get(p.place.file, 2), p.place))
 
 
 def load_profile(path: str | Path) -> Source:
@@ -201,9 +220,9 @@ def _refuse_other_files(tree: Node) -> None:
         raise InputError(Problem(tree.place, "", message, expected, code="C016"))
 
 
-def _inline(tree: Node, name: str) -> Node:
+def _inline(tree: Node, path: KeyPath) -> Node:
     node = tree
-    for key in ("containers", name, "profile"):
+    for key in path:
         node = node.child(key) or node
     return node
 

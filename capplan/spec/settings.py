@@ -24,7 +24,7 @@ class Resolver:
     def __init__(self, tree: Node, model: type[BaseModel]) -> None:
         self.tree = tree
         self.model = model
-        self._deepest: tuple[int, str, list[str]] = (-1, "", [])
+        self._ends: list[tuple[int, str, list[str]]] = []  # depth, what is left, keys there
 
     def resolve(self, text: str, start: KeyPath = ()) -> KeyPath | None:
         """Return the key path, or None; :meth:`problem` then says why."""
@@ -56,20 +56,30 @@ class Resolver:
                 return None if rest is None else (index, *rest)
         if schema.is_open(of):
             return (".".join(pieces),)
-        if depth > self._deepest[0]:
-            self._deepest = (depth, ".".join(pieces), known)
+        self._ends.append((depth, ".".join(pieces), known))
         return None
 
     def problem(self, place: Place, text: str, code: str = "C010") -> Problem:
         """Say where the search ended, and which key was probably meant there."""
-        _, rest, known = self._deepest
-        pieces = rest.split(".")
-        found = (closest(".".join(pieces[:n]), known) for n in range(len(pieces), 0, -1))
-        suggestion = next(filter(None, found), "")
+        deepest = max((depth for depth, _, _ in self._ends), default=0)
+        ends = [(rest, known) for depth, rest, known in self._ends if depth == deepest]
+        rest, known = ends[0] if ends else (text, [])
+        repairs = (_repaired(text, *end) for end in ends)
+        suggestion = next(filter(None, repairs), "")
         shown = ", ".join(known[:12])
         expected = "" if suggestion or not shown else f"one of {shown}"
         message = f"no key {quoted(rest)}" if rest != text else "unknown key"
         return Problem(place, text, message, expected, suggestion, code)
+
+
+def _repaired(text: str, rest: str, known: list[str]) -> str:
+    """Return ``text`` with the first piece of ``rest`` replaced by the key it resembles."""
+    pieces = rest.split(".")
+    for count in range(len(pieces), 0, -1):
+        near = closest(".".join(pieces[:count]), known)
+        if near:
+            return ".".join([text.removesuffix(rest) + near, *pieces[count:]])
+    return ""
 
 
 def apply(tree: Node, model: type[BaseModel], settings: Mapping[str, str]) -> list[Problem]:
@@ -94,15 +104,15 @@ def apply(tree: Node, model: type[BaseModel], settings: Mapping[str, str]) -> li
 
 
 def _find(tree: Node, model: type[BaseModel], text: str) -> KeyPath | Problem:
+    head, dot, rest = text.partition(".profile.")
+    into = Resolver(tree, model).resolve(head) if dot else None
+    if into is not None and into[0] == "containers" and len(into) == 2:
+        return (*into, "set", rest)
     resolver = Resolver(tree, model)
     for start in SHORTCUTS:
         path = resolver.resolve(text, start)
         if path is not None:
             return path
-    head, dot, rest = text.partition(".profile.")
-    into = resolver.resolve(head) if dot else None
-    if into is not None and into[0] == "containers" and len(into) == 2:
-        return (*into, "set", rest)
     return resolver.problem(Place(SET), text)
 
 
@@ -111,12 +121,12 @@ def put(tree: Node, path: KeyPath, value: Node) -> None:
     node = tree
     for key in path[:-1]:
         child = node.child(key)
-        if child is None or child.value is None:
+        if child is None:
             child = Node(value.place, {})
             _enter(node, key, child)
+        elif child.kind == "scalar":  # a bare value gives way to a mapping
+            child.value = {}
         node = child
-    if node.kind == "scalar":  # a bare value gives way to a mapping
-        node.value = {}
     _enter(node, path[-1], value)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from capplan.errors import Problem, closest, quoted
+from capplan.errors import Place, Problem, closest, quoted
 from capplan.spec.cgroup import CgroupFiles, file_name
 from capplan.spec.node import NodeFile, Sysctl
-from capplan.spec.settings import Resolver, put
-from capplan.spec.tree import Node
+from capplan.spec.settings import SHORTCUTS, Resolver, put
+from capplan.spec.tree import Node, shown_path
 from capplan.spec.validate import key_place, validate
 
 RECLAIM = "memory.reclaim"
@@ -39,6 +39,9 @@ class Setting:
     name: str
     key: str
     value: Value
+    place: Place = field(default=Place(""), compare=False)
+    path: str = field(default="", compare=False)
+    """Where the file says so."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def resolve(file: NodeFile, tree: Node) -> tuple[tuple[Step, ...], list[Problem]
         node = _at(tree, ("timeline", index))
         settings = []
         for text in event.set:
-            found = _setting(text, node, file, f"timeline[{index}].set")
+            found = _setting(text, index, file, tree)
             if isinstance(found, Setting):
                 settings.append(found)
             else:
@@ -96,45 +99,28 @@ def _unknown_containers(index: int, node: Node, file: NodeFile) -> list[Problem]
     return problems
 
 
-def _setting(text: str, event: Node, file: NodeFile, path: str) -> Setting | list[Problem]:
+def _setting(text: str, index: int, file: NodeFile, tree: Node) -> Setting | list[Problem]:
     """Resolve one entry of ``set``; return it, or what is wrong."""
-    holder = _at(event, ("set",))
-    value = _at(holder, (text,))
+    above = ("timeline", index, "set")
+    value = _at(tree, (*above, text))
+    place, path = key_place(tree, (*above, text)), shown_path((*above, text))
     target = _target(text, file)
     if target is None:
-        return [_no_target(text, holder, file, path)]
+        return [_no_target(text, place, path, file, tree)]
     scope, name, key = target
-    if key == RECLAIM:
-        return _reclaim(value, scope, name, path, text)
     # a tree of one key, so that the value is judged as in its own place
     single = Node(value.place, {})
-    put(single, (key,), value)
+    judged_as = "memory.max" if key == RECLAIM else key
+    put(single, (judged_as,), value)
     model: type[Sysctl] | type[CgroupFiles] = Sysctl if scope == "sysctl" else CgroupFiles
     files, problems = validate(model, single)
     if not isinstance(files, Sysctl | CgroupFiles):
-        return [_moved(p, f"{path}.{text}", key) for p in problems]
+        return [replace(p, path=path + p.path.removeprefix(judged_as)) for p in problems]
     written: dict[str, Any] = dict(files.written())
-    return Setting(scope, name, key, written[key]) if key in written else []
-
-
-def _reclaim(value: Node, scope: Scope, name: str, path: str, text: str) -> Setting | list[Problem]:
-    single = Node(value.place, {"memory.max": value})
-    files, problems = validate(CgroupFiles, single)
-    if files is None or files.memory_max is None:
-        return [_moved(p, f"{path}.{text}", "memory.max") for p in problems]
-    return Setting(scope, name, RECLAIM, files.memory_max)
-
-
-def _moved(problem: Problem, path: str, key: str) -> Problem:
-    tail = problem.path.removeprefix(key)
-    return Problem(
-        problem.place,
-        path + tail,
-        problem.message,
-        problem.expected,
-        problem.suggestion,
-        problem.code,
-    )
+    if judged_as not in written:
+        message, expected = "no value", "a value to set"
+        return [Problem(place, path, message, expected, code="C016")]
+    return Setting(scope, name, key, written[judged_as], place, path)
 
 
 def _target(text: str, file: NodeFile) -> tuple[Scope, str, str] | None:
@@ -155,15 +141,13 @@ def _target(text: str, file: NodeFile) -> tuple[Scope, str, str] | None:
     return None
 
 
-def _no_target(text: str, holder: Node, file: NodeFile, path: str) -> Problem:
-    place = key_place(holder, (text,))
-    known = _known(file)
+def _no_target(text: str, place: Place, path: str, file: NodeFile, tree: Node) -> Problem:
+    """Say that a key does not exist, or that it cannot change while the node runs."""
     expected = "a cgroup file of a container or group, or a sysctl"
-    suggestion = closest(text, known)
-    if Resolver(holder, NodeFile).resolve(text) is not None:
-        message, code = "this cannot change during a run", "C030"
-        return Problem(place, f"{path}.{text}", message, expected, "", code)
-    return Problem(place, f"{path}.{text}", "unknown key", expected, suggestion, "C010")
+    if any(Resolver(tree, NodeFile).resolve(text, start) for start in SHORTCUTS):
+        return Problem(place, path, "this cannot change during a run", expected, "", "C030")
+    suggestion = closest(text, _known(file))
+    return Problem(place, path, "unknown key", "" if suggestion else expected, suggestion, "C010")
 
 
 def _known(file: NodeFile) -> list[str]:

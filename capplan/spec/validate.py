@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from capplan.errors import Place, Problem, closest, quoted
 from capplan.spec import schema
-from capplan.spec.tree import KeyPath, Node, shown_path
+from capplan.spec.tree import KeyPath, Node, scalar, shown_path
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -58,7 +58,7 @@ def _problem(item: dict[str, Any], tree: Node, model: type[BaseModel]) -> Proble
     if kind == "missing":
         return _missing(item, path, node, model)
     if kind == "extra_forbidden":
-        return _unknown(path, tree, model)
+        return _unknown(item, path, tree, model)
     describe = _describer(kind)
     message, expected, suggestion, code = describe(item, node)
     return Problem(node.place, shown_path(path), message, expected, suggestion, code)
@@ -84,17 +84,18 @@ def _missing(item: dict[str, Any], path: KeyPath, node: Node, model: type[BaseMo
     return Problem(node.place, shown_path(path), message, expected, code="C011")
 
 
-def _unknown(path: KeyPath, tree: Node, model: type[BaseModel]) -> Problem:
-    *parent, key = path
+def _unknown(item: dict[str, Any], path: KeyPath, tree: Node, model: type[BaseModel]) -> Problem:
+    key = str(item["loc"][-1])  # not in the file where a bare word stands for {word: {}}
+    parent = path[:-1] if path and path[-1] == key else path
     holder = tree
     for step in parent:
         holder = holder.child(step) or holder
     known = schema.keys(schema.at(model, parent))
-    suggestion = closest(str(key), known)
+    suggestion = closest(key, known)
     shown = ", ".join(known[:_LISTED_KEYS]) + (", ..." if len(known) > _LISTED_KEYS else "")
-    place = holder.keys.get(str(key), holder.place)
+    place = holder.keys.get(key, holder.place)
     expected = "" if suggestion else f"one of {shown}"
-    return Problem(place, shown_path(path), "unknown key", expected, suggestion, "C010")
+    return Problem(place, shown_path((*parent, key)), "unknown key", expected, suggestion, "C010")
 
 
 Described = tuple[str, str, str, str]
@@ -138,11 +139,20 @@ def _wrong_type(item: dict[str, Any], node: Node) -> Described:
     suggestion = ""
     if kind == "bool_type" and str(value).lower() in _TRUE | _FALSE:
         suggestion = "true" if str(value).lower() in _TRUE else "false"
-    elif kind == "int_type" and isinstance(value, str) and re.fullmatch(r"-?[0-9]+", value):
-        suggestion = value
+    elif kind in ("int_type", "float_type") and isinstance(value, str) and _is_number(value):
+        return f"{_text(item, node)} in quotes is a text", f"{what} without quotes", "", "C016"
     elif kind == "string_type" and node.kind == "scalar" and value is not None:
         expected = f'a text in quotes: "{node.text}"'
+        return f"{_text(item, node)} without quotes is a {_type_name(value)}", expected, "", "C016"
     return f"{_text(item, node)} is not {what}", expected, suggestion, "C016"
+
+
+def _is_number(text: str) -> bool:
+    return isinstance(scalar(text), int | float) and not isinstance(scalar(text), bool)
+
+
+def _type_name(value: object) -> str:
+    return "truth value" if isinstance(value, bool) else "number"
 
 
 def _other(item: dict[str, Any], node: Node) -> Described:
