@@ -139,7 +139,7 @@ def reclaim_in_group(context: Context, t: float, domain: str) -> list[str]:
     if anon or shmem:
         held = f"{format_bytes(anon)} anonymous"
         held += f" and {format_bytes(shmem)} shared" if shmem >= 0.01 * max(anon, 1.0) else ""
-        parts.append(f"of {held} memory it could take none" + _no_swap(context, t, domain))
+        parts.append(f"of {held} memory it could take {_no_swap(context, t, domain)}")
     if group.cache is not None:
         parts.append(f"page cache left: {format_bytes(before(group.cache, t))}")
     locked = before(group.file("stat.unevictable"), t)
@@ -151,31 +151,33 @@ def reclaim_in_group(context: Context, t: float, domain: str) -> list[str]:
 def _no_swap(context: Context, t: float, domain: str) -> str:
     """Why anonymous memory could not go out, or how much could."""
     if not context.swap_total:
-        return " (the node has no swap)"
+        return "none (the node has no swap)"
     free = context.series.get("meminfo_kb.SwapFree")
     left = context.series.before(free, t) * KIB if free is not None else context.swap_total
     if left < context.swap_total * 0.01:
-        return f" (swap is full: {format_bytes(left)} of {format_bytes(context.swap_total)} free)"
+        return f"no more (swap is full: {format_bytes(context.swap_total)})"
     for path in ancestry(domain):
         group = context.cgroups.get(path)
         why = None if group is None else _swap_limit(context, group, t)
         if why:
-            return f" ({why})"
+            return f"{why[0]} ({why[1]})"
     swap = context.series.before(context.group(domain).swap, t)
-    return f" fast enough ({format_bytes(swap)} is in swap, {format_bytes(left)} of it free)"
+    there = f"{format_bytes(swap)} of it is in swap already" if swap else "nothing of it is in swap"
+    return f"too little in time ({there}, {format_bytes(left)} of swap is free)"
 
 
-def _swap_limit(context: Context, group: Cgroup, t: float) -> str | None:
+def _swap_limit(context: Context, group: Cgroup, t: float) -> tuple[str, str] | None:
+    """How much swap took (in words) and the setting that allowed no more."""
     if context.v1:
         if group.memsw_max >= 0:
             limit = format_bytes(group.memsw_max * PAGE_SIZE)
-            return f"memory.memsw.limit_in_bytes {limit} counts swap too"
-        return "memory.swappiness is 0" if group.swappiness == 0 else None
+            return "no more", f"memory.memsw.limit_in_bytes {limit} counts swap too"
+        return ("none", "memory.swappiness is 0") if group.swappiness == 0 else None
     if group.swap_max == 0:
-        return "memory.swap.max is 0"
+        return "none", "memory.swap.max is 0"
     swap = context.series.before(context.group(group.path).swap, t)
     if group.swap_max > 0 and swap >= 0.99 * group.swap_max * PAGE_SIZE:
-        return f"memory.swap.max {format_bytes(group.swap_max * PAGE_SIZE)} is used up"
+        return "no more", f"memory.swap.max {format_bytes(group.swap_max * PAGE_SIZE)} is used up"
     return None
 
 

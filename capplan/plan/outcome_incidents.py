@@ -161,9 +161,10 @@ def _paused(context: Context, folded: _Folded) -> Incident:
     chain.append(f"oom_kill_disable is 1{note}: nobody is killed, the fault waits for memory")
     how = "to the end of the run" if end is None else f"for {link.clock(end - t)}"
     chain.append(f"{event.name} waits {how}")
+    when = f"at {link.clock(t)} {how}" if end is not None else f"from {link.clock(t)} {how}"
     return Incident(
         number=0, kind="paused", t=t, end=end, name=event.name, container=folded.container,
-        cgroup=own, title=f"{event.name} is paused at {link.clock(t)} {how}",
+        cgroup=own, title=f"{event.name} is paused {when}: {_where(context, t, domain)}",
         chain=tuple(chain + folded.more), signs=signs(context, t, domain),
         count=len(folded.events),
     )  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 
 from capplan.plan.outcome_context import Context
 from capplan.plan.outcome_series import PAGE_SIZE, Array
-from capplan.report.words import clean, time
+from capplan.report.words import clean
 from capplan.units import GIB, MIB, format_bytes
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ POINTS = 1200  # more samples than this are thinned: the picture has no more pix
 # Okabe and Ito's colours (jfly.uni-koeln.de/color): told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 OTHERS, KERNEL, DAEMONS, CACHE, FREE = "#8C8C8C", "#4D4D4D", "#737373", "#F0E442", "#F2F2F2"
+TIME_UNITS = ((1, "s"), (60, "min"), (3600, "h"), (86400, "d"))
+TIME_STEPS = (
+    0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800,
+    14400, 21600, 43200, 86400, 172800, 432000, 864000,
+)  # fmt: skip
+VISIBLE = 1e-3  # of the node's memory: less is no band
 ALARM = "#B00020"
 MARK_STYLES = {"min": "-", "low": "--", "high": ":"}
 
@@ -150,7 +156,7 @@ def layers(context: Context) -> list[Layer]:
     if rest:
         made.append(Layer(f"{len(rest)} more containers", np.sum(rest, axis=0), OTHERS))
     made += [Layer("page cache", cache, CACHE), Layer("free", free, FREE)]
-    return [layer for layer in made if layer.values.any()]
+    return [layer for layer in made if layer.values.max() > VISIBLE * context.memory]
 
 
 def _owners(context: Context) -> dict[str, Array]:
@@ -280,11 +286,12 @@ def _swap_strip(axes: Axes, context: Context, swap: Array, every: int) -> None:
 
 
 def _time_axis(axes: Axes, context: Context) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    """At most ten ticks, at whole seconds, minutes, hours or days."""
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
 
     span = context.duration
-    step = next((s for s in (1, 60, 3600, 86400) if span <= 120 * s), 86400)
-    name = {1: "s", 60: "min", 3600: "h", 86400: "d"}[step]
-    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 3, 6, 10] if step > 1 else None))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / step:g}"))
-    axes.set_xlabel(f"run time [{name}] of {time(span)}")
+    unit, name = next((u for u in TIME_UNITS if span <= 120 * u[0]), TIME_UNITS[-1])
+    step = next((s for s in TIME_STEPS if span <= 10 * s), span / 10)
+    axes.xaxis.set_major_locator(MultipleLocator(step))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:g}"))
+    axes.set_xlabel(f"run time [{name}]")

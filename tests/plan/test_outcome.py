@@ -197,8 +197,9 @@ def test_analyse_assumed_pause_says_so_in_the_verdict() -> None:
     stock = Maker(version="v1").container("app", [(0, 20)]).event(31.0, "oom_kill", "app").run()
     verdict = analyse(run, stock=stock).verdict
     assert verdict == (
-        "Does not fit: app pauses (assumed) at 30 s to the end of the run; a stock kernel "
-        "(oom_kill_disable 0) would kill app at 31 s."
+        "Does not fit: app pauses (assumed) from 30 s to the end of the run: app is at its "
+        "memory.limit_in_bytes of 50 MiB; a stock kernel (oom_kill_disable 0) would kill app at "
+        "31 s."
     )
     assert "would kill a process there instead" in analyse(run).verdict
 

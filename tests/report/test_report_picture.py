@@ -56,6 +56,17 @@ def test_figure_has_a_panel_for_the_limit_and_for_swap(make: object, panels: int
     assert len(picture.figure(analyse(run), run).axes) == panels
 
 
+@pytest.mark.parametrize(
+    ("duration", "label", "ticks"),
+    [(100.0, "s", 10), (7200.0, "min", 900), (86400.0, "h", 10800), (30.0, "s", 5)],
+)
+def test_figure_time_axis_has_whole_ticks(duration: float, label: str, ticks: float) -> None:
+    run = Maker(duration=duration).container("web", [(0, 10)]).run()
+    axes = picture.figure(analyse(run), run).axes[-1]
+    assert axes.get_xlabel() == f"run time [{label}]"
+    np.testing.assert_allclose(np.diff(axes.xaxis.get_majorticklocs()), ticks)
+
+
 def test_figure_legend_is_outside_the_data() -> None:
     run = memcg_kill().run()
     figure = picture.figure(analyse(run), run)
