@@ -320,15 +320,16 @@ def test_scan_protects_tiers_and_skips_promoted() -> None:
     k, fr, _ = world()
     lv = k.memcg[0].lruvec[0]
     lv.min_seq[:] = 1
-    for i in range(3):
+    for i in range(4):
         add(k, fr, i, FILE)
-    fr[0].refs, fr[0].flags = 1, PG_WORKINGSET | PG_REFERENCED  # refs 2: tier 2
+    for i in (0, 3):
+        fr[i].refs, fr[i].flags = 1, PG_WORKINGSET | PG_REFERENCED  # refs 2: tier 2
     lru_gen_lists.folio_update_gen(k, fr, 1, 3)
     scanned, nr, pages = lru_gen_scan.scan_folios(k, fr, 0, 0, FILE, 1)
-    assert (scanned, nr, pages) == (3, 1, 1)
+    assert (scanned, nr, pages) == (4, 1, 1)
     assert k.lru_gen_isolated[0] == 2
-    assert lv.tier_protected[FILE, 2] == 1
-    assert list_of(lv, fr, 2, FILE) == [0]
+    assert lv.tier_protected[FILE, 2] == 2
+    assert list_of(lv, fr, 2, FILE) == [0, 3]
     assert list_of(lv, fr, 3, FILE) == [1]
     assert fr[0].flags & (PG_WORKINGSET | PG_REFERENCED) == 0
 
