@@ -286,7 +286,10 @@ def parse_rate(text: str | int | float) -> float:
         raise UnitError(f"{shown!r} is not a rate", EXPECTED_RATE, hint) from error
     if exact < 0:
         raise UnitError(f"{text!r} is negative", EXPECTED_RATE)
-    return float(exact * 10**9 / _NS[unit])
+    per_second = exact * 10**9 / _NS[unit]
+    if per_second > MAX_BYTES:
+        raise UnitError(f"{text!r} is more than a counter holds", "less than 8Ei/s")
+    return float(per_second)
 
 
 def format_bytes(size: int | float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 from fractions import Fraction
@@ -175,6 +176,7 @@ def test_parse_rate(text, per_second):
         ("20Mb/s", "'20Mb/s' is not a rate", "20Mi/s"),
         ("20Mi/x", "'20Mi/x' is not a rate", ""),
         ("-1Mi/s", "'-1Mi/s' is negative", ""),
+        ("1Ei/ns", "'1Ei/ns' is more than a counter holds", ""),
         (20, "'20' has no unit", "20/s"),
     ],
 )
@@ -256,20 +258,19 @@ def test_parse_size_of_any_text_gives_a_size_or_a_unit_error(text, dialect):
     try:
         size = parse_size(text, dialect)
     except UnitError as error:
-        assert error.message
-        if error.suggestion and dialect is Dialect.K8S:
-            parse_size(error.suggestion)  # the repair is itself right
+        refused = error
     else:
         assert UNLIMITED <= size <= MAX_BYTES
+        return
+    if refused.suggestion:
+        parse_size(refused.suggestion, dialect)  # the repair is itself right
 
 
 @given(st.text(alphabet="0123456789.hmsndiu-/ MiGk", max_size=12))
 def test_durations_and_rates_of_any_text_never_fail_otherwise(text):
     for parse in (parse_duration, parse_rate):
-        try:
+        with contextlib.suppress(UnitError):
             assert parse(text) >= 0
-        except UnitError as error:
-            assert error.message
 
 
 @given(st.integers(0, 10**18))

@@ -6,6 +6,7 @@ could not run that way, a warning when a real node would run but hardly as meant
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -207,7 +208,7 @@ def check_trace_files(spec: NodeSpec) -> Iterator[Problem]:
     """A trace's CSV must be there."""
     for source in spec.sources.values():
         for name, process in source.profile.processes.items():
-            if process.trace is None or source.file(process.trace.file).is_file():
+            if process.trace is None or os.path.isfile(source.file(process.trace.file)):
                 continue
             path = ("processes", name, "trace", "file")
             message = f"no file {quoted(process.trace.file)}"

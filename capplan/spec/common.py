@@ -38,6 +38,7 @@ class Model(BaseModel):
         validate_by_alias=True,
         # YAML has typed its scalars: '4' in quotes is no number, and yes is no truth
         strict=True,
+        allow_inf_nan=False,
     )
 
 
@@ -166,6 +167,9 @@ Share = Annotated[
     _schema("Share", "A share from 0 to 1, or a percentage such as 5%.", "number", "string"),
 ]
 """A share from 0 to 1. [ratio]"""
+
+Factor = Annotated[float, Field(ge=0)]
+"""A factor, 0 or more."""
 
 SizeOrShare = Annotated[
     int | float,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from capplan.errors import InputError, Place, Problem, quoted
+from capplan.errors import InputError, Place, Problem, closest, quoted
 from capplan.spec import settings as dotted
 from capplan.spec import timeline
 from capplan.spec.cgroup import Cgroup
@@ -201,6 +201,7 @@ def load_profile(path: str | Path) -> Source:
     """Read and validate one profile file; raise InputError with all that is wrong."""
     path = Path(path)
     tree, problems = parse(read_text(path, str(path)), str(path))
+    _refuse_node_file(tree, Problem(tree.place, "", NO_PROFILE, code="C011"))
     profile, more = validate(Profile, tree)
     if profile is None or problems:
         raise InputError(problems + more)
@@ -218,6 +219,15 @@ def _refuse_other_files(tree: Node) -> None:
         message = f"the file holds {held}, not a node"
         expected = "a mapping with capplan: 1, node: and containers:"
         raise InputError(Problem(tree.place, "", message, expected, code="C016"))
+
+
+NO_PROFILE = "this is a node file, not a profile"
+
+
+def _refuse_node_file(tree: Node, problem: Problem) -> None:
+    """Raise the problem where a profile is expected and a node file was given."""
+    if tree.kind == "mapping" and "node" in tree.value and "processes" not in tree.value:
+        raise InputError(problem)
 
 
 def _inline(tree: Node, path: KeyPath) -> Node:
@@ -269,7 +279,7 @@ class _Profiles:
         """Read a profile file; a missing one is a problem of the node file's line."""
         if path not in self.trees:
             self.trees[path] = None
-            if not path.exists():
+            if not os.path.exists(path):  # of a name too long, pathlib raises
                 key = f"containers.{name}.profile"
                 message = f"no file {quoted(named.value)}"
                 expected = f"a profile, relative to the node file ({path})"
@@ -280,6 +290,8 @@ class _Profiles:
                 return None
             try:
                 tree, problems = parse(read_text(path, str(path)), str(path))
+                key = f"containers.{name}.profile"
+                _refuse_node_file(tree, Problem(named.place, key, NO_PROFILE, code="C011"))
             except InputError as error:
                 self.problems += error.problems
                 return None
@@ -304,8 +316,8 @@ class _Profiles:
 
 def _similar(path: Path) -> str:
     """Return the name of a file beside a missing one that is spelt like it."""
-    from capplan.errors import closest
-
-    if not path.parent.is_dir():
+    try:
+        beside = [other.name for other in path.parent.iterdir() if other.suffix == path.suffix]
+    except (OSError, ValueError):
         return ""
-    return closest(path.name, (p.name for p in path.parent.iterdir() if p.suffix == path.suffix))
+    return closest(path.name, beside)

@@ -21,10 +21,10 @@ from capplan.spec.common import (
     only_one,
     problem,
 )
-from capplan.spec.profile import Profile
+from capplan.spec.profile import Count, Profile
 
-Pages = Annotated[int, Field(ge=0)]
-PositiveInt = Annotated[int, Field(ge=1)]
+Pages = Annotated[int, Field(ge=0, le=1 << 51)]  # 2**63 bytes
+Cpus = Annotated[int, Field(ge=1, le=8192)]  # arch/x86/Kconfig, NR_CPUS_RANGE_END
 DeviceClass = Literal["nvme", "ssd", "hdd", "network", "zram", "optane"]
 
 
@@ -133,7 +133,7 @@ class Daemons(Model):
     shmem: Bytes = 0
     locked: Bytes = 0
     """Part of ``memory`` that is mlocked."""
-    count: PositiveInt = 1
+    count: Count = 1
     """Among how many processes the memory is split (badness is per process)."""
     oom_score_adj: OomScoreAdj = -999
 
@@ -152,7 +152,7 @@ class Sysctl(Model):
     """/proc/sys/vm. A key left out has the kernel's default."""
 
     min_free_kbytes: Annotated[
-        Annotated[int, Field(ge=0)] | None, Field(alias="vm.min_free_kbytes")
+        Annotated[int, Field(ge=0, lt=1 << 31)] | None, Field(alias="vm.min_free_kbytes")
     ] = None
     """Reserve below which nobody but the kernel's emergencies may allocate. [KiB]"""
     watermark_scale_factor: Annotated[
@@ -230,7 +230,7 @@ class Machine(Model):
     """Explicit zones with managed pages, instead of ``memory``."""
     numa: tuple[NumaNode, ...] = ()
     """Split of ``memory`` between NUMA nodes. Left out: one node."""
-    cpus: PositiveInt = 4
+    cpus: Cpus = 4
     kernel: str = "6.12"
     """Release, such as 6.12 or 5.14.0-427.el9; decides features and defaults."""
     hz: Literal[100, 250, 300, 1000] = 250
@@ -272,7 +272,7 @@ class Container(CgroupFiles):
     """A profile file (relative to the node file), or a profile written here."""
     parent: str = ""
     """The group it is in; empty: the root."""
-    replicas: Annotated[int, Field(ge=0)] = 1
+    replicas: Annotated[int, Field(ge=0, le=10_000)] = 1
     oom_score_adj: OomScoreAdj = 0
     restart: Literal["Never", "OnFailure", "Always"] = "Never"
     """What happens when its processes end or are killed."""
@@ -314,7 +314,7 @@ class RunOptions(Model):
     duration: Duration = 3600 * 10**9
     start: Literal["warm", "cold"] = "warm"
     """warm: resident sets and cache are in place at the start; cold: all is empty."""
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
     sample: Duration | None = None
     """Distance of the recorded samples. Left out: chosen from the duration."""
     granule: Annotated[int, Field(ge=0, le=9)] | None = None

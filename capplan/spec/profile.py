@@ -14,6 +14,7 @@ from capplan.spec.common import (
     Bytes,
     Dist,
     Duration,
+    Factor,
     Model,
     Name,
     OomScoreAdj,
@@ -26,7 +27,10 @@ from capplan.spec.common import (
 )
 
 Pattern = Literal["idle", "cyclic", "uniform", "zipf", "once"]
-PositiveInt = Annotated[int, Field(ge=1)]
+# Bounds keep a slip of the finger from filling this machine's memory.
+Count = Annotated[int, Field(ge=1, le=10_000)]
+Times = Annotated[int, Field(ge=1, le=1_000_000)]
+Threads = Annotated[int, Field(ge=1, le=4_194_304)]  # include/linux/threads.h, PID_MAX_LIMIT
 
 
 class Access(Model):
@@ -207,7 +211,7 @@ class Burst(_OfRegion):
     """How long a burst holds its memory."""
     rate: Rate | None = None
     """How fast it is taken. Left out: as fast as the machine can."""
-    times: PositiveInt | None = None
+    times: Times | None = None
     """Number of bursts. Left out: as many as fit in ``during``, or until the run's end."""
     during: Duration | None = None
 
@@ -239,7 +243,7 @@ class Repeat(Model):
     """A list of phases, over and over."""
 
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
-    times: PositiveInt | None = None
+    times: Times | None = None
     """How often. Left out: until the run's end."""
 
 
@@ -329,7 +333,7 @@ class Trace(Model):
     printed, and varied in a risk run."""
     offset: Dist[Duration] = Dist[Duration](constant=0)
     """Skip this much of the trace at the start (a phase offset between replicas)."""
-    scale: Dist[float] = Dist[float](constant=1.0)
+    scale: Dist[Factor] = Dist[Factor](constant=1.0)
     """Factor on the values."""
     add: Bytes = 0
     """Added to each value after scaling."""
@@ -364,8 +368,8 @@ class Process(Model):
     """Left out: the container's."""
     fork_of: str | None = None
     """Forked from this process: starts with its regions shared, copied on write."""
-    count: PositiveInt = 1
-    threads: PositiveInt = 1
+    count: Count = 1
+    threads: Threads = 1
     """Each has a 16 KiB kernel stack, charged to the cgroup."""
     start: Dist[Duration] = Dist[Duration](constant=0)
     """Starts this long after its container."""

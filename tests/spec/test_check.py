@@ -49,12 +49,17 @@ def test_a_plain_node_has_no_warnings(tmp_path):
         ("sub-page", "memory.low: 512", "C028", "'512' is 512 bytes, less than one page"),
         ("min above max", "memory.max: 1Gi\nmemory.min: 2Gi", "C022", "1 GiB is below memory.min"),
         ("low above max", "memory.max: 1Gi\nmemory.low: max", "C022", r"memory.low \(max\)"),
-        ("high above max", "memory.max: 1Gi\nmemory.high: 2Gi", "C022", "1 GiB is below memory.high"),
+        (
+            "high above max",
+            "memory.max: 1Gi\nmemory.high: 2Gi",
+            "C022",
+            "1 GiB is below memory.high",
+        ),
         ("swap limit, no swap", "memory.swap.max: 1Gi", "C024", "the node has no swap"),
         ("promises", "memory.min: 3Gi\nreplicas: 2", "C031", "memory.min of all .* up to 6 GiB"),
         ("too much at the start", "replicas: 30", "C031", "containers and system hold 6.35 GiB"),
     ],
-)  # fmt: skip
+)
 def test_container_warnings(kind, container, code, message, tmp_path):
     loaded = load(tmp_path, container=container)
     assert codes(loaded) == [code]
@@ -119,8 +124,9 @@ def test_zswap_without_swap_warns(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "release", ["6.12", "6.1.0-28-amd64", "5.14.0-427.el9.x86_64", "6.12.0-rc1+", "v6.8", "6.8.0-45-generic"]
-)  # fmt: skip
+    "release",
+    ["6.12", "6.1.0-28-amd64", "5.14.0-427.el9.x86_64", "6.12.0-rc1+", "v6.8", "6.8.0-45-generic"],
+)
 def test_releases_that_can_be_parsed(release, tmp_path):
     load(tmp_path, machine=f"memory: 4Gi, kernel: '{release}'")
 
@@ -132,7 +138,7 @@ def test_releases_that_cannot_be_parsed(release, tmp_path):
 
 
 def test_groups_need_their_parents(tmp_path):
-    with pytest.raises(InputError, match="its parent 'a' is not in cgroup.groups"):
+    with pytest.raises(InputError, match=r"its parent 'a' is not in cgroup.groups"):
         load(tmp_path, cgroup="{groups: {a/b: {}}}")
     load(tmp_path, cgroup="{groups: {a: {}, a/b: {}}}", container="parent: a/b")
 
@@ -145,10 +151,12 @@ def test_groups_need_their_parents(tmp_path):
         ("uses: [x]", "no shared region is named 'x'"),
         ("cow: {x: 1Mi/s}", "no region is named 'x'"),
         ("regions: {f: {kind: file, size: 1Mi, disk: d}}", "no disk of the node is named 'd'"),
-        ("phases: [{repeat: {phases: [{free: {region: x}}]}}]",
-         r"phases\[0\].repeat.phases\[0\].free.region: no region is named 'x'"),
+        (
+            "phases: [{repeat: {phases: [{free: {region: x}}]}}]",
+            r"phases\[0\].repeat.phases\[0\].free.region: no region is named 'x'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_profile_names_must_exist(process, message, tmp_path):
     path = tmp_path / "node.yaml"
     path.write_text(

@@ -1,5 +1,7 @@
 """Loading: the node of the contract, overrides, --set, profiles, round trips."""
 
+# ruff: noqa: E501  (tables of cases)
+
 from __future__ import annotations
 
 import json
@@ -136,12 +138,22 @@ def test_models_are_frozen(node):
 @pytest.mark.parametrize(
     ("key", "value", "read"),
     [
-        ("containers.web.memory.max", "512Mi", lambda s: s.containers["web"].memory_max == 512 * MIB),
+        (
+            "containers.web.memory.max",
+            "512Mi",
+            lambda s: s.containers["web"].memory_max == 512 * MIB,
+        ),
         ("containers.web.memory.max", "max", lambda s: s.containers["web"].memory_max == UNLIMITED),
-        ("groups.kubepods.slice.memory.max", "8Gi",
-         lambda s: s.cgroup.groups["kubepods.slice"].memory_max == 8 * GIB),
-        ("cgroup.groups.kubepods.slice.memory.swap.max", "0",
-         lambda s: s.cgroup.groups["kubepods.slice"].memory_swap_max == 0),
+        (
+            "groups.kubepods.slice.memory.max",
+            "8Gi",
+            lambda s: s.cgroup.groups["kubepods.slice"].memory_max == 8 * GIB,
+        ),
+        (
+            "cgroup.groups.kubepods.slice.memory.swap.max",
+            "0",
+            lambda s: s.cgroup.groups["kubepods.slice"].memory_swap_max == 0,
+        ),
         ("vm.swappiness", "10", lambda s: s.node.sysctl.swappiness == 10),
         ("node.sysctl.vm.page-cluster", "0", lambda s: s.node.sysctl.page_cluster == 0),
         ("zswap.enabled", "false", lambda s: s.node.zswap.enabled is False),
@@ -151,15 +163,26 @@ def test_models_are_frozen(node):
         ("node.kernel", "'6.1'", lambda s: s.node.kernel == "6.1"),
         ("node.thp", "never", lambda s: s.node.thp == "never"),
         ("run.seed", "7", lambda s: s.run.seed == 7),
-        ("containers.web.profile.processes.worker.count", "3",
-         lambda s: s.profiles["web"].processes["worker"].count == 3
-         and s.profiles["batch"].processes["worker"].count == 8),
-        ("containers.web.profile.processes.worker.phases.0.grow.to", "64Mi",
-         lambda s: s.profiles["web"].processes["worker"].phases[0].body.to.constant == 64 * MIB),
-        ("containers.web.profile.shared.load.correlation", "1",
-         lambda s: s.profiles["web"].shared.load.correlation == 1),
+        (
+            "containers.web.profile.processes.worker.count",
+            "3",
+            lambda s: (
+                s.profiles["web"].processes["worker"].count == 3
+                and s.profiles["batch"].processes["worker"].count == 8
+            ),
+        ),
+        (
+            "containers.web.profile.processes.worker.phases.0.grow.to",
+            "64Mi",
+            lambda s: s.profiles["web"].processes["worker"].phases[0].body.to.constant == 64 * MIB,
+        ),
+        (
+            "containers.web.profile.shared.load.correlation",
+            "1",
+            lambda s: s.profiles["web"].shared.load.correlation == 1,
+        ),
     ],
-)  # fmt: skip
+)
 def test_set_changes_one_thing(node, key, value, read):
     assert not read(spec.load(node))
     loaded = spec.load(node, {key: value})
@@ -176,12 +199,19 @@ def test_set_changes_one_thing(node, key, value, read):
         ("containers.web.memory.max", "1Gx", "<--set>: containers.web.memory.max: '1Gx' is not"),
         ("run.duration", "30", "<--set>: run.duration: '30' has no unit"),
         ("node.swap.3.size", "1Gi", "no key '3.size'"),
-        ("containers.web.profile.processes.wrker.count", "1", "did you mean 'processes.worker.count'"),
+        (
+            "containers.web.profile.processes.wrker.count",
+            "1",
+            "did you mean 'processes.worker.count'",
+        ),
         ("containers", "@", "<--set>: containers: '@' is not a mapping"),
         ("nonsense", "1", "<--set>: nonsense: unknown key"),
-        ("run.seed", "2**200", "'2[*][*]200' is not a whole number"),
+        ("run.seed", "2**200", r"'2\*\*200' is not a whole number"),
+        ("run.seed", "9" * 60, "is out of range"),
+        ("containers.web.replicas", "100000000", "expected at most 10000"),
+        ("containers.web.profile.processes.worker.count", ".inf", "'.inf' is not a whole number"),
     ],
-)  # fmt: skip
+)
 def test_set_refuses_with_a_place(node, key, value, message):
     with pytest.raises(InputError, match=message):
         spec.load(node, {key: value})
@@ -190,9 +220,8 @@ def test_set_refuses_with_a_place(node, key, value, message):
 def test_set_leaves_aliased_values_alone(tmp_path):
     path = tmp_path / "node.yaml"
     path.write_text(
-        "capplan: 1\nnode: {memory: 4Gi}\n"
-        "cgroup: {groups: {a: &g {memory.max: 1Gi}, b: *g}}\n"
-    )  # fmt: skip
+        "capplan: 1\nnode: {memory: 4Gi}\ncgroup: {groups: {a: &g {memory.max: 1Gi}, b: *g}}\n"
+    )
     groups = spec.load(path, {"groups.a.memory.max": "2Gi"}).cgroup.groups
     assert (groups["a"].memory_max, groups["b"].memory_max) == (2 * GIB, GIB)
 
@@ -200,8 +229,27 @@ def test_set_leaves_aliased_values_alone(tmp_path):
 def test_strict_turns_warnings_into_errors(node):
     settings = {"node.memory": "64Gi", "vm.min_free_kbytes": "2097152"}
     assert len(spec.load(node, settings).warnings) == 1
-    with pytest.raises(InputError, match="C027"):
+    with pytest.raises(InputError, match=r"C027"):
         spec.load(node, settings, strict=True)
+
+
+def test_node_file_as_profile_says_so(node):
+    message = "containers.web.profile: this is a node file, not a profile"
+    with pytest.raises(InputError, match=message):
+        spec.load(node, {"containers.web.profile": "worker.yaml"})
+    with pytest.raises(InputError, match=r"this is a node file, not a profile"):
+        spec.load_profile(node)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, '"a\\0b"', "/", "~root", "."])
+def test_odd_profile_names_are_input_errors(node, name):
+    with pytest.raises(InputError, match=r"containers.web.profile: no file|Is a directory"):
+        spec.load(node, {"containers.web.profile": name})
+
+
+def test_load_profile_alone(node):
+    source = spec.load_profile(node.parent.parent / "services" / "web.yaml")
+    assert source.profile.shared.load.correlation == 0.7
 
 
 def test_kernel_files_take_zero_and_one():
@@ -211,10 +259,13 @@ def test_kernel_files_take_zero_and_one():
             "node": {"memory": "4Gi"},
             "cgroup": {
                 "version": "v1",
-                "groups": {"a": {"memory.oom_control": 1}, "b": {"memory.oom_control": {"oom_kill_disable": 0}}},
+                "groups": {
+                    "a": {"memory.oom_control": 1},
+                    "b": {"memory.oom_control": {"oom_kill_disable": 0}},
+                },
             },
         }
-    )  # fmt: skip
+    )
     assert file.cgroup.groups["a"].written() == {"memory.oom_control": True}
     assert file.cgroup.groups["b"].written() == {"memory.oom_control": False}
 
@@ -223,7 +274,7 @@ def test_python_names_work_in_python_but_not_in_files(tmp_path):
     assert NodeFile(capplan=1, node={"memory": 4 * GIB}).node.memory == 4 * GIB
     path = tmp_path / "node.yaml"
     path.write_text("capplan: 1\nnode: {memory: 4Gi}\ncgroup: {groups: {a: {memory_max: 1Gi}}}\n")
-    with pytest.raises(InputError, match="did you mean 'memory.max'"):
+    with pytest.raises(InputError, match=r"did you mean 'memory.max'"):
         spec.load(path)
 
 
@@ -270,6 +321,13 @@ def test_every_field_of_a_node_file_can_be_described():
     assert "lowmem_reserve towards each higher zone" in schema
 
 
+def assert_problems_say_where(problems):
+    assert problems
+    for problem in problems:
+        assert problem.code
+        assert problem.place.line
+
+
 LINES = [line for line in NODE.splitlines() if line.strip()]
 
 
@@ -297,7 +355,7 @@ def test_any_mutilated_node_file_loads_or_is_an_input_error(node, data):
     try:
         loaded = spec.load(path)
     except InputError as error:
-        assert error.problems
-        assert all(problem.code for problem in error.problems)
+        problems = error.problems
+        assert_problems_say_where(problems)
     else:
         json.dumps(loaded.resolved)

@@ -1,5 +1,7 @@
 """One golden message for each kind of bad input: place, what, expected, repair, code."""
 
+# ruff: noqa: E501  (the messages are compared word for word)
+
 from __future__ import annotations
 
 import textwrap

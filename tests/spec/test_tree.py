@@ -159,7 +159,8 @@ def test_any_text_is_a_tree_or_an_input_error(text):
     try:
         node, problems = parse(text, "a.yaml")
     except InputError as error:
-        assert error.problems[0].place.file == "a.yaml"
+        problems = list(error.problems)
     else:
         node.plain()
         assert all(problem.code == "C005" for problem in problems)
+    assert all(problem.place.file == "a.yaml" for problem in problems)
