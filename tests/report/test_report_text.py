@@ -153,3 +153,13 @@ def test_clean_leaves_one_harmless_line(name: str) -> None:
 @given(st.text(st.characters(categories=("L", "N", "P"))))
 def test_clean_keeps_ordinary_names(name: str) -> None:
     assert clean(name) == name
+
+
+def test_by_risk_ranks_kills_pauses_throttles_then_headroom() -> None:
+    made = Maker()
+    for name, limit in (("wide", 90), ("tight", 20), ("slow", 50), ("held", 50), ("dead", 50)):
+        made.container(name, [(0, 10)], limits={"memory_max": pages(limit)})
+    made.event(5.0, "paused", "held").event(6.0, "oom_kill", "dead", "memcg")
+    made.totals[2] = replace(made.totals[2], throttle_s=9.0)
+    ranked = [c.name for c in by_risk(analyse(made.run()).containers)]
+    assert ranked == ["dead", "held", "slow", "tight", "wide"]
