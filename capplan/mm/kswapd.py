@@ -11,6 +11,8 @@ took, so tasks go on allocating meanwhile and the fall from LOW to MIN is emerge
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.lru_gen import lru_gen_age_node
+from capplan.mm.oom_kill import out_of_memory
 from capplan.mm.reclaim import init_scan_control
 from capplan.mm.state import (
     DEF_PRIORITY,
@@ -140,11 +142,16 @@ def _one_pass(k, fr, pt, n):
     sc.full_walk = 1
     sc.priority = node.kswapd_priority
     sc.may_writepage = 1 if not node.kswapd_boost or sc.priority < DEF_PRIORITY - 2 else 0
-    age_active_anon(k, fr, n)
+    if k.lru_gen:
+        if lru_gen_age_node(k, n):
+            out_of_memory(k, -1, -1)
+    else:
+        age_active_anon(k, fr, n)
     shrink_node(k, fr, pt, n)
     if sc.immediate:
         k.wait_ns += NS_PER_S // 10 if k.nr_writeback > 0 else 0
         complete_io(k, fr, local_ns(k))
+    node.kswapd_priority = sc.priority  # the multi-gen LRU chooses where to begin
     node.kswapd_reclaimed += sc.nr_reclaimed
     if max(sc.nr_scanned, sc.nr_reclaimed) >= sc.nr_to_reclaim:
         raise_priority = False

@@ -387,6 +387,8 @@ def lru_gen_shrink_node(k: Any, fr: Any, pt: Any, n: int) -> None:
     ------
     mm/vmscan.c, lru_gen_shrink_node().
     """
+    if not k.sc.may_writepage:
+        return  # kswapd working off a boost takes what is easy; there is no such thing here
     before = k.sc.nr_reclaimed
     set_initial_priority(k, n)
     if k.sc.kswapd:

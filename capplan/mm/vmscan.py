@@ -285,9 +285,6 @@ def _shrink_lruvec(k, fr, pt, c, n):
     if k.lru_gen:
         lru_gen_shrink_lruvec(k, fr, pt, c, n)
         return
-    if k.lru_gen:
-        lru_gen_shrink_lruvec(k, fr, pt, c, n)
-        return
     sc = k.sc
     _get_scan_count(k, c, n)
     nr = sc.nr
