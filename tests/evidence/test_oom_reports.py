@@ -10,7 +10,7 @@ import functools
 import gzip
 import json
 import pathlib
-import re
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 
 from capplan.mm import oom
 from capplan.mm.state import MAX_PROCS, PROC_LIVE, PROC_UNBORN, UNLIMITED, new_kernel
+from capplan.release import features, resolve
 
 # The kernel was right and its report does not say why (the evidence's README): a task of
 # twice the size had been killed and reaped, but stands in the table.
@@ -26,6 +27,7 @@ REAPED_BUT_LISTED = {
     "ml-ltp_oom03-305071_21041e",
 }
 MEMCG = 1
+RULES = ("root_bonus", "badness_clamped", "badness_per_mille", "oom_ties_to_first")
 KERNEL = new_kernel()
 
 
@@ -40,37 +42,23 @@ class Outcome:
     printed: int | None
 
 
-def era_of(report: dict[str, Any]) -> str:
-    """Which rules the kernel followed: by release, else by what only some releases print."""
-    release = re.match(r"(\d+)\.(\d+)", report["kernel"] or "")
-    if release:
-        number = int(release[1]), int(release[2])
-        if number < (3, 0):
-            return "el6"
-        newest = ((5, 9), "5.9"), ((5, 3), "5.3"), ((4, 17), "4.17"), ((3, 14), "3.14")
-        backported = "3.14" if ".el7" in report["kernel"] else "3.10"
-        return next((name for first, name in newest if number >= first), backported)
+def release_of(report: dict[str, Any]) -> str:
+    """The kernel, else a release of those that print as it does."""
+    if report["kernel"]:
+        return str(report["kernel"])
     if "oom_adj" in report["columns"]:
-        return "el6"
+        return "2.6.32-431.el6.x86_64"
     if "rss_anon" in report["columns"]:
-        return "5.9"  # these columns came in 6.8
+        return "6.8"
     # Page tables in the kill line came in 5.4.
-    return "4.17" if report["victim"]["pgtables_kb"] is None else "5.3"
+    return "5.0" if report["victim"]["pgtables_kb"] is None else "5.4"
 
 
-FEATURES: dict[str, dict[str, int]] = {
-    "el6": {
-        "root_bonus": 2,
-        "badness_clamped": 1,
-        "oom_ties_to_first": 1,
-        "badness_per_mille": 1,
-    },
-    "3.10": {"root_bonus": 2, "badness_clamped": 1, "oom_ties_to_first": 1},
-    "3.14": {"root_bonus": 1, "badness_clamped": 1, "oom_ties_to_first": 1},
-    "4.17": {"badness_clamped": 1, "oom_ties_to_first": 1},
-    "5.3": {"badness_clamped": 1},
-    "5.9": {},
-}
+def era_of(report: dict[str, Any]) -> str:
+    """Which group of reports this one counts in."""
+    if ".el6" in release_of(report):
+        return "el6"
+    return "5.9" if resolve(release_of(report)).version >= (5, 9) else "3.10"
 
 
 def fill_tasks(k: Any, report: dict[str, Any]) -> None:
@@ -126,8 +114,9 @@ def kernel_of(report: dict[str, Any]) -> tuple[Any, int]:
     k["memcg"]["subtree_end"][:2] = 2
     k["memcg"]["swappiness"][:2] = 60
     k["nr_memcgs"], k["swappiness"], k["cgroup_v1"] = 2, 60, 0
-    for name in FEATURES["el6"]:
-        k[name] = FEATURES[era_of(report)].get(name, 0)
+    rules = features(release_of(report)).kernel_fields()
+    for name in RULES:
+        k[name] = rules[name]
     fill_tasks(k, report)
     return k, fill_totals(k, report)
 
@@ -202,8 +191,7 @@ def test_printed_scores_agree_within_one(shared: pathlib.Path) -> None:
 
 def test_old_rules_matter(shared: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under today's rules the older reports would not come out so: the features do something."""
-    monkeypatch.setitem(FEATURES, "el6", dict.fromkeys(FEATURES["el6"], 0))
-    monkeypatch.setitem(FEATURES, "4.17", {})
+    today = features("6.12")
+    monkeypatch.setattr(sys.modules[__name__], "features", lambda release: today)
     again = outcomes.__wrapped__(shared)
     assert len(missed([o for o in again if o.era == "el6"])) > 15
-    assert missed([o for o in again if o.era == "4.17"])
