@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from capplan.errors import Problem, quoted
+from capplan.errors import Place, Problem, quoted
 from capplan.units import format_bytes
 
 if TYPE_CHECKING:
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 PAGE = 4096
 SCALE_FACTOR = 10
 """Default vm.watermark_scale_factor (mm/page_alloc.c). [1/10000]"""
+
+SCALE_KEY = "vm.watermark_scale_factor"
+
+USUAL_KBYTES = 67584
+"""What set_recommended_min_free_kbytes() gives a node with three zones and THP. [KiB]"""
 
 LARGE_SHARE = 0.02
 """From this share of the memory on, MIN is worth a warning: the default reserve of a node
@@ -74,15 +79,24 @@ def marks(memory_bytes: int, min_free_kbytes: int, watermark_scale_factor: int) 
 
 def check_watermarks(spec: NodeSpec) -> Iterator[Problem]:
     """min_free_kbytes above the memory cannot boot; a large one is worth its arithmetic."""
-    minimum = spec.node.sysctl.min_free_kbytes
-    scale = spec.node.sysctl.watermark_scale_factor or SCALE_FACTOR
+    sysctl = spec.node.sysctl
+    key = "vm.min_free_kbytes" if sysctl.min_free_kbytes is not None else SCALE_KEY
+    path = ("node", "sysctl", key)
+    scale = sysctl.watermark_scale_factor or SCALE_FACTOR
+    yield from _judge(spec, spec.place(*path), ".".join(path), sysctl.min_free_kbytes, scale)
+    for step in spec.timeline:
+        for setting in step.settings:
+            if setting.key == "vm.min_free_kbytes" and isinstance(setting.value, int):
+                yield from _judge(spec, setting.place, setting.path, setting.value, scale)
+
+
+def _judge(
+    spec: NodeSpec, place: Place, path: str, minimum: int | None, scale: int
+) -> Iterator[Problem]:
     memory = spec.node.memory
     if memory is None:
         memory = sum(zone.managed for zone in spec.node.zones or ()) * PAGE
     found = marks(memory, minimum or 0, scale)
-    key = "vm.min_free_kbytes" if minimum is not None else "vm.watermark_scale_factor"
-    path = ("node", "sysctl", key)
-    shown = ".".join(path)
     system = spec.node.system
     rest = memory - system.kernel - system.daemons.memory - system.daemons.shmem
     if found.high >= memory or found.minimum >= rest:
@@ -92,13 +106,14 @@ def check_watermarks(spec: NodeSpec) -> Iterator[Problem]:
             f" memory ({format_bytes(memory)}, {format_bytes(max(rest, 0))} after the system's)"
         )
         expected = f"less than {memory // 1024 // 2} (half of the memory in KiB)"
-        yield Problem(spec.place(*path), shown, message, expected, "", "C026")
+        yield Problem(place, path, message, expected, "", "C026")
     elif minimum is not None and found.minimum >= LARGE_SHARE * memory:
         message = f"{quoted(minimum)} KiB {_arithmetic(found)}"
         expected = (
-            f"a smaller reserve, unless meant; the usual one is 67584 ({format_bytes(67584 << 10)})"
+            "a smaller reserve, unless meant;"
+            f" the usual one is {USUAL_KBYTES} ({format_bytes(USUAL_KBYTES << 10)})"
         )
-        yield Problem(spec.place(*path), shown, message, expected, "", "C027", "warning")
+        yield Problem(place, path, message, expected, "", "C027", "warning")
 
 
 def _arithmetic(found: Marks) -> str:

@@ -225,6 +225,14 @@ def test_marks_above_the_memory_cannot_boot(machine, tmp_path):
         load(tmp_path, machine=machine)
 
 
+def test_marks_above_the_memory_by_a_timeline_are_refused(tmp_path):
+    extra = "timeline: [{at: 5min, set: {vm.min_free_kbytes: 4194304}}]\n"
+    with pytest.raises(InputError, match=r"timeline\[0\].set.vm.min_free_kbytes: this node cannot"):
+        load(tmp_path, extra=extra)
+    extra = "timeline: [{at: 5min, set: {vm.min_free_kbytes: 262144}}]\n"
+    assert codes(load(tmp_path, extra=extra)) == ["C027"]
+
+
 def test_marks_worked_example():
     found = marks(64 * GIB, 2097152, 10)
     assert (found.minimum, found.low, found.high) == (2 * GIB, 5 * GIB // 2, 3 * GIB)
