@@ -52,6 +52,7 @@ from capplan.mm.state import (
     MEMCG_NR_BINS,
     MEMCG_NR_GENS,
     MIN_NR_GENS,
+    NS_PER_S,
     PAGEBLOCK_ORDER,
     PG_ACTIVE,
     PG_DIRTY,
@@ -71,6 +72,7 @@ from capplan.mm.state import (
 )
 from capplan.mm.swap import total_free_swap
 from capplan.mm.watermark import wmark_pages, zone_watermark_ok
+from capplan.mm.writeback import wakeup_flusher
 
 
 @jit
@@ -263,19 +265,25 @@ def try_to_shrink_lruvec(k: Any, fr: Any, pt: Any, c: int, n: int) -> bool:
 
     Kernel
     ------
-    mm/vmscan.c, try_to_shrink_lruvec(). The flushers are woken by the caller, who sees
-    ``sc.unqueued_dirty == sc.file_taken``.
+    mm/vmscan.c, try_to_shrink_lruvec(): v1 memcg reclaim that meets only dirty pages sleeps
+    up to 100 ms for the flusher.
     """
     scanned = 0
     swappiness = get_swappiness(k, c)
     while True:
         nr_to_scan = get_nr_to_scan(k, fr, c, n, swappiness != 0)
         if nr_to_scan <= 0:
-            return nr_to_scan < 0
+            break
         delta = evict_folios(k, fr, pt, c, n, swappiness)
         scanned += delta
         if delta == 0 or scanned >= nr_to_scan or should_abort_scan(k, n):
-            return False
+            break
+    sc = k.sc
+    if sc.unqueued_dirty and sc.unqueued_dirty == sc.file_taken:
+        wakeup_flusher(k)
+        if sc.target > 0 and k.cgroup_v1 and k.nr_writeback > 0:
+            k.wait_ns += NS_PER_S // 10
+    return bool(nr_to_scan < 0)
 
 
 @jit

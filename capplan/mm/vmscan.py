@@ -391,10 +391,10 @@ def shrink_node(k, fr, pt, n):
     before = sc.nr_reclaimed
     if k.lru_gen and sc.target == 0:
         lru_gen_shrink_node(k, fr, pt, n)
-    else:
-        if not k.lru_gen:
-            _prepare_scan_control(k, n)
-        _shrink_node_memcgs(k, fr, pt, n)
+        return
+    if not k.lru_gen:
+        _prepare_scan_control(k, n)
+    _shrink_node_memcgs(k, fr, pt, n)
     node = k.node[n]
     if sc.kswapd:
         if sc.writeback and sc.writeback == sc.taken:
