@@ -106,7 +106,7 @@ def _world(spec: NodeSpec, draws: Draws) -> World:
     assumptions: list[str] = []
     node = expand_node(spec.node, assumptions)
     zram = next((swap for swap in spec.node.swap if swap.speeds.device == "zram"), None)
-    compressor = zram.compressor if zram is not None else None
+    compressor: str | None = zram.compressor if zram is not None else None
     if node.zswap is not None and node.zswap.enabled:
         compressor = node.zswap.compressor
     return World(

@@ -7,10 +7,9 @@ What the file leaves out is filled in here, and each such value is a line of
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
-from capplan import units
+from capplan import release, units
 from capplan.errors import InputError
 from capplan.mm.zone import zones_from_ram
 from capplan.sim.scenario import PAGE_SIZE, Disk, Node, Swap, Zone, Zswap
@@ -21,9 +20,6 @@ from capplan.spec.node import Zone as ZoneSpec
 NS_PER_S = 1_000_000_000
 DEFAULT_DISK = "disk"
 FIRST_AUTOMATIC_PRIORITY = -2  # mm/swapfile.c, _enable_swap_info: least_priority starts at -1
-
-# The default in mm/Kconfig: zbud in 6.1, zsmalloc in 6.12 (both read); in between unknown.
-ZSMALLOC_SINCE = (6, 12)
 
 
 @dataclass(frozen=True)
@@ -143,14 +139,6 @@ def disk_of(name: str, speeds: Speeds) -> Disk:
     )
 
 
-def default_zpool(kernel: str) -> str:
-    """Allocator of zswap where none is set: zbud up to 6.1, zsmalloc from 6.12 on."""
-    numbers = re.match(r"v?(\d+)\.(\d+)", kernel)
-    if numbers is None:
-        return "zsmalloc"
-    return "zsmalloc" if (int(numbers[1]), int(numbers[2])) >= ZSMALLOC_SINCE else "zbud"
-
-
 def _middle(bounds: tuple[float, float]) -> float:
     return math.sqrt(bounds[0] * bounds[1])
 
@@ -245,7 +233,7 @@ def _zswap(machine: Machine) -> Zswap | None:
         max_pool_percent=spec.max_pool_percent,
         accept_threshold_percent=spec.accept_threshold_percent,
         compressor=spec.compressor,
-        zpool=spec.zpool or default_zpool(machine.kernel),
+        zpool=spec.zpool or release.features(machine.kernel).zswap_zpool,
         shrinker_enabled=spec.shrinker_enabled,
     )
 

@@ -151,6 +151,9 @@ class PhaseWriter:
             pages = to_pages(self._draw(phase.by, path, "by"))
         rate = (phase.rate or 0.0) / PAGE_SIZE
         if phase.over:
+            if pages <= 0:  # nothing to grow takes its time all the same
+                self._wait(phase.over)
+                return
             rate = pages * NS_PER_S / phase.over
         self._take(extent, pages, rate)
 

@@ -63,6 +63,11 @@ def test_grow_over_a_time_has_that_rate() -> None:
     assert out.t == 20 * S
 
 
+def test_grow_over_a_time_takes_it_even_with_nothing_to_grow() -> None:
+    out = writer({"grow": {"region": "heap", "to": "1Mi", "over": "20s"}}, heap=256)
+    assert out.ops == [Op("hold", ns=20 * S)]
+
+
 def test_grow_without_rate_is_as_fast_as_it_can() -> None:
     out = writer({"grow": {"region": "heap", "by": "10Mi"}})
     assert out.ops == [Op("grow", "m", 2560, 0.0)]
@@ -139,9 +144,7 @@ def test_burst_with_fixed_arrivals() -> None:
 
 
 def test_burst_that_comes_during_another_waits_for_it() -> None:
-    out = writer(
-        {"burst": {"region": "heap", "by": "4Mi", "every": "1s", "for": "5s", "times": 2}}
-    )
+    out = writer({"burst": {"region": "heap", "by": "4Mi", "every": "1s", "for": "5s", "times": 2}})
     burst = [Op("grow", "m", 1024), Op("hold", ns=5 * S), Op("free", "m", 1024)]
     assert out.ops == [Op("hold", ns=S), *burst, *burst]
 

@@ -232,9 +232,7 @@ def test_load_trace_shared_trace_reads_one_pod(shared: Path) -> None:
     file = shared / "traces" / "nezha" / "trainticket_2023-01-29.csv.gz"
     pod = "ts-travel-service-64469b5b48-25zj6"
     trace = load_trace(
-        TraceQuery(
-            file, "timestamp_s", "value", {"container": pod, "metric": "memory_usage_bytes"}
-        )
+        TraceQuery(file, "timestamp_s", "value", {"container": pod, "metric": "memory_usage_bytes"})
     )
     assert len(trace) == 919
     assert trace.bytes[0] / MIB == pytest.approx(479.4, abs=0.05)

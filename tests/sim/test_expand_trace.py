@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from capplan.errors import InputError
+from capplan.sim.scenario import Access, Process, Scenario
+from tests.sim.expand_cases import MIB, S, mapping, scenario
+
+
+def trace_profile(**trace: Any) -> dict[str, Any]:
+    given = {"file": "t.csv", "measures": "rss", "columns": {"value": "web"}} | trace
+    return {"capplan": 1, "profile": "p", "processes": {"app": {"trace": given}}}
+
+
+def write_trace(tmp_path: Path, *values: float, step: int = 60) -> None:
+    rows = [f"{i * step},{value}" for i, value in enumerate(values)]
+    (tmp_path / "t.csv").write_text("\n".join(["time,web", *rows]), encoding="utf-8")
+
+
+def traced(
+    tmp_path: Path, replicate: int = 0, start: str = "warm", **trace: Any
+) -> tuple[Scenario, Process]:
+    found = scenario(
+        tmp_path,
+        {"web": {"profile": trace_profile(**({"unit": "MiB"} | trace))}},
+        run={"duration": "5min", "start": start},
+        replicate=replicate,
+    )
+    return found, found.processes[0]
+
+
+def points(process_: Process, task: int = 0) -> list[tuple[int, int]]:
+    """(second, MiB) of a task's trace."""
+    trace = process_.tasks[task].trace
+    assert trace is not None
+    return list(zip((trace.at_ns // S).tolist(), (trace.pages / MIB).tolist(), strict=True))
+
+
+def test_trace_warm_begins_at_its_first_value(tmp_path: Path) -> None:
+    write_trace(tmp_path, 100, 120, 90)
+    found, app = traced(tmp_path)
+    trace = mapping(found, "web/app/trace")
+    assert (trace.size_pages, trace.resident_pages, trace.max_pages) == (25600, 25600, 30720)
+    assert points(app) == [(60, 120), (120, 90)]
+    assert app.tasks[0].clock == "schedule"
+    assert not app.tasks[0].exit_at_end
+
+
+def test_trace_cold_asks_for_its_first_value_at_once(tmp_path: Path) -> None:
+    write_trace(tmp_path, 100, 120, 90)
+    found, app = traced(tmp_path, start="cold")
+    assert mapping(found, "web/app/trace").size_pages == 0
+    assert points(app) == [(0, 100), (60, 120), (120, 90)]
+
+
+def test_trace_scale_add_and_offset(tmp_path: Path) -> None:
+    write_trace(tmp_path, 100, 120, 90, 80)
+    _, app = traced(tmp_path, scale=2.0, add="10Mi", offset="60s", start="cold")
+    assert points(app) == [(0, 250), (60, 190), (120, 170)]
+
+
+def test_trace_usage_is_split_and_the_cache_never_falls(tmp_path: Path) -> None:
+    write_trace(tmp_path, 100, 200, 50)
+    found, app = traced(tmp_path, measures="usage", anon_share=0.75, start="cold")
+    assert points(app) == [(0, 75), (60, 150), (120, 37.5)]
+    assert points(app, 1) == [(0, 25), (60, 50), (120, 50)]
+    cache = mapping(found, "web/app/cache")
+    assert (cache.kind, cache.via, cache.size_pages, cache.max_pages) == (
+        "file", "read", 50 * MIB, 50 * MIB,
+    )  # fmt: skip
+    assert not any("anonymous" in a for a in found.assumptions)
+
+
+def test_trace_usage_without_a_share_is_an_assumption(tmp_path: Path) -> None:
+    write_trace(tmp_path, 100, 200)
+    found, app = traced(tmp_path, measures="working_set", start="cold")
+    assert points(app) == [(0, 70), (60, 140)]
+    assert any("70 % of working set is anonymous" in a for a in found.assumptions)
+
+
+def test_trace_assumed_share_varies_in_a_risk_run(tmp_path: Path) -> None:
+    write_trace(tmp_path, 100, 200)
+    shares = set()
+    for replicate in range(1, 6):
+        _, app = traced(tmp_path, replicate, measures="usage", start="cold")
+        shares.add(points(app)[0][1])
+    assert len(shares) == 5
+    assert all(47 <= share <= 99.1 for share in shares)
+
+
+def test_trace_columns_of_anon_and_file_need_no_share(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("time,a,f\n0,10,4\n60,20,8\n", encoding="utf-8")
+    found, app = traced(
+        tmp_path, measures="usage", columns={"anon": "a", "file": "f"}, start="cold"
+    )
+    assert points(app) == [(0, 10), (60, 20)]
+    assert points(app, 1) == [(0, 4), (60, 8)]
+    assert not any("anonymous" in a for a in found.assumptions)
+
+
+def test_trace_drop_to_zero_is_a_restart(tmp_path: Path) -> None:
+    write_trace(tmp_path, 100, 110, 0, 50, 60)
+    found, first = traced(tmp_path)
+    second = found.processes[1]
+    assert (first.name, second.name) == ("web/app", "web/app#2")
+    assert points(first) == [(60, 110)]
+    assert first.tasks[0].exit_at_end
+    assert second.start_ns == 120 * S
+    assert points(second) == [(120, 0), (180, 50), (240, 60)]
+    assert not second.tasks[0].exit_at_end
+    assert mapping(found, "web/app#2/trace").size_pages == 0
+
+
+@pytest.mark.parametrize(
+    ("at_end", "last", "exits"),
+    [("hold", (60, 120), False), ("exit", (60, 120), True), ("repeat", (300, 120), False)],
+)
+def test_trace_shorter_than_the_run(
+    tmp_path: Path, at_end: str, last: tuple[int, int], exits: bool
+) -> None:
+    write_trace(tmp_path, 100, 120)
+    _, app = traced(tmp_path, at_end=at_end)
+    assert points(app)[-1] == last
+    assert app.tasks[0].exit_at_end is exits
+
+
+def test_trace_at_its_limit_is_flagged_as_clipped(tmp_path: Path) -> None:
+    write_trace(tmp_path, 90, 128, 128, 127.5, 100)
+    found, _ = traced(tmp_path, limit="128Mi")
+    assert any("3 of 5 samples sit at the limit of 128 MiB" in a for a in found.assumptions)
+    found, _ = traced(tmp_path, limit="256Mi")
+    assert not any("clipped" in a for a in found.assumptions)
+
+
+def test_trace_jitter_has_its_spread_and_is_repeatable(tmp_path: Path) -> None:
+    write_trace(tmp_path, *[400] * 300, step=1)
+    _, once = traced(tmp_path, jitter=0.05)
+    _, again = traced(tmp_path, jitter=0.05)
+    _, other = traced(tmp_path, 1, jitter=0.05)
+    assert once == again
+    assert once != other
+    values = np.array([value for _, value in points(once)])
+    assert values.std() / 400 == pytest.approx(0.05, rel=0.2)
+    assert values.mean() == pytest.approx(400, rel=0.01)
+
+
+def test_trace_access_is_the_files_or_an_assumption(tmp_path: Path) -> None:
+    write_trace(tmp_path, 120, 120)
+    _, app = traced(tmp_path)
+    assert app.tasks[0].access == Access("uniform", 120 * MIB / 120)
+    _, app = traced(tmp_path, access={"pattern": "cyclic", "rate": "1Mi/s"})
+    assert app.tasks[0].access == Access("cyclic", float(MIB))
+
+
+def test_trace_that_is_broken_names_file_and_line(tmp_path: Path) -> None:
+    write_trace(tmp_path, 100, -1)
+    with pytest.raises(InputError, match=r"t\.csv:3: web: -1 is negative"):
+        traced(tmp_path)
