@@ -116,32 +116,32 @@ def zones_from_ram(
         msg = f"the nodes' RAM adds up to {sum(shares)} bytes, not {ram_bytes}"
         raise ValueError(msg)
     low = min(shares[0], low_top_bytes)
-    taken = _boot_pages(shares[0]) + ram_bytes // 1024 // PAGE_SIZE + ram_bytes // 2048 // PAGE_SIZE
-    taken += KERNEL_IMAGE_PAGES
     high_pages = (shares[0] - low) // PAGE_SIZE
     low_pages = low // PAGE_SIZE - DMA_END
     above = high_pages > 0 or len(shares) > 1
-    zones = [ZoneSize(0, ZONE_DMA, DMA_SPANNED, DMA_PRESENT, DMA_MANAGED)]
-    low_taken = (SWIOTLB_PAGES if swiotlb and above else 0) + (0 if high_pages > 0 else taken)
+    # memblock gives from the top: Normal pays as far as it goes, DMA32 the rest
+    hashes = ram_bytes // 1024 // PAGE_SIZE + ram_bytes // 2048 // PAGE_SIZE
+    taken = _memmap_pages(shares[0]) + hashes + KERNEL_IMAGE_PAGES
+    high_taken = min(taken, high_pages)
+    low_taken = taken - high_taken + (SWIOTLB_PAGES if swiotlb and above else 0)
+    if low_taken >= low_pages:
+        msg = f"{ram_bytes} bytes of RAM are too little: booting takes {low_taken} of {low_pages} "
+        msg += "pages"
+        raise ValueError(msg)
     spanned = DMA32_END - DMA_END if above else low_pages
-    zones.append(ZoneSize(0, ZONE_DMA32, spanned, low_pages, low_pages - low_taken))
+    zones = [
+        ZoneSize(0, ZONE_DMA, DMA_SPANNED, DMA_PRESENT, DMA_MANAGED),
+        ZoneSize(0, ZONE_DMA32, spanned, low_pages, low_pages - low_taken),
+    ]
     if high_pages > 0:
-        zones.append(ZoneSize(0, ZONE_NORMAL, high_pages, high_pages, high_pages - taken))
+        zones.append(ZoneSize(0, ZONE_NORMAL, high_pages, high_pages, high_pages - high_taken))
     for node, share in enumerate(shares[1:], start=1):
         pages = share // PAGE_SIZE
-        zones.append(ZoneSize(node, ZONE_NORMAL, pages, pages, pages - _boot_pages(share)))
-    for zone in zones:
-        if zone.managed <= 0:
-            msg = (
-                f"{ram_bytes} bytes of RAM leave zone {zone.name} of node {zone.node} without "
-                f"managed pages: the kernel itself takes {zone.present - zone.managed} of "
-                f"{zone.present}"
-            )
-            raise ValueError(msg)
+        zones.append(ZoneSize(node, ZONE_NORMAL, pages, pages, pages - _memmap_pages(share)))
     return tuple(zones)
 
 
-def _boot_pages(ram_bytes: int) -> int:
+def _memmap_pages(ram_bytes: int) -> int:
     """Pages of a node's memmap: one 64-byte struct page per page."""
     return -(-(ram_bytes // PAGE_SIZE) * STRUCT_PAGE_BYTES // PAGE_SIZE)
 
