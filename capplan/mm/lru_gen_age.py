@@ -180,12 +180,12 @@ def walk_mm(k: Any, fr: Any, c: int, n: int, can_swap: bool) -> None:
     The lists are walked instead of page tables; since lists are sorted lazily, only the
     set of promoted folios matters, not the order. Tables that the Bloom filter would skip
     are looked at too (the kernel leaves those to lru_gen_look_around()), and a page that
-    only another memcg's processes map is promoted as well. Every page looked at costs the
-    walker ``scan_ns``, which is an upper bound: the kernel reads neighbouring entries.
+    only another memcg's processes map is promoted as well. An entry looked at costs the
+    walker ``touch_ns``, one found young twice that (its struct page).
     """
     lv = k.memcg[c].lruvec[n]
     young_gen = lv.max_seq % MAX_NR_GENS
-    looked_at = 0
+    looked_at, young = 0, 0
     for t in range(0 if can_swap else LRU_GEN_FILE, 2):
         for g in range(MAX_NR_GENS):
             for z in range(ZONES_PER_NODE):
@@ -195,8 +195,9 @@ def walk_mm(k: Any, fr: Any, c: int, n: int, can_swap: bool) -> None:
                         looked_at += fr[i].nr_pages
                         if referenced(k, fr, i):
                             folio_update_gen(k, fr, i, young_gen)
+                            young += fr[i].nr_pages
                     i = fr[i].next
-    k.work_ns += looked_at * k.cost.scan_ns
+    k.work_ns += (looked_at + young) * k.cost.touch_ns
 
 
 @jit

@@ -276,7 +276,7 @@ def test_reset_ctrl_pos_halves() -> None:
 
 def test_aging_promotes_what_was_touched_and_opens_a_generation() -> None:
     k, fr, _ = world()
-    k.cost.scan_ns = 10.0
+    k.cost.touch_ns = 10.0
     add(k, fr, 0, ANON, PG_MAPPED | PG_YOUNG)
     add(k, fr, 1, ANON, PG_MAPPED)
     add(k, fr, 2, FILE, PG_YOUNG)  # not mapped: page tables know nothing of it
@@ -284,7 +284,7 @@ def test_aging_promotes_what_was_touched_and_opens_a_generation() -> None:
     lv = k.memcg[0].lruvec[0]
     assert (lv.max_seq, lv.min_seq[ANON], lv.min_seq[FILE]) == (4, 1, 1)
     assert [seq_of(k, fr, i) for i in range(3)] == [3, 2, 1]
-    assert k.work_ns == 20.0
+    assert k.work_ns == 30.0
     assert lv.pages[LRU_ACTIVE_ANON] == 1  # generation 2 became inactive
     assert lv.pages[LRU_INACTIVE_ANON] == 1
     lru_gen_age.try_to_inc_max_seq(k, fr, 0, 0, True)
