@@ -12,9 +12,12 @@ import pathlib
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pytest
+
+from capplan import release
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -112,6 +115,50 @@ def test_support_page_knows_every_mechanism() -> None:
     assert {name for name in mechanisms if f"`{name}`" not in page} == set()
     named = set(re.findall(r"`([a-z_0-9]+\.py)`", page))
     assert named <= mechanisms
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _values(values: Mapping[str, object]) -> str:
+    return ", ".join(f"`{name}` {value}" for name, value in values.items())
+
+
+def _history() -> str:
+    def version(numbers: tuple[int, ...]) -> str:
+        return ".".join(map(str, numbers))
+
+    rows = [
+        (
+            ", ".join(map(version, (change.since, *change.stable))),
+            _values(change.values),
+            change.origin,
+        )
+        for change in release.HISTORY
+    ]
+    return _table(("since", "features", "origin"), rows)
+
+
+def _distributions() -> str:
+    rows = [(d.name, _values(d.values) or "none known", d.origin) for d in release.DISTRIBUTIONS]
+    return _table(("distribution", "features", "origin"), rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("history", _history()), ("distributions", _distributions())]
+)
+def test_generated_table_of_the_support_page_is_fresh(name: str, table: str) -> None:
+    page = ROOT / "docs" / "support.md"
+    text = page.read_text(encoding="utf-8")
+    begin, end = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->\n"
+    before, rest = text.split(begin)
+    held, after = rest.split(end)
+    if "CAPPLAN_GOLDEN_ACCEPT" in os.environ:
+        page.write_text(f"{before}{begin}{table}{end}{after}", encoding="utf-8")
+    else:
+        assert held == table
 
 
 def test_console_blocks_are_split_into_commands() -> None:
