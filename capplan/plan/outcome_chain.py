@@ -219,7 +219,7 @@ def _thresholds(context: Context) -> tuple[int, int]:
     """
     low = least = 0
     for zone in context.scenario.node.zones:
-        marks = context.run.wmarks.get(zone.name, (0, 0, 0))
+        marks = context.run.wmarks.get(context.zone_name(zone), (0, 0, 0))
         reserve = _reserve(context, zone)
         low += min(zone.managed, marks[1] + reserve)
         least += min(zone.managed, marks[0] + reserve)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from capplan.sim.result import Event, Run, TaskTotals
-    from capplan.sim.scenario import Cgroup, Process
+    from capplan.sim.scenario import Cgroup, Process, Zone
 
 NS_PER_S = 1_000_000_000
 
@@ -41,6 +41,8 @@ class Context:
         for total in run.totals:
             self.totals.setdefault(total.container or total.process, []).append(total)
         self.container_cgroup = {name: rows[0].cgroup for name, rows in self.totals.items()}
+        # tasks run on clocks of their own: the engine's order is not quite the order of time
+        self._events = sorted(run.events, key=lambda event: event.t)
         self.sharing = Counter(self.container_cgroup.values())  # containers per cgroup
         self._groups: dict[str, Group] = {}
         self.swap_total = sum(s.size_pages for s in run.scenario.node.swaps) * PAGE_SIZE
@@ -140,8 +142,13 @@ class Context:
     def _has(self, process: str) -> bool:
         return any(True for _ in self.events("start", "exit", "oom_kill", name=process))
 
+    def zone_name(self, zone: Zone) -> str:
+        """A zone's name in series and marks: N1.Normal where there are several nodes."""
+        several = len({z.node for z in self.scenario.node.zones}) > 1
+        return f"N{zone.node}.{zone.name}" if several else zone.name
+
     def events(self, *kinds: str, name: str | None = None) -> Iterable[Event]:
         """Events of these kinds, in the order of time."""
-        for event in self.run.events:
+        for event in self._events:
             if event.event in kinds and (name is None or event.name == name):
                 yield event

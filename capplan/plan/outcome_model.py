@@ -150,8 +150,7 @@ class NodeOutcome:
     psi_some_peak_t: float | None
     majfaults: int
     compact_stalls: int
-    fragmentation: dict[str, float] = field(default_factory=dict)  # zone -> share of free memory
-    # in blocks too small for an order-9 page
+    least_huge_blocks: dict[str, int] = field(default_factory=dict)  # zone -> free 2 MiB blocks
 
 
 @dataclass(frozen=True)

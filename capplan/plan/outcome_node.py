@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from capplan.plan.outcome_series import Series
 
 KIB = 1024
-ORDER_9_PAGES = 1 << 9
 
 
 def node(context: Context) -> NodeOutcome:
@@ -36,13 +35,14 @@ def node(context: Context) -> NodeOutcome:
         psi_some_peak_t=peak[1],
         majfaults=int(series.increase(series.get("vmstat.pgmajfault"))),
         compact_stalls=int(series.increase(series.get("vmstat.compact_stall"))),
-        fragmentation=_fragmentation(context),
+        least_huge_blocks=_huge_blocks(context),
     )
 
 
 def _zone(context: Context, name: str, marks: tuple[int, int, int]) -> ZoneOutcome:
     lowest = context.series.extreme(f"zone.{name}.free", "min")
-    managed = sum(z.managed for z in context.scenario.node.zones if z.name == name.split(".")[-1])
+    zones = context.scenario.node.zones
+    managed = sum(z.managed for z in zones if context.zone_name(z) == name)
     low_min, low_low, low_high = marks
     return ZoneOutcome(
         name=name,
@@ -135,13 +135,12 @@ def _peak(series: Series, average: Array | None) -> tuple[float, float | None]:
     return float(average[index]), float(series.t[index])
 
 
-def _fragmentation(context: Context) -> dict[str, float]:
-    """Per zone the highest share of free memory in blocks too small for an order-9 page."""
-    shares = {}
+def _huge_blocks(context: Context) -> dict[str, int]:
+    """Per zone the least free blocks of 2 MiB (order 9 and above) at any sample."""
+    least = {}
     for name in context.run.wmarks:
-        free = context.series.get(f"zone.{name}.free")
-        blocks = context.series.get(f"zone.{name}.free_order9")
-        if free is not None and blocks is not None:
-            usable = np.minimum(blocks * ORDER_9_PAGES, free)
-            shares[name] = float(np.nanmax(1.0 - usable / np.maximum(free, 1.0)))
-    return shares
+        ninth = context.series.get(f"zone.{name}.order9")
+        tenth = context.series.get(f"zone.{name}.order10")
+        if ninth is not None and tenth is not None:
+            least[name] = int(np.nanmin(ninth + 2 * tenth))
+    return least

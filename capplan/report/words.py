@@ -149,9 +149,9 @@ def node_lines(node: NodeOutcome) -> list[tuple[str, str]]:
     if node.zswapped_peak_bytes or node.zswap_peak_bytes:
         lines.append(("zswap", _zswap(node)))
     lines.append(("pressure", _psi(node)))
-    for zone_name, share in node.fragmentation.items():
-        text = f"up to {percent(share)} of zone {zone_name}'s free memory in blocks under 2 MiB"
-        lines.append(("fragmentation", text))
+    if node.least_huge_blocks:
+        said = [f"{count:,} in {zone}" for zone, count in node.least_huge_blocks.items()]
+        lines.append(("fragmentation", f"least free blocks of 2 MiB: {', '.join(said)}"))
     return lines
 
 
