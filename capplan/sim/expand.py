@@ -206,7 +206,7 @@ def _daemons(world: World, spec: NodeSpec) -> None:
         for what, size in (("heap", share - locked), ("locked", locked)):
             if size > 0:
                 region = Region(kind="anon", locked=what == "locked")
-                world.plan(f"{name}/{what}", region, size // PAGE_SIZE, SYSTEM_GROUP, True)
+                world.plan(f"{name}/{what}", region, size // PAGE_SIZE, True)
                 names.append(f"{name}/{what}")
         world.processes.append(
             Process(

@@ -10,12 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from capplan.errors import InputError
 from capplan.sim.expand_cgroup import Life
 from capplan.sim.expand_draws import Draws
-from capplan.sim.expand_phases import Extent, PhaseWriter, pages_in, to_pages
+from capplan.sim.expand_phases import (
+    MAX_OPS,
+    Extent,
+    PhaseWriter,
+    pages_in,
+    to_pages,
+    write_ops,
+    written_regions,
+)
 from capplan.sim.expand_trace import Life as TraceLife
 from capplan.sim.expand_trace import follow, trace_access
 from capplan.sim.expand_world import MappingPlan, World
@@ -56,6 +65,15 @@ class Instance:
             spec = self.profile.processes[name]
             for index in range(spec.count):
                 ProcessWriter(self, name, spec, index).write()
+
+    @cached_property
+    def written(self) -> set[str]:
+        """Regions that any of its processes writes to."""
+        found = {n for n, r in self.profile.shared.regions.items() if r.write > 0}
+        for spec in self.profile.processes.values():
+            found |= {name for name, region in spec.regions.items() if region.write > 0}
+            found |= written_regions(spec.phases)
+        return found
 
     def sharers(self, region: str) -> int:
         """Processes that share a region's access rate: all that attach it."""
@@ -150,7 +168,7 @@ class ProcessWriter:
             draws = draws.at((inst.container,), (), 0.0)
         size = 0 if region.size is None else to_pages(draws.sample(region.size, name, "size"))
         is_new = mapping not in inst.world.plans
-        plan = inst.world.plan(mapping, region, size, inst.cgroup, self.warm)
+        plan = inst.world.plan(mapping, region, size, self.warm, name in inst.written)
         self.regions[name] = plan
         if region.shared is None or is_new:
             self.own[name] = region
@@ -158,11 +176,12 @@ class ProcessWriter:
             # a shared copy grows by its first process; the others only access it
             self.own[name] = region.model_copy(update={"growth": 0.0, "write": 0.0})
         restarts = inst.spec.restart != "Never" and region.shared is None
-        if region.kind == "file" or size == 0 or not (is_new and (restarts or not self.warm)):
+        first = plan.resident if self.warm else size
+        if region.kind == "file" or first == 0 or not (is_new and (restarts or not self.warm)):
             return []
         # a target, not a grow: it finds a warm start's extent in place, and an engine's
         # restart brings the memory back
-        return [Op("target", mapping, size, at_ns=self.start_ns)]
+        return [Op("target", mapping, first, at_ns=self.start_ns)]
 
     def _mappings(self) -> list[str]:
         """Names of all mappings, each once, in order."""
@@ -185,7 +204,10 @@ class ProcessWriter:
         if not ops:
             return
         # the thread that does the phases also does the accesses of the region they are about
+        # (a touch is an access itself: a thread does one at a time)
         name = next((n for n in writer.used if self._access(n).pattern != "idle"), None)
+        if any(op.op == "touch" for op in ops):
+            name = None
         mapping = self.regions[name].extent.mapping if name is not None else ""
         access = self._access(name) if name is not None else Access()
         self.tasks.append(Task(ops, mapping, access, clock=self.inst.profile.clock))
@@ -207,33 +229,38 @@ class ProcessWriter:
         for name, region in self.own.items():
             mapping = self.regions[name].extent.mapping
             access = Access() if name == self.accessed else self._access(name)
-            steady = (self._growth(name, region), self._steady(name, region))
-            threads: list[tuple[Op, ...]] = [(op,) for op in steady if op is not None]
+            threads = [
+                ops for ops in (self._growth(name, region), self._steady(name, region)) if ops
+            ]
             if not threads and access.pattern != "idle":
                 threads = [()]
             for ops in threads:
                 self.tasks.append(Task(ops, mapping, access, clock=self.inst.profile.clock))
                 access = Access()
 
-    def _growth(self, name: str, region: Region) -> Op | None:
+    def _growth(self, name: str, region: Region) -> tuple[Op, ...]:
         if region.growth <= 0:
-            return None
+            return ()
         plan = self.regions[name]
         rate = region.growth / PAGE_SIZE
         pages = min(pages_in(rate, self._left_ns()) + 1, self._room(plan))
         plan.grown += pages
-        return Op("grow", plan.extent.mapping, pages, rate) if pages > 0 else None
+        return (Op("grow", plan.extent.mapping, pages, rate),) if pages > 0 else ()
 
-    def _steady(self, name: str, region: Region) -> Op | None:
+    def _steady(self, name: str, region: Region) -> tuple[Op, ...]:
         if region.write <= 0:
-            return None
-        plan = self.regions[name]
+            return ()
         rate = region.write / PAGE_SIZE
         pages = pages_in(rate, self._left_ns()) + 1
-        if region.kind != "file":
-            pages = min(pages, self._room(plan))
-            plan.grown += pages
-        return Op("write", plan.extent.mapping, pages, rate) if pages > 0 else None
+        extent = self.regions[name].extent
+        most = MAX_OPS * max(extent.limit or 0, 1) // 2
+        if extent.kind == "file" and pages > most:
+            raise InputError(
+                f"containers.{self.inst.container}: processes.{self.key}.regions.{name}: written "
+                f"over more than {MAX_OPS // 2} times until the run's end; a larger size or a "
+                "lower rate"
+            )
+        return tuple(write_ops(extent, pages, rate, self.inst.world.ceiling))
 
     def _room(self, plan: MappingPlan) -> int:
         """Pages that a mapping may still grow by itself."""
@@ -251,7 +278,7 @@ class ProcessWriter:
             parent = self.regions[name]
             mapping = f"{self.name}/{name}.cow"
             region = Region(kind="anon", compressibility=parent.region.compressibility)
-            plan = self.inst.world.plan(mapping, region, 0, self.inst.cgroup, self.warm)
+            plan = self.inst.world.plan(mapping, region, 0, self.warm)
             plan.cow_of = parent
             self.regions[f"{name}.cow"] = plan
             pages = max(parent.extent.peak + parent.grown, parent.size)
@@ -283,11 +310,11 @@ class ProcessWriter:
     def _trace_tasks(
         self, trace: Trace, life: TraceLife, name: str
     ) -> tuple[list[Task], list[str]]:
-        world, cgroup = self.inst.world, self.inst.cgroup
+        world = self.inst.world
         warm = self.warm and int(life.at_ns[0]) == 0
         region = Region(kind="anon", compressibility=trace.compressibility)
         top = int(life.anon.max())
-        plan = world.plan(f"{name}/trace", region, int(life.anon[0]), cgroup, warm)
+        plan = world.plan(f"{name}/trace", region, int(life.anon[0]), warm)
         plan.extent.peak = max(plan.extent.peak, top)
         # a warm start is at the first point already
         points = slice(1 if warm else 0, None)
@@ -303,12 +330,13 @@ class ProcessWriter:
         ]
         if life.file is None:
             return tasks, [plan.extent.mapping]
-        length = int(life.file.max())
         cache = Region.model_validate(
-            {"kind": "file", "via": "read", "size": length * PAGE_SIZE,
+            {"kind": "file", "via": "read", "size": int(life.file.max()) * PAGE_SIZE,
              "resident": int(life.file[0]) * PAGE_SIZE}
         )  # fmt: skip
-        file = world.plan(f"{self.base}/cache", cache, length, cgroup, warm)
+        # its extent is what has been read so far, so that it can grow like the curve
+        file = world.plan(f"{self.base}/cache", cache, int(life.file.max()), warm, written=True)
+        file.extent.peak = max(file.extent.peak, int(life.file.max()))
         tasks.append(
             Task(
                 (),

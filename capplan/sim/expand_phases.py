@@ -6,7 +6,7 @@ it draws sizes and arrivals, keeps each region's extent, and stops at the end of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,41 @@ def nominal_ns(pages: int, rate: float) -> int:
 def pages_in(rate: float, ns: int) -> int:
     """Whole pages that ``rate`` [pages/s] brings in a time."""
     return int(rate * ns / NS_PER_S)
+
+
+def write_ops(extent: Extent, pages: int, rate: float, ceiling: int) -> Iterator[Op]:
+    """Ops that write ``pages`` to a file or a shmem object.
+
+    A shmem object grows up to its limit. A file that is full is rotated: what was written is
+    deleted, and writing begins anew.
+
+    Worked example
+    --------------
+    A log of 100 pages, 80 of them written, gets 250 more: write 20, free 100, write 100,
+    free 100, write 100, free 100, write 30.
+    """
+    top = ceiling if extent.limit is None else extent.limit
+    if extent.kind != "file":
+        pages = min(pages, max(top - extent.pages, 0))
+    while pages > 0 and top > 0:
+        if extent.pages >= top:
+            yield Op("free", extent.mapping, extent.pages)
+            extent.pages = 0
+        part = min(pages, top - extent.pages)
+        yield Op("write", extent.mapping, part, rate)
+        extent.grow(part)
+        pages -= part
+
+
+def written_regions(phases: Sequence[PhaseBody]) -> set[str]:
+    """Names of the regions that phases write to."""
+    found: set[str] = set()
+    for phase in phases:
+        if isinstance(phase.body, Write):
+            found.add(phase.body.region)
+        elif isinstance(phase.body, Repeat):
+            found |= written_regions(phase.body.phases)
+    return found
 
 
 @dataclass
@@ -150,6 +185,11 @@ class PhaseWriter:
             assert phase.by is not None
             pages = to_pages(self._draw(phase.by, path, "by"))
         rate = (phase.rate or 0.0) / PAGE_SIZE
+        if extent.kind == "file":
+            # the first touch of a file's pages reads them; its length stays
+            pages = min(pages + (extent.pages if phase.to is not None else 0), extent.pages)
+            self._add_read(Op("read", extent.mapping, pages, rate), nominal_ns(pages, rate))
+            return
         if phase.over:
             if pages <= 0:  # nothing to grow takes its time all the same
                 self._wait(phase.over)
@@ -174,11 +214,18 @@ class PhaseWriter:
             pages = min(pages, to_pages(self._draw(phase.size, path, "size")))
         rate = (phase.rate or 0.0) / PAGE_SIZE
         if phase.duration is None:
-            self._add(Op("read", extent.mapping, pages, rate), nominal_ns(pages, rate))
+            self._add_read(Op("read", extent.mapping, pages, rate), nominal_ns(pages, rate))
             return
         ns = self._time(phase.duration, path)
         kind = "read_loop" if phase.pattern == "cyclic" else "read_rand"
-        self._add(Op(kind, extent.mapping, pages, rate, ns=ns), ns)
+        self._add_read(Op(kind, extent.mapping, pages, rate, ns=ns), ns)
+
+    def _add_read(self, op: Op, ns: int) -> None:
+        """Read, or let the time pass where the file is still empty."""
+        if op.pages > 0:
+            self._add(op, ns)
+        else:
+            self._wait(ns)
 
     def _write(self, phase: Write, path: tuple[str | int, ...]) -> None:
         extent = self._extent(phase.region)
@@ -188,12 +235,8 @@ class PhaseWriter:
         else:
             assert phase.duration is not None
             pages = pages_in(rate, self._time(phase.duration, path))
-        if extent.kind == "shmem":
-            top = self.ceiling if extent.limit is None else extent.limit
-            pages = min(pages, max(top - extent.pages, 0))
-            extent.grow(pages)
-        if pages > 0:
-            self._add(Op("write", extent.mapping, pages, rate), nominal_ns(pages, rate))
+        for op in write_ops(extent, pages, rate, self.ceiling):
+            self._add(op, nominal_ns(op.pages, rate) if op.op == "write" else 0)
 
     def _touch(self, phase: Touch, path: tuple[str | int, ...]) -> None:
         extent = self._extent(phase.region)

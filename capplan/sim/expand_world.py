@@ -25,9 +25,21 @@ class MappingPlan:
     size: int = 0  # at t = 0
     resident: int = 0
     grown: int = 0  # beside the phases: steady growth, traces
-    owner: str | None = None
     disk: str = ""
     cow_of: MappingPlan | None = None
+
+    def lay_out(self, size: int, warm: bool, written: bool) -> None:
+        """Set the extents at the start."""
+        region, extent = self.region, self.extent
+        self.resident = resident_pages(region, size) if warm else 0
+        start = size
+        if region.kind == "file" and written:
+            start, extent.limit = self.resident, size
+        elif region.limit is not None:
+            extent.limit = to_pages(region.limit)
+        self.size = start if warm or region.kind == "file" else 0
+        extent.initial = extent.pages = start
+        extent.peak = max(extent.peak, size)
 
     def build(self, stored: float) -> Mapping:
         """The IR's mapping; ``stored`` is what a page compresses to if nothing is said."""
@@ -47,7 +59,6 @@ class MappingPlan:
             disk=self.disk if region.kind == "file" else "",
             locked=region.locked,
             thp=region.thp,
-            owner=self.owner,
             length_mean=stored if zipped is None else PAGE_SIZE * (1.0 - zipped.mean),
             length_sd=0.0 if zipped is None else PAGE_SIZE * zipped.sd,
             same_filled=0.0 if zipped is None else zipped.same_filled,
@@ -98,32 +109,25 @@ class World:
         if text not in self.assumptions:
             self.assumptions.append(text)
 
-    def plan(self, name: str, region: Region, size: int, owner: str, warm: bool) -> MappingPlan:
+    def plan(
+        self, name: str, region: Region, size: int, warm: bool, written: bool = False
+    ) -> MappingPlan:
         """The mapping of that name, made if it is not there yet.
 
         ``size`` is the extent a warm start finds; anonymous memory of a process that starts
-        later is empty at t = 0, files have their length.
+        later is empty at t = 0, files have their length. A file that is ``written`` has so
+        far only the part that is in memory, and grows to its length.
         """
         found = self.plans.get(name)
         if found is None:
-            found = MappingPlan(region, Extent(name, region.kind), owner=owner)
+            found = MappingPlan(region, Extent(name, region.kind))
             found.disk = region.disk or self.node.disks[0].name
-            found.extent.initial = size
             self.plans[name] = found
-            if region.compressibility is None and region.kind in ("anon", "shmem"):
-                self.unsaid += 1
-            if region.kind == "file" or warm:
-                found.size = size
-            if warm:
-                found.resident = resident_pages(region, size)
-            found.extent.grow(size)
-            found.extent.limit = None if region.limit is None else to_pages(region.limit)
-        elif region.kind == "file" and size > found.size:
+            self.unsaid += region.compressibility is None and region.kind in ("anon", "shmem")
+            found.lay_out(size, warm, written)
+        elif region.kind == "file" and size > found.size and found.extent.limit is None:
             # the same path at another length: the longest is the file's
-            grown = size - found.size
-            found.size += grown
-            found.extent.grow(grown)
-            found.resident += resident_pages(region, grown) if warm else 0
+            found.lay_out(size, warm, written)
         return found
 
 

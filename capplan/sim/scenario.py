@@ -186,8 +186,8 @@ class TracePoints:
     """A recorded curve in a compact form: as many ``target`` ops, run before a task's own.
 
     Point i means ``Op("target", mapping, pages=pages[i], at_ns=at_ns[i])``. ``at_ns`` rises
-    strictly; the arrays are never written to. On a file, a target reads up to that extent
-    and a fall changes nothing (expand gives files no falls).
+    strictly; the arrays are never written to. A file followed this way begins with the
+    extent that is in memory, reads as it grows, and is given no falls.
     """
 
     mapping: str

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from capplan.errors import InputError
 from capplan.sim.expand_draws import Draws
-from capplan.sim.expand_phases import Extent, PhaseWriter, nominal_ns, pages_in, to_pages
+from capplan.sim.expand_phases import (
+    Extent,
+    PhaseWriter,
+    nominal_ns,
+    pages_in,
+    to_pages,
+    write_ops,
+    written_regions,
+)
 from capplan.sim.scenario import Op
 from capplan.spec.profile import Process
 
@@ -24,11 +32,12 @@ def tuples(value: Any) -> Any:
 
 
 def writer(*phases: Any, seconds: float = 3600, heap: int = 0, seed: int = 1) -> PhaseWriter:
-    """Ops of phases over a region ``heap`` (and a file ``log`` of 64 MiB)."""
+    """Ops of phases over a region ``heap`` (and files ``log``, 64 MiB, and ``new``)."""
     spec = Process.model_validate({"phases": tuples(phases)})
     regions = {
         "heap": Extent("m", "anon", heap, heap, heap),
         "log": Extent("f", "file", 64 * MIB_PAGES, 64 * MIB_PAGES, 64 * MIB_PAGES),
+        "new": Extent("n", "file", limit=64 * MIB_PAGES),
         "shm": Extent("s", "shmem", limit=32 * MIB_PAGES),
     }
     out = PhaseWriter(Draws(seed, own=("c",)), regions, round(seconds * S), 1 << 20, "c: p")
@@ -115,11 +124,40 @@ def test_read_once_loop_and_random() -> None:
 
 def test_write_by_size_and_by_time() -> None:
     out = writer(
-        {"write": {"region": "log", "size": "8Mi", "rate": "4Mi/s"}},
-        {"write": {"region": "log", "for": "3s", "rate": "4Mi/s"}},
+        {"write": {"region": "new", "size": "8Mi", "rate": "4Mi/s"}},
+        {"write": {"region": "new", "for": "3s", "rate": "4Mi/s"}},
     )
-    assert out.ops == [Op("write", "f", 2048, 1024.0), Op("write", "f", 3072, 1024.0)]
+    assert out.ops == [Op("write", "n", 2048, 1024.0), Op("write", "n", 3072, 1024.0)]
     assert out.t == 5 * S
+
+
+def test_write_ops_worked_example() -> None:
+    log = Extent("f", "file", 80, limit=100)
+    ops = [(op.op, op.pages) for op in write_ops(log, 250, 1.0, 1 << 20)]
+    assert ops == [
+        ("write", 20), ("free", 100), ("write", 100), ("free", 100), ("write", 100),
+        ("free", 100), ("write", 30),
+    ]  # fmt: skip
+    assert log.pages == 30
+
+
+def test_written_regions_looks_into_repeats() -> None:
+    spec = Process.model_validate(
+        {"phases": tuples([{"write": {"region": "a", "size": "1Mi"}},
+                           {"repeat": {"phases": [{"write": {"region": "b", "size": "1Mi"}},
+                                                  {"free": {"region": "c"}}]}}])}
+    )  # fmt: skip
+    assert written_regions(spec.phases) == {"a", "b"}
+
+
+def test_grow_of_a_file_reads_it() -> None:
+    out = writer({"grow": {"region": "log", "to": "1Gi", "rate": "32Mi/s"}})
+    assert out.ops == [Op("read", "f", 64 * MIB_PAGES, 32.0 * MIB_PAGES)]
+
+
+def test_read_of_a_file_that_is_still_empty_takes_its_time() -> None:
+    out = writer({"read": {"region": "new", "pattern": "cyclic", "for": "5s"}})
+    assert out.ops == [Op("hold", ns=5 * S)]
 
 
 def test_write_shmem_stops_at_its_limit() -> None:

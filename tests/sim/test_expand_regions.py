@@ -13,7 +13,7 @@ def test_expand_warm_region_is_in_place(tmp_path: Path) -> None:
     found = scenario(tmp_path, {"web": {"profile": heap(size="64Mi", resident=0.25)}})
     heap_ = mapping(found, "web/app/heap")
     assert (heap_.size_pages, heap_.resident_pages, heap_.max_pages) == (16384, 4096, 16384)
-    assert heap_.owner == "web"
+    assert heap_.owner is None  # the first that touches it
     assert process(found, "web/app").tasks == ()
 
 
@@ -78,19 +78,27 @@ def test_expand_several_regions_are_several_threads(tmp_path: Path) -> None:
     profile = heap(growth="1Mi/s")
     profile["processes"]["app"]["regions"] |= {
         "old": {"growth": "2Mi/s", "limit": "3Mi"},
-        "log": {"kind": "file", "via": "read", "size": "8Mi", "write": "1Mi/s"},
+        "log": {"kind": "file", "via": "read", "size": "8Mi", "resident": "6Mi", "write": "1Mi/s"},
         "code": {"kind": "file", "size": "8Mi", "access": {"pattern": "zipf", "rate": "1Mi/s"}},
     }
     profile["processes"]["app"]["phases"] = [{"hold": "5s"}]
     found = scenario(tmp_path, {"web": {"profile": profile}}, run={"duration": "10s"})
     tasks = process(found, "web/app").tasks
     assert [[op.op for op in task.ops] for task in tasks] == [
-        ["hold"], ["grow"], ["grow"], ["write"], [],
+        ["hold"], ["grow"], ["grow"], ["write", "free", "write", "free", "write"], [],
     ]  # fmt: skip
     assert tasks[1].ops[0].pages == 10 * MIB + 1
-    assert tasks[3].ops[0] == Op("write", "web/app/log", 10 * MIB + 1, float(MIB))
+    # 2 MiB fill the log; it is deleted, and the rest (8 MiB and a page) goes to new ones
+    assert tasks[3].ops == (
+        Op("write", "web/app/log", 2 * MIB, float(MIB)),
+        Op("free", "web/app/log", 8 * MIB),
+        Op("write", "web/app/log", 8 * MIB, float(MIB)),
+        Op("free", "web/app/log", 8 * MIB),
+        Op("write", "web/app/log", 1, float(MIB)),
+    )
+    assert mapping(found, "web/app/log").size_pages == 6 * MIB
     assert tasks[4].access_mapping == "web/app/code"
-    assert mapping(found, "web/app/log").max_pages == 8 * MIB  # written over and over
+    assert mapping(found, "web/app/log").max_pages == 8 * MIB
 
 
 def test_expand_phases_thread_does_the_accesses_of_its_region(tmp_path: Path) -> None:
@@ -133,7 +141,6 @@ def test_expand_shared_scopes_name_one_mapping(tmp_path: Path) -> None:
     )  # fmt: skip
     names = [m.name for m in found.mappings]
     assert len(names) == len(set(names)) == 2 + 4 + 2 + 1 + 1
-    assert mapping(found, "web/lib").owner == "web-0"
     # the pool's rate is split between the two processes that attach it
     for index in (0, 1):
         assert process(found, f"web-0/app-{index}").tasks[0].access.rate == MIB

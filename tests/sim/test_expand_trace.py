@@ -70,9 +70,17 @@ def test_trace_usage_is_split_and_the_cache_never_falls(tmp_path: Path) -> None:
     assert points(app, 1) == [(0, 25), (60, 50), (120, 50)]
     cache = mapping(found, "web/app/cache")
     assert (cache.kind, cache.via, cache.size_pages, cache.max_pages) == (
-        "file", "read", 50 * MIB, 50 * MIB,
+        "file", "read", 0, 50 * MIB,
     )  # fmt: skip
     assert not any("anonymous" in a for a in found.assumptions)
+
+
+def test_trace_warm_cache_begins_with_what_is_in_memory(tmp_path: Path) -> None:
+    write_trace(tmp_path, 100, 200)
+    found, app = traced(tmp_path, measures="usage", anon_share=0.75)
+    cache = mapping(found, "web/app/cache")
+    assert (cache.size_pages, cache.resident_pages, cache.max_pages) == (6400, 6400, 12800)
+    assert points(app, 1) == [(60, 50)]
 
 
 def test_trace_usage_without_a_share_is_an_assumption(tmp_path: Path) -> None:
