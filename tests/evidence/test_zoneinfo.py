@@ -181,3 +181,21 @@ def test_gap_rules_can_fail() -> None:
     assert rule((zone,)) == "exact"
     for low, high in ((17137, 20565), (17136, 20564)):
         assert rule((dataclasses.replace(zone, low=low, high=high),)) == "unexplained"
+
+
+def test_khugepageds_raise_on_real_kernels(states: list[tuple[Zone, ...]]) -> None:
+    """Most nodes run with 22 MiB for each zone, which the marks add up to."""
+    raised = 0
+    for zones in states:
+        k = KERNEL[0]
+        k["zone"]["managed"] = k["zone"]["present"] = 0
+        k["zone"]["wmark"] = 0
+        k.nr_nodes, k.min_free_kbytes, k.watermark_scale_factor = 4, 0, SCALE_FACTOR
+        for zone in zones:
+            if zone.name in state.ZONE_NAMES and zone.node < state.MAX_NODES:
+                z = zone.node * state.ZONES_PER_NODE + state.ZONE_NAMES.index(zone.name)
+                k.zone[z].managed = k.zone[z].present = zone.managed
+        recommended = watermark.set_recommended_min_free_kbytes(k) // 4
+        marked = sum(zone.min - zone.boost for zone in zones if zone.name not in SPECIAL)
+        raised += 0 <= recommended - marked < len(zones)
+    assert raised == 57

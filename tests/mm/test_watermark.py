@@ -140,10 +140,12 @@ def test_setup_per_zone_wmarks_after_memory_grew_on_a_live_6_18() -> None:
 
 
 def test_setup_per_zone_wmarks_as_recorded_on_6_1() -> None:
-    """1 GiB under 6.1: managed pages, min_free_kbytes and marks of its /proc/zoneinfo."""
-    k = kernel((3840, 239061, 0, 0), movable_excluded=0)
+    """A 1 GiB node; its DMA protection of 931 tells DMA32's managed pages at boot."""
+    k = kernel((3840, 931 * 256, 0, 0), movable_excluded=0)
     watermark.write_min_free_kbytes(k, 45056)
+    assert int(k.zone[DMA].reserve[MOVABLE]) == 931
     assert marks(k, DMA)[:3] == (178, 222, 266)
+    assert marks(k, DMA32)[:3] == (11085, 13856, 16627)
     assert marks(k, MOVABLE) == (0, 0, 0, 0)
 
 
