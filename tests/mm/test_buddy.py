@@ -249,9 +249,9 @@ def test_alloc_free_agree_with_the_naive_allocator_address_by_address(data: st.D
     zone = Zone(size).init(size)
     naive = Naive([[b for b, _ in zone.blocks().get(o, [])] for o in range(ORDERS)], size)
     held: list[tuple[int, int]] = []
-    coin = st.booleans()
     for _ in range(data.draw(st.integers(1, 40))):
-        if held and data.draw(coin):
+        give_back = data.draw(st.booleans())
+        if held and give_back:
             block, order = held.pop(data.draw(st.integers(0, len(held) - 1)))
             zone.free(block, order)
             naive.free(block, order)

@@ -206,5 +206,5 @@ class BuddyMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.small
-class TestBuddyMachine(BuddyMachine.TestCase):  # type: ignore[name-defined, misc]
+class TestBuddyMachine(BuddyMachine.TestCase):  # type: ignore[valid-type, misc]
     settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
