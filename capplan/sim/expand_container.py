@@ -122,6 +122,7 @@ class ProcessWriter:
         self.regions: dict[str, MappingPlan] = {}
         self.own: dict[str, Region] = {}  # regions whose accesses and growth are this process's
         self.tasks: list[Task] = []
+        self.accessed: str | None = None  # the region that the phases' thread accesses
 
     def write(self) -> None:
         """Add the process (or, with a trace, each of its lives) to the world."""
@@ -198,7 +199,8 @@ class ProcessWriter:
         where = f"containers.{self.inst.container}: processes.{self.key}"
         extents: dict[str, Extent] = {name: plan.extent for name, plan in self.regions.items()}
         ceiling = self.inst.world.ceiling
-        writer = PhaseWriter(self.draws, extents, self._left_ns(), ceiling, where)
+        private = frozenset(n for n, r in self.spec.regions.items() if r.shared is None)
+        writer = PhaseWriter(self.draws, extents, self._left_ns(), ceiling, where, private)
         writer.write(self.spec.phases)
         ops = (*first, *writer.ops)
         if not ops:
@@ -212,8 +214,6 @@ class ProcessWriter:
         access = self._access(name) if name is not None else Access()
         self.tasks.append(Task(ops, mapping, access, clock=self.inst.profile.clock))
         self.accessed = name
-
-    accessed: str | None = None
 
     def _access(self, name: str) -> Access:
         """The accesses to a region that are this process's part."""

@@ -116,6 +116,8 @@ class PhaseWriter:
         Most pages a region can ever have: RAM and swap. [pages]
     where
         Key path, for errors.
+    private
+        Regions that end with the process (what a restart gives back).
     """
 
     draws: Draws
@@ -123,6 +125,7 @@ class PhaseWriter:
     end_ns: int
     ceiling: int
     where: str
+    private: frozenset[str] = frozenset()
     ops: list[Op] = field(default_factory=list)
     used: list[str] = field(default_factory=list)  # regions the phases name, in order
     t: int = 0
@@ -307,15 +310,14 @@ class PhaseWriter:
 
         Written out here because the engine's own restart is for ends that nobody planned.
         """
+        own = [e for name, e in self.regions.items() if name in self.private and e.kind != "file"]
         while self.t < self.end_ns and not self.ended:
             began = self.t
-            for extent in self.regions.values():
-                if extent.kind in ("anon", "kernel"):
-                    self._give(extent, extent.pages)
+            for extent in own:
+                self._give(extent, extent.pages)
             self._wait(self._time(phase.after, path, "after"))
-            for extent in self.regions.values():
-                if extent.kind in ("anon", "kernel"):
-                    self._take(extent, extent.initial - extent.pages, 0.0)
+            for extent in own:
+                self._take(extent, extent.initial - extent.pages, 0.0)
             self.write(before, *path[:-2])
             if self.t == began:
                 raise self._endless("restart")

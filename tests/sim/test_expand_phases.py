@@ -40,7 +40,9 @@ def writer(*phases: Any, seconds: float = 3600, heap: int = 0, seed: int = 1) ->
         "new": Extent("n", "file", limit=64 * MIB_PAGES),
         "shm": Extent("s", "shmem", limit=32 * MIB_PAGES),
     }
-    out = PhaseWriter(Draws(seed, own=("c",)), regions, round(seconds * S), 1 << 20, "c: p")
+    out = PhaseWriter(
+        Draws(seed, own=("c",)), regions, round(seconds * S), 1 << 20, "c: p", frozenset({"heap"})
+    )
     out.write(spec.phases)
     return out
 

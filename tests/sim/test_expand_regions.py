@@ -209,3 +209,24 @@ def test_expand_compressibility_is_a_stored_length(tmp_path: Path) -> None:
     assert (a.length_mean, a.length_sd, a.same_filled, a.incompressible) == (1024, 512, 0.1, 0.05)
     assert b.length_mean == pytest.approx(4096 / 3.3)
     assert any("1 region without compressibility: stored at 1/3.3" in x for x in found.assumptions)
+
+
+def test_expand_restart_of_a_child_leaves_the_parents_memory_alone(tmp_path: Path) -> None:
+    profile = {
+        "capplan": 1,
+        "profile": "p",
+        "processes": {
+            "master": {"regions": {"app": {"size": "90Mi"}}},
+            "worker": {
+                "fork_of": "master",
+                "regions": {"heap": {"size": "8Mi"}},
+                "phases": [{"hold": "10s"}, {"restart": "1s"}],
+            },
+        },
+    }
+    found = scenario(tmp_path, {"web": {"profile": profile}}, run={"duration": "15s"})
+    (task,) = process(found, "web/worker").tasks
+    assert [(op.op, op.mapping) for op in task.ops] == [
+        ("hold", ""), ("free", "web/worker/heap"), ("hold", ""), ("grow", "web/worker/heap"),
+        ("hold", ""),
+    ]  # fmt: skip
