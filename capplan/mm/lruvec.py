@@ -189,14 +189,22 @@ def progress_now(k, m):
 
 
 @jit
-def zipf_weight(mapping, g_index, nr):
-    """Share of the accesses that fall on granule g_index of nr (rank = index)."""
+def zipf_cumulative(mapping, rank, nr):
+    """Share of the accesses that fall on the ``rank`` most popular of nr granules.
+
+    Granule i has rank i; the weights (i + 1)^-s are integrated, not summed.
+    """
+    x = rank + 1.0
     s = mapping.zipf_s
-    lo, hi = np.float64(g_index), np.float64(g_index + 1)
     if abs(s - 1.0) < 1e-9:
-        return math.log((hi + 1.0) / (lo + 1.0)) / math.log(nr + 1.0)
-    e = 1.0 - s
-    return ((hi + 1.0) ** e - (lo + 1.0) ** e) / ((nr + 1.0) ** e - 1.0)
+        return math.log(x) / math.log(nr + 1.0)
+    return (x ** (1.0 - s) - 1.0) / ((nr + 1.0) ** (1.0 - s) - 1.0)
+
+
+@jit
+def zipf_weight(mapping, index, nr):
+    """Share of the accesses that fall on granule ``index`` of nr."""
+    return zipf_cumulative(mapping, index + 1.0, nr) - zipf_cumulative(mapping, 1.0 * index, nr)
 
 
 @jit

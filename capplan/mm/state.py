@@ -278,7 +278,7 @@ proc_t = _record([
     ("pgtables", i64), ("locked", i64),
     ("first_vma", i32), ("next_in_memcg", i32),
     ("start_ns", i64), ("kill_ns", i64), ("exit_ns", i64), ("restarts", i32),
-    ("restarting", i8), ("kernel_pages", i64), ("first_task", i32), ("gather_head", i32),
+    ("restarting", i8), ("kernel_pages", i64), ("kernel_wanted", i64), ("first_task", i32), ("gather_head", i32),
     ("exit_vma", i32), ("exit_index", i32), ("gathered", i64),  # unmap cursor; pages in the mmu_gather
 ])  # fmt: skip
 PROC_UNBORN, PROC_LIVE, PROC_EXITING, PROC_DEAD = 0, 1, 2, 3
@@ -359,7 +359,7 @@ zone_t = _record([
 
 node_t = _record([
     ("kswapd_awake", i8), ("kswapd_failures", i32), ("kswapd_due_ns", i64),
-    ("kswapd_order", i32), ("kswapd_hz", i32), ("kswapd_priority", i32), ("kswapd_nap", i8),
+    ("kswapd_order", i32), ("kswapd_hz", i32), ("kswapd_priority", i32), ("kswapd_psi", i8),
     ("kswapd_boost", i64), ("kswapd_reclaimed", i64), ("kswapd_start_boost", i64, (4,)),
     ("kswapd_cursor", i32), ("kswapd_ns", i64),
     ("flag_writeback", i8), ("flag_dirty", i8), ("flag_congested", i8),
@@ -463,7 +463,7 @@ kernel_t = _record([
     ("pending", i64),  # growth of all tasks in their current segments [pages]
     ("wake_mark", i64),  # node-wide free pages below which some mark may be reached
     ("lost", i32, (256,)), ("nr_lost", i32), ("nr_killed", i64),  # mappings that lost their first granule: wake their tasks
-    ("stop", i32), ("steps", i64), ("nr_events", i32), ("events_lost", i64),
+    ("stop", i32), ("booted", i8), ("steps", i64), ("nr_events", i32), ("events_lost", i64),
     ("event", event_t, (MAX_EVENTS,)),
     ("cost", costs_t), ("psi", psi_t),
     ("node", node_t, (MAX_NODES,)), ("zone", zone_t, (MAX_ZONES,)),
@@ -536,3 +536,8 @@ def new_entries(nr_entries: int) -> np.ndarray[Any, Any]:
     entries["owner"] = -1
     entries["swap"] = -1
     return entries
+
+
+def new_program(nr_ops: int) -> np.ndarray[Any, Any]:
+    """``(nr_ops,) op_t``, to be written."""
+    return np.zeros(nr_ops, _attributes(op_t))

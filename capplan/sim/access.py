@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from capplan.mm._jit import jit
-from capplan.mm.lruvec import draw, progress_now, zipf_weight
+from capplan.mm.lruvec import draw, progress_now, zipf_cumulative, zipf_weight
 from capplan.mm.state import (
     ACCESS_CYCLIC,
     ACCESS_ZIPF,
@@ -166,9 +166,7 @@ def _missing_share(k, pt, m):
     share = mapping.nonresident / n
     if mapping.pattern == ACCESS_ZIPF:
         # the missing ones are, after reclaim has had its say, the least popular
-        share = 0.0
-        for index in range(n - mapping.nonresident, n):
-            share += zipf_weight(mapping, index, n)
+        share = 1.0 - zipf_cumulative(mapping, 1.0 * (n - mapping.nonresident), n)
     return share
 
 

@@ -1,0 +1,296 @@
+"""Processes, their regions and what they do, as kernel records and a program of ops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from capplan.mm import state as s
+from capplan.sim.ops import (
+    OP_EXIT,
+    OP_FORK,
+    OP_FREE,
+    OP_GROW,
+    OP_HOLD,
+    OP_MLOCK,
+    OP_POPULATE,
+    OP_READ,
+    OP_READ_LOOP,
+    OP_READ_RAND,
+    OP_RESTART,
+    OP_TARGET,
+    OP_TOUCH,
+    OP_WAIT,
+    OP_WRITE,
+)
+from capplan.sim.scenario import Mapping, Op, Process, Scenario, Task
+
+__all__ = ["SYSTEM", "build_tasks"]
+
+SYSTEM = "system"  # the daemons: a process of the root group that the OOM killer spares
+FIRST_PID = 100
+
+KINDS = {"anon": s.MAP_ANON, "file": s.MAP_FILE, "shmem": s.MAP_SHMEM, "kernel": s.MAP_KERNEL}
+PATTERNS = {
+    "idle": s.ACCESS_IDLE, "cyclic": s.ACCESS_CYCLIC, "uniform": s.ACCESS_UNIFORM,
+    "zipf": s.ACCESS_ZIPF, "once": s.ACCESS_ONCE,
+}  # fmt: skip
+OPS = {
+    "grow": OP_GROW, "target": OP_TARGET, "touch": OP_TOUCH, "read": OP_READ,
+    "read_loop": OP_READ_LOOP, "read_rand": OP_READ_RAND, "write": OP_WRITE, "hold": OP_HOLD,
+    "wait": OP_WAIT, "free": OP_FREE, "mlock": OP_MLOCK, "exit": OP_EXIT, "fork": OP_FORK,
+    "restart": OP_RESTART,
+}  # fmt: skip
+
+
+def build_tasks(
+    k: Any, scenario: Scenario, cgroups: dict[str, int]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[str]]:
+    """Entries, program and process names of a scenario; fills the tables of ``k``."""
+    mappings = _system_mappings(scenario) + list(scenario.mappings)
+    numbers = {mapping.name: m for m, mapping in enumerate(mappings)}
+    _check("regions", len(mappings), s.MAX_MAPPINGS)
+    entries = _mappings(k, scenario, mappings, numbers, cgroups)
+    processes = [_system_process(scenario), *scenario.processes]
+    _check("processes", len(processes), s.MAX_PROCS)
+    program = _Program(k, numbers, mappings)
+    for p, process in enumerate(processes):
+        program.add_process(p, process, cgroups)
+    k.nr_procs = len(processes)
+    k.nr_tasks = program.nr_tasks
+    k.nr_vmas = program.nr_vmas
+    return entries, program.finish(), [process.name for process in processes]
+
+
+def _check(what: str, wanted: int, most: int) -> None:
+    if wanted > most:
+        msg = f"{wanted} {what} are more than the engine's tables hold ({most})"
+        raise ValueError(msg)
+
+
+def _system_mappings(scenario: Scenario) -> list[Mapping]:
+    node = scenario.node
+    anon = node.daemon_anon_pages - node.daemon_locked_pages
+    found = []
+    for name, kind, pages in (
+        ("anon", "anon", anon),
+        ("file", "file", node.daemon_file_pages),
+        ("shmem", "shmem", node.daemon_shmem_pages),
+        ("slab", "kernel", 0),
+    ):
+        if pages > 0 and (kind != "file" or node.disks):
+            found.append(
+                Mapping(
+                    f"{SYSTEM}.{name}", kind, pages, pages if kind == "file" else 0, pages,
+                    via="read", disk=node.disks[0].name if node.disks else "", owner="",
+                )  # fmt: skip
+            )
+    return found
+
+
+def _system_process(scenario: Scenario) -> Process:
+    return Process(
+        SYSTEM, "", SYSTEM, oom_score_adj=-1000,
+        mappings=tuple(mapping.name for mapping in _system_mappings(scenario)), tasks=(Task(()),),
+    )  # fmt: skip
+
+
+def _mappings(
+    k: Any, scenario: Scenario, mappings: list[Mapping], numbers: dict[str, int],
+    cgroups: dict[str, int],
+) -> np.ndarray[Any, Any]:  # fmt: skip
+    disks = {disk.name: d for d, disk in enumerate(scenario.node.disks)}
+    granule = int(k.granule_pages)
+    at = 0
+    k.nr_mappings = len(mappings)
+    for m, mapping in enumerate(mappings):
+        record = k.mapping[m]
+        size = max(mapping.max_pages, mapping.size_pages, 1)
+        record.kind = KINDS[mapping.kind]
+        record.via_read = int(mapping.via == "read" and mapping.kind != "anon")
+        record.exec = int(mapping.exec)
+        record.thp = int(mapping.thp)
+        record.locked = int(mapping.locked)
+        record.disk = disks.get(mapping.disk, 0)
+        record.first_pte = at
+        # a region may end short and go on: one granule to spare for each end
+        record.nr_ptes = -(-size // granule) + (2 if mapping.kind == "anon" else 0)
+        record.owner = cgroups[mapping.owner.strip("/")] if mapping.owner is not None else -1
+        record.cow_parent = numbers[mapping.cow_of] if mapping.cow_of else -1
+        record.length_mean = mapping.length_mean
+        record.length_sd = mapping.length_sd
+        record.same_filled = mapping.same_filled
+        record.incompressible = mapping.incompressible
+        record.zipf_s = 1.0
+        record.stream = _stream(mapping.name)
+        record.dirtied_ns = s.NEVER_NS
+        at += int(record.nr_ptes)
+    entries = s.new_entries(max(at, 1))
+    for m, mapping in enumerate(mappings):
+        if mapping.kind == "file" and mapping.size_pages > 0:
+            _lay_out_file(k.mapping[m], entries, mapping.size_pages, granule)
+    return entries
+
+
+def _lay_out_file(record: Any, entries: np.ndarray[Any, Any], pages: int, granule: int) -> None:
+    """A file that exists: every granule of it can be read, none is in memory."""
+    count = -(-pages // granule)
+    first = int(record.first_pte)
+    entries["state"][first : first + count] = s.PTE_SHADOW
+    entries["nr_pages"][first : first + count] = granule
+    entries["nr_pages"][first + count - 1] = pages - (count - 1) * granule
+    record.size_pages = pages
+    record.used = count
+    record.nonresident = count
+
+
+def _stream(name: str) -> int:
+    """A number for a mapping's draws that depends on its name only (FNV-1a, 31 bits)."""
+    value = 2166136261
+    for byte in name.encode():
+        value = ((value ^ byte) * 16777619) & 0xFFFFFFFF
+    return value & 0x7FFFFFFF
+
+
+class _Program:
+    """Collects tasks, vmas and ops of all processes."""
+
+    def __init__(self, k: Any, numbers: dict[str, int], mappings: list[Mapping]) -> None:
+        self.k = k
+        self.numbers = numbers
+        self.mappings = mappings
+        self.blocks: list[np.ndarray[Any, Any]] = []
+        self.length = 0
+        self.nr_tasks = 0
+        self.nr_vmas = 0
+        self.placed: set[str] = set()
+
+    def add_process(self, p: int, process: Process, cgroups: dict[str, int]) -> None:
+        proc = self.k.proc[p]
+        proc.memcg = cgroups[process.cgroup.strip("/")]
+        proc.oom_score_adj = process.oom_score_adj
+        proc.pid = FIRST_PID + p
+        proc.exit_vma = -1
+        vmas = self._attach(p, process)
+        tasks = process.tasks or (Task(()),)
+        _check("tasks", self.nr_tasks + len(tasks), s.MAX_TASKS)
+        for number, task in enumerate(tasks):
+            self._add_task(p, process, task, vmas, number == 0)
+        proc.kernel_wanted = process.kernel_pages
+
+    def _attach(self, p: int, process: Process) -> dict[str, int]:
+        vmas: dict[str, int] = {}
+        previous = -1
+        _check("attached regions", self.nr_vmas + len(process.mappings), s.MAX_VMAS)
+        for name in process.mappings:
+            v = self.nr_vmas
+            self.nr_vmas += 1
+            m = self.numbers[name]
+            vma = self.k.vma[v]
+            vma.proc = p
+            vma.mapping = m
+            vma.next = -1
+            vma.via_read = self.k.mapping[m].via_read
+            vma.next_on_mapping = -1  # it joins its mapping when the process is born
+            if previous < 0:
+                self.k.proc[p].first_vma = v
+            else:
+                self.k.vma[previous].next = v
+            previous = v
+            vmas[name] = v
+        return vmas
+
+    def _add_task(
+        self, p: int, process: Process, task: Task, vmas: dict[str, int], first: bool
+    ) -> None:
+        t = self.nr_tasks
+        self.nr_tasks += 1
+        record = self.k.task[t]
+        record.proc = p
+        record.state = s.TASK_UNBORN
+        record.clock = int(task.clock == "schedule")
+        record.exit_at_end = int(task.exit_at_end)
+        record.retries = s.MAX_RECLAIM_RETRIES
+        record.wait = t % max(int(self.k.nr_cpus), 1) % 128
+        record.pc_begin = self.length
+        if first:
+            self.k.proc[p].first_task = t
+            self._populate(process, vmas)
+        if task.trace is not None:
+            self._trace(task, vmas)
+        self._ops(task.ops, vmas)
+        record.pc_end = self.length
+        if task.access_mapping and task.access.pattern != "idle" and task.access.rate > 0:
+            record.access_vma = vmas[task.access_mapping]
+            record.access_pattern = PATTERNS[task.access.pattern]
+            record.access_rate = task.access.rate
+            self.k.mapping[self.numbers[task.access_mapping]].zipf_s = task.access.zipf_s
+        position = int(self.k.heap_len)
+        record.due_ns = process.start_ns
+        self._push(t, position)
+
+    def _push(self, t: int, position: int) -> None:
+        """Insert into the event heap (rarely more than a few thousand, so plainly)."""
+        heap, task = self.k.heap, self.k.task
+        self.k.heap_len = position + 1
+        key = (int(task[t].due_ns), t)
+        while position > 0:
+            above = (position - 1) >> 1
+            other = int(heap[above])
+            if (int(task[other].due_ns), other) <= key:
+                break
+            heap[position] = other
+            task[other].heap_pos = position
+            position = above
+        heap[position] = t
+        task[t].heap_pos = position
+
+    def _populate(self, process: Process, vmas: dict[str, int]) -> None:
+        """Regions that are in memory when the process begins."""
+        wanted = [
+            (vmas[name], self.mappings[self.numbers[name]].resident_pages)
+            for name in process.mappings
+            if self.mappings[self.numbers[name]].resident_pages > 0 and name not in self.placed
+        ]
+        self.placed |= set(process.mappings)
+        block = np.zeros(len(wanted), s.op_t)
+        for i, (v, pages) in enumerate(wanted):
+            block[i]["op"] = OP_POPULATE
+            block[i]["vma"] = v
+            block[i]["pages"] = pages
+        self._append(block)
+
+    def _trace(self, task: Task, vmas: dict[str, int]) -> None:
+        assert task.trace is not None
+        block = np.zeros(len(task.trace.at_ns), s.op_t)
+        block["op"] = OP_TARGET
+        block["vma"] = vmas[task.trace.mapping]
+        block["pages"] = task.trace.pages
+        block["t_ns"] = task.trace.at_ns
+        self._append(block)
+
+    def _ops(self, ops: tuple[Op, ...], vmas: dict[str, int]) -> None:
+        block = np.zeros(len(ops), s.op_t)
+        for i, op in enumerate(ops):
+            record = block[i]
+            record["op"] = OPS[op.op]
+            record["vma"] = vmas[op.mapping] if op.mapping else -1
+            record["pages"] = op.pages
+            record["rate"] = op.rate
+            record["t_ns"] = op.at_ns if op.op in ("target", "wait") else op.ns
+            record["arg"] = PATTERNS[op.pattern] if op.op == "touch" else op.code
+        self._append(block)
+
+    def _append(self, block: np.ndarray[Any, Any]) -> None:
+        self.blocks.append(block)
+        self.length += len(block)
+
+    def finish(self) -> np.ndarray[Any, Any]:
+        """All ops, as ``(P,) op_t``."""
+        program = s.new_program(self.length + 1)
+        at = 0
+        for block in self.blocks:
+            program[at : at + len(block)] = block
+            at += len(block)
+        return program

@@ -1,0 +1,184 @@
+"""How a process ends: unmap in batches, give memory back over time (kernel/exit.c, mm/mmap.c).
+
+    exit_mmap: unmap all (freeing each time 10,000 pages are gathered)
+               -> MMF_OOM_SKIP -> free what is still gathered
+
+Page cache and tmpfs stay. The order matters: between the last two steps a charge finds
+neither a victim in flight nor room, and a second process is killed.
+"""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.events import record
+from capplan.mm.state import (
+    KIND_EXIT,
+    MAP_ANON,
+    PROC_DEAD,
+    PROC_EXITING,
+    PROC_LIVE,
+    PTE_NONE,
+    TASK_DEAD,
+    TASK_EXITING,
+)
+from capplan.mm.rmap import unmap_page
+from capplan.sim.access import access_end
+from capplan.sim.heap import heap_remove, heap_set
+from capplan.sim.ops import _clear_pending
+from capplan.sim.unmap import detach_entry, free_detached, free_tables
+
+__all__ = ["begin_exit", "exit_run"]
+
+# mm/mmu_gather.c: MAX_GATHER_BATCH_COUNT batches together hold 10,000 pages
+GATHER_PAGES = 10_000
+TURN_PAGES = 2048
+
+
+@jit
+def begin_exit(k, p, code, delay_ns):
+    """Process p ends (code < 0: killed by that signal): its tasks stop, one does the exit."""
+    proc = k.proc[p]
+    if proc.state != PROC_LIVE:
+        return
+    proc.state = PROC_EXITING
+    proc.exit_code = code
+    proc.exit_vma = proc.first_vma
+    proc.exit_index = 0
+    proc.gathered = 0
+    proc.gather_head = -1
+    first = True
+    for t in range(k.nr_tasks):
+        task = k.task[t]
+        if task.proc != p or task.state == TASK_DEAD:
+            continue
+        access_end(k, t)
+        _clear_pending(k, t)
+        if first:
+            task.state = TASK_EXITING
+            heap_set(k, t, k.now_ns + delay_ns)
+            first = False
+        else:
+            task.state = TASK_DEAD
+            heap_remove(k, t)
+
+
+@jit
+def _flush(k, fr, proc):
+    """Free what is gathered (tlb_flush_mmu): pages."""
+    i = proc.gather_head
+    nr = 0
+    while i >= 0:
+        after = fr[i].next
+        fr[i].next = -1
+        nr += fr[i].nr_pages
+        free_detached(k, fr, i)
+        i = after
+    proc.gather_head = -1
+    proc.gathered = 0
+    k.work_ns += k.cost.exit_free_ns * nr
+    return nr
+
+
+@jit
+def _is_private(k, v):
+    """Whether nobody else maps what vma v maps."""
+    m = k.vma[v].mapping
+    return k.mapping[m].first_vma == v and k.vma[v].next_on_mapping < 0
+
+
+@jit
+def _detach_vma(k, v):
+    """Take vma v off its mapping; its pages leave the RSS."""
+    m = k.vma[v].mapping
+    proc = k.proc[k.vma[v].proc]
+    mapped = k.vma[v].mapped_pages
+    if k.mapping[m].kind == MAP_ANON:
+        proc.rss_anon -= mapped
+        proc.swapents -= k.mapping[m].swapped_pages
+    k.vma[v].mapped_pages = 0
+    at = k.mapping[m].first_vma
+    if at == v:
+        k.mapping[m].first_vma = k.vma[v].next_on_mapping
+        return
+    while at >= 0:
+        after = k.vma[at].next_on_mapping
+        if after == v:
+            k.vma[at].next_on_mapping = k.vma[v].next_on_mapping
+            return
+        at = after
+
+
+@jit
+def _unmap_shared(k, fr, pt, v):
+    """The process leaves a file or shmem object: unmapped, its pages stay in the cache."""
+    m = k.vma[v].mapping
+    mapping = k.mapping[m]
+    if _is_private(k, v):
+        for e in range(mapping.first_pte, mapping.first_pte + mapping.used):
+            if pt[e].frame >= 0:
+                unmap_page(k, fr, pt[e].frame)
+        return
+    proc = k.proc[k.vma[v].proc]
+    proc.rss_file = 0
+    proc.rss_shmem = 0
+
+
+@jit
+def _unmap_some(k, fr, pt, p):
+    """Unmap up to a turn's pages; whether all of the process is unmapped."""
+    proc = k.proc[p]
+    turn = 0
+    while proc.exit_vma >= 0:
+        v = proc.exit_vma
+        m = k.vma[v].mapping
+        mapping = k.mapping[m]
+        if mapping.kind == MAP_ANON and _is_private(k, v):
+            while proc.exit_index < mapping.used:
+                if turn >= TURN_PAGES:
+                    return False
+                e = mapping.first_pte + proc.exit_index
+                proc.exit_index += 1
+                if pt[e].state == PTE_NONE:
+                    continue
+                nr = pt[e].nr_pages
+                turn += nr
+                k.work_ns += k.cost.exit_unmap_ns * nr
+                i = detach_entry(k, fr, pt, m, e)
+                if i < 0:
+                    continue
+                fr[i].next = proc.gather_head
+                proc.gather_head = i
+                proc.gathered += nr
+                if proc.gathered >= GATHER_PAGES:
+                    _flush(k, fr, proc)
+            mapping.used = 0
+            mapping.size_pages = 0
+            mapping.progress = 0.0
+        elif mapping.kind != MAP_ANON:
+            _unmap_shared(k, fr, pt, v)
+        _detach_vma(k, v)
+        proc.exit_vma = k.vma[v].next
+        proc.exit_index = 0
+    return True
+
+
+@jit
+def exit_run(k, fr, pt, t):
+    """A turn of an exiting process: True when it is gone."""
+    p = k.task[t].proc
+    proc = k.proc[p]
+    if not proc.oom_skip:
+        if _unmap_some(k, fr, pt, p):
+            proc.oom_skip = 1
+        return False
+    _flush(k, fr, proc)
+    free_tables(k, fr, p)
+    proc.state = PROC_DEAD
+    proc.rss_anon = 0
+    proc.rss_file = 0
+    proc.rss_shmem = 0
+    proc.swapents = 0
+    proc.exit_ns = k.now_ns + int(k.work_ns)
+    k.task[t].state = TASK_DEAD
+    record(k, KIND_EXIT, p, proc.memcg, proc.exit_code, 0, 0, 0, 0, 0)
+    return True

@@ -1,0 +1,396 @@
+"""The stepping loop: who acts next, and what its action costs.
+
+One turn of :func:`advance`: the next of tasks, kswapds and the flusher in order of time;
+I/O that has ended is completed; the actor does one bounded piece of work; CPU time, waits and
+stalls decide when it is due again. CPUs are servers: a piece of work takes the first CPU that
+is free, so runnable tasks, kswapd and the flusher share them fairly.
+"""
+
+from __future__ import annotations
+
+from capplan.mm._jit import entry, jit
+from capplan.mm.events import record
+from capplan.mm.kswapd import kswapd_run
+from capplan.mm.lru_gen_lists import lru_gen_init_lruvec
+from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
+from capplan.mm.memcg import mem_cgroup_margin
+from capplan.mm.psi import psi_task_change
+from capplan.mm.state import (
+    KIND_PAUSED,
+    KIND_RESUMED,
+    MAX_EVENTS,
+    NEVER_NS,
+    NS_PER_MS,
+    NS_PER_S,
+    PROC_LIVE,
+    TASK_DEAD,
+    TASK_EXITING,
+    TASK_OOM_WAIT,
+    TASK_READY,
+    TASK_UNBORN,
+)
+from capplan.mm.swap import complete_io
+from capplan.mm.writeback import flusher_run
+from capplan.mm.zswap import zswap_shrink
+from capplan.sim.access import access_play, wake_accessors
+from capplan.sim.birth import born
+from capplan.sim.exit import begin_exit, exit_run
+from capplan.sim.heap import heap_remove, heap_set
+from capplan.sim.ops import (
+    AGAIN,
+    DONE,
+    FAILED,
+    LATER,
+    OOM_WAIT,
+    OP_EXIT,
+    begin_op,
+    run_op,
+)
+
+__all__ = ["advance"]
+
+STOP_DONE, STOP_EVENTS_FULL, STOP_PANIC, STOP_SLICE = 0, 1, 2, 3
+SIGKILL = 9
+ENOMEM_EXIT = 1
+OPS_PER_TURN = 64
+
+
+@jit
+def _pick_cpu(k, preferred):
+    """The CPU that the actor runs on: its last one if free, else the one that is free first."""
+    if k.cpu_free_ns[preferred] <= k.now_ns:
+        return preferred
+    best = preferred
+    for cpu in range(k.nr_cpus):
+        if k.cpu_free_ns[cpu] < k.cpu_free_ns[best]:
+            best = cpu
+            if k.cpu_free_ns[cpu] <= k.now_ns:
+                break
+    return best
+
+
+@jit
+def _begin_actor(k, actor, preferred):
+    k.actor = actor
+    k.cpu = _pick_cpu(k, preferred % k.nr_cpus)
+    k.work_ns = 0.0
+    k.wait_ns = 0.0
+    k.memstall_ns = 0.0
+
+
+@jit
+def _end_actor(k):
+    """Book the CPU time of the actor; when it is through with work and waits [ns]."""
+    start = max(k.now_ns, k.cpu_free_ns[k.cpu])
+    work = k.work_ns
+    if k.cost.contention != 1.0:
+        for cpu in range(k.nr_cpus):
+            if cpu != k.cpu and k.cpu_free_ns[cpu] > k.now_ns:
+                work *= k.cost.contention
+                break
+    k.cpu_free_ns[k.cpu] = start + int(work)
+    return start + int(work + k.wait_ns)
+
+
+@jit
+def _psi(k, t, running, memstall, begin):
+    """Change what the task is for PSI, from ``begin`` on."""
+    task = k.task[t]
+    if task.psi_running == running and task.psi_memstall == memstall:
+        return
+    psi_task_change(k, k.proc[task.proc].memcg, begin, running - task.psi_running,
+                    memstall - task.psi_memstall, 0)  # fmt: skip
+    task.psi_running = running
+    task.psi_memstall = memstall
+
+
+@jit
+def _nominal(op, task):
+    """When the op should be over by its own measure [ns]."""
+    if op.op == 1 or op.op == 8:  # target, wait: absolute
+        return op.t_ns
+    span = op.t_ns
+    if op.t_ns == 0 and op.rate > 0.0:
+        span = int(op.pages / op.rate * NS_PER_S)
+    return task.op_start_ns + span
+
+
+@jit
+def _run_program(k, fr, pt, pg, t):
+    """Run the task's ops until one has to wait: the status of the last."""
+    task = k.task[t]
+    for _ in range(OPS_PER_TURN):
+        if task.pc >= task.pc_end:
+            return DONE
+        op = pg[task.pc]
+        if task.stage == 0:
+            begin_op(k, t, op)
+            task.stage = 1
+        status = run_op(k, fr, pt, t, op)
+        if status != DONE:
+            return status
+        due = _nominal(op, task)
+        late = k.now_ns - due
+        if late > task.late_max_ns and op.op != OP_EXIT:
+            task.late_max_ns = late
+        task.late_ns = max(late, 0)
+        task.nominal_ns = due
+        task.stage = 0
+        if op.op == OP_EXIT:
+            begin_exit(k, task.proc, int(op.arg), 0)
+            return LATER
+        task.pc += 1
+    task.next_ns = k.now_ns
+    return LATER
+
+
+@jit
+def _oom_wait(k, t):
+    """Sleep on the memcg's OOM wait queue (v1, oom_kill_disable); looked at with back-off."""
+    task = k.task[t]
+    if task.state != TASK_OOM_WAIT:
+        task.state = TASK_OOM_WAIT
+        task.stall_begin_ns = k.now_ns
+        task.backoff_ns = 10 * NS_PER_MS
+        access_end_pause(k, t)
+        record(k, KIND_PAUSED, task.proc, k.proc[task.proc].memcg, 0, 0, 0, 0, 0, 0)
+    else:
+        task.backoff_ns = min(2 * task.backoff_ns, NS_PER_S // 4)
+    heap_set(k, t, k.now_ns + task.backoff_ns)
+
+
+@jit
+def access_end_pause(k, t):
+    """A paused task's running accesses stop; they go on when it resumes."""
+    task = k.task[t]
+    if task.access_vma >= 0 and task.lazy:
+        wake_accessors(k, k.vma[task.access_vma].mapping)
+
+
+@jit
+def _leave_oom_wait(k, t):
+    """Whether a paused task may try again: somebody uncharged, or the limit was raised."""
+    task = k.task[t]
+    c = k.proc[task.proc].memcg
+    while c > 0:
+        if k.memcg[c].oom_kill_disable and mem_cgroup_margin(k, c) < 1:
+            return False
+        c = k.memcg[c].parent
+    paused = k.now_ns - task.stall_begin_ns
+    task.pause_ns += paused
+    k.memcg[k.proc[task.proc].memcg].pause_ns += paused
+    task.state = TASK_READY
+    task.access_ns = k.now_ns
+    record(k, KIND_RESUMED, task.proc, k.proc[task.proc].memcg, paused, 0, 0, 0, 0, 0)
+    return True
+
+
+@jit
+def _task_turn(k, fr, pt, pg, t):
+    """One turn of a live task."""
+    task = k.task[t]
+    if task.state == TASK_OOM_WAIT and not _leave_oom_wait(k, t):
+        _oom_wait(k, t)
+        return
+    _begin_actor(k, t, k.task[t].wait)
+    task.next_ns = NEVER_NS
+    status = _run_program(k, fr, pt, pg, t)
+    if k.proc[task.proc].state != PROC_LIVE:
+        return
+    finished = status == DONE
+    if status == DONE or status == LATER:
+        played = access_play(k, fr, pt, t)
+        if played != 0:
+            status = OOM_WAIT if played == 3 else (FAILED if played == 2 else AGAIN)
+    end = _end_actor(k)
+    task.wait = k.cpu
+    if status == OOM_WAIT:
+        _oom_wait(k, t)
+        return
+    if status == FAILED and not k.cgroup_v1 and k.memstall_ns == 0.0:
+        end = max(end, k.now_ns + NS_PER_MS)
+    _schedule(k, t, end, status, finished)
+
+
+@jit
+def _schedule(k, t, end, status, finished):
+    """Set when the task is due again, and what it is meanwhile for PSI and the totals."""
+    task = k.task[t]
+    if k.memstall_ns > 0.0:
+        task.stall_ns += int(k.memstall_ns)
+        k.memcg[k.proc[task.proc].memcg].stall_ns += int(k.memstall_ns)
+    task.io_ns += int(max(k.wait_ns - k.memstall_ns, 0.0))
+    due = end
+    if status == DONE or status == LATER:
+        due = max(end, task.next_ns)
+    if k.memstall_ns > 0.0:
+        _psi(k, t, 0, 1, k.now_ns)
+        task.stall_begin_ns = end
+        due = max(min(due, end), k.now_ns + 1)
+    elif due > end:
+        _psi(k, t, 0, 0, k.now_ns)
+    else:
+        _psi(k, t, 1, 0, k.now_ns)
+    if finished and task.next_ns >= NEVER_NS and k.memstall_ns == 0.0:
+        if task.exit_at_end:
+            begin_exit(k, task.proc, 0, 0)
+            return
+        heap_remove(k, t)
+        return
+    heap_set(k, t, max(due, k.now_ns + 1))
+
+
+@jit
+def _exit_turn(k, fr, pt, t):
+    _begin_actor(k, t, k.task[t].wait)
+    _psi(k, t, 1, 0, k.now_ns)
+    gone = exit_run(k, fr, pt, t)
+    end = _end_actor(k)
+    if gone:
+        _psi(k, t, 0, 0, k.now_ns)
+        heap_remove(k, t)
+    else:
+        heap_set(k, t, max(end, k.now_ns + 1))
+
+
+@jit
+def _reap_killed(k, seen):
+    """Processes that the OOM killer marked since ``seen`` begin to exit."""
+    if k.nr_killed == seen:
+        return
+    for p in range(k.nr_procs):
+        if k.proc[p].victim and k.proc[p].state == PROC_LIVE:
+            begin_exit(k, p, -SIGKILL, int(k.cost.kill_delay_ns))
+
+
+@jit
+def _wake_lost(k):
+    """Mappings lost their first granule: their accessors play from now on."""
+    if k.nr_lost > 256:
+        for m in range(k.nr_mappings):
+            _wake_mapping(k, m)
+    else:
+        for index in range(k.nr_lost):
+            _wake_mapping(k, k.lost[index])
+    k.nr_lost = 0
+
+
+@jit
+def _wake_mapping(k, m):
+    t = wake_accessors(k, m)
+    while t >= 0:
+        if k.task[t].state == TASK_READY and k.task[t].due_ns > k.now_ns + NS_PER_MS:
+            if not k.task[t].psi_memstall:
+                heap_set(k, t, k.now_ns + NS_PER_MS)
+        t = k.task[t].next_on_mapping
+
+
+@jit
+def _next_due(k):
+    """(time, actor): a task's number, or -2 - node for a kswapd, or -1 for the flusher."""
+    due = NEVER_NS
+    actor = -100
+    if k.heap_len > 0:
+        actor = k.heap[0]
+        due = k.task[actor].due_ns
+    for n in range(k.nr_nodes):
+        if k.node[n].kswapd_due_ns < due:
+            due = k.node[n].kswapd_due_ns
+            actor = -2 - n
+    if k.flusher_due_ns < due:
+        due = k.flusher_due_ns
+        actor = -1
+    return due, actor
+
+
+@jit
+def _kswapd_turn(k, fr, pt, n):
+    _begin_actor(k, -2 - n, k.nr_cpus - 1)
+    kswapd_run(k, fr, pt, n)
+    end = _end_actor(k)
+    running = 1 if k.node[n].kswapd_awake == 1 else 0
+    if running != k.node[n].kswapd_psi:  # a task in memstall, of the system's group alone
+        change = running - k.node[n].kswapd_psi
+        psi_task_change(k, -1, k.now_ns, change, change, change)
+        k.node[n].kswapd_psi = running
+    if k.node[n].kswapd_due_ns < NEVER_NS:
+        nap = k.node[n].kswapd_awake == 2
+        k.node[n].kswapd_due_ns = max(end + (100 * NS_PER_MS if nap else 0), k.now_ns + 1000)
+
+
+@jit
+def _zswap_worker(k, fr, pt):
+    pages = k.zswap_shrink_pending
+    k.zswap_shrink_pending = 0
+    _begin_actor(k, -1, 0)
+    zswap_shrink(k, fr, pt, 2 * pages)
+    _end_actor(k)
+
+
+@jit
+def _boot(k):
+    """What the first call sets up: the generations of the multi-gen LRU."""
+    k.booted = 1
+    if not k.lru_gen:
+        return
+    for c in range(k.nr_memcgs):
+        for n in range(k.nr_nodes):
+            lru_gen_init_lruvec(k, c, n)
+            lru_gen_online_memcg(k, c, n)
+
+
+@entry
+def advance(kernel, fr, pt, pg, until_ns, max_turns):
+    """Run until ``until_ns``; why it stopped: STOP_*.
+
+    Parameters
+    ----------
+    kernel : (1,) kernel_t; fr : (F,) frame_t; pt : (E,) entry_t; pg : (P,) op_t
+    until_ns : run time to stop at [ns]
+    max_turns : turns after which the caller gets a look in (progress, Ctrl-C)
+
+    Returns STOP_DONE (until_ns reached), STOP_EVENTS_FULL (read k.event, reset nr_events),
+    STOP_PANIC (nothing left to kill), STOP_SLICE. Re-entrant: call again to go on.
+    """
+    k = kernel[0]
+    if not k.booted:
+        _boot(k)
+    turns = 0
+    while True:
+        due, actor = _next_due(k)
+        if due >= until_ns:
+            k.now_ns = until_ns
+            complete_io(k, fr, until_ns)
+            return STOP_DONE
+        if k.nr_events > MAX_EVENTS - 256:
+            return STOP_EVENTS_FULL
+        if turns >= max_turns:
+            return STOP_SLICE
+        turns += 1
+        k.steps += 1
+        k.now_ns = max(due, k.now_ns)
+        complete_io(k, fr, k.now_ns)
+        killed = k.nr_killed
+        if actor >= 0:
+            state = k.task[actor].state
+            if state == TASK_UNBORN:
+                born(k, fr, actor)
+            if state == TASK_EXITING:
+                _exit_turn(k, fr, pt, actor)
+            elif state == TASK_DEAD:
+                heap_remove(k, actor)
+            else:
+                _task_turn(k, fr, pt, pg, actor)
+        elif actor == -1:
+            _begin_actor(k, -1, 0)
+            flusher_run(k, fr, pt)
+            _end_actor(k)
+        else:
+            _kswapd_turn(k, fr, pt, -2 - actor)
+        _reap_killed(k, killed)
+        if k.nr_lost:
+            _wake_lost(k)
+        if k.zswap_shrink_pending:
+            _zswap_worker(k, fr, pt)
+        if k.panicked:
+            return STOP_PANIC
