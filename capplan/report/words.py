@@ -150,7 +150,11 @@ def node_lines(node: NodeOutcome) -> list[tuple[str, str]]:
         lines.append(("zswap", _zswap(node)))
     lines.append(("pressure", _psi(node)))
     if node.least_huge_blocks:
-        said = [f"{count:,} in {zone}" for zone, count in node.least_huge_blocks.items()]
+        said = [
+            f"{count:,} in {zone}"
+            for zone, count in node.least_huge_blocks.items()
+            if zone != "DMA"
+        ]
         lines.append(("fragmentation", f"least free blocks of 2 MiB: {', '.join(said)}"))
     return lines
 

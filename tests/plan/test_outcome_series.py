@@ -78,6 +78,13 @@ def test_average10_is_a_share(steps: list[float]) -> None:
     assert average[-1] == pytest.approx(min(sum(steps[-10:]) / 10e6, 1.0), abs=1e-9)
 
 
+def test_average10_of_the_first_second_is_no_spike() -> None:
+    found = series(psi=np.concatenate([[0.0], np.full(20, 5e5)]))  # half of the first second
+    average = found.average10(found.get("psi"))
+    assert average is not None
+    assert average[1] == pytest.approx(0.05)
+
+
 @given(st.lists(st.booleans(), min_size=21, max_size=21), st.integers(1, 20))
 def test_onset_is_a_true_sample_before(flags: list[bool], t: int) -> None:
     mask = np.array(flags)
