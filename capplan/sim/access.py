@@ -8,8 +8,6 @@ fault by the share that is missing.
 
 from __future__ import annotations
 
-import math
-
 from capplan.mm._jit import jit
 from capplan.mm.lruvec import draw, progress_now, zipf_cumulative, zipf_weight
 from capplan.mm.state import (
@@ -113,7 +111,7 @@ def _play_cyclic(k, fr, pt, t, dp):
         if mapping.nonresident == 0:
             mapping.progress += dp - moved
             return dp, FAULT_OK
-        position = math.fmod(mapping.progress, size)
+        position = mapping.progress % size
         index = min(int(position / k.granule_pages), mapping.used - 1)
         e = mapping.first_pte + index
         if pt[e].state != PTE_PRESENT and pt[e].state != PTE_NONE:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from capplan.mm import state as s
-from capplan.mm.lru_gen_lists import MIN_NR_GENS
 from capplan.mm.watermark import si_mem_available
 from capplan.sim.build import Machine
 
@@ -83,20 +82,8 @@ class Recorder:
         self.node[i] = self._node(memcg)
 
     def _lists(self, memcg: Any) -> Any:
-        """Pages per list, all nodes; the two youngest generations are the active ones."""
-        nodes = int(self.k.nr_nodes)
-        lruvec = memcg["lruvec"][:, :nodes]
-        lists = lruvec["pages"].sum(axis=1)
-        if not self.k.lru_gen:
-            return lists
-        for kind in range(2):
-            for g in range(s.MAX_NR_GENS):
-                pages = lruvec["gen_pages"][:, :, g, kind]
-                seq = lruvec["max_seq"]
-                youngest = (seq % s.MAX_NR_GENS == g) | ((seq - MIN_NR_GENS + 1) % s.MAX_NR_GENS == g)
-                lists[:, 2 * kind + 1] += np.where(youngest, pages, 0).sum(axis=1)
-                lists[:, 2 * kind] += np.where(youngest, 0, pages).sum(axis=1)
-        return lists
+        """Pages per list, all nodes; the multi-gen LRU counts its own as active or inactive."""
+        return memcg["lruvec"][:, : int(self.k.nr_nodes)]["pages"].sum(axis=1)
 
     def _node(self, memcg: Any) -> tuple[float, ...]:
         """meminfo in pages, in the order of _MEMINFO."""
