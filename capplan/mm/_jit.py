@@ -22,11 +22,6 @@ from typing import Any, TypeVar
 
 ENABLED = os.environ.get("CAPPLAN_JIT", "1") != "0"
 
-# Wrappers let Python call every mechanism (tests do); they cost compile time, so they are
-# off unless asked for.
-_WRAPPERS = os.environ.get("CAPPLAN_JIT_WRAPPERS", "0") == "1"
-
-
 def source_hash() -> str:
     """Hash of everything the compiled code depends on (hex, 16 digits)."""
     digest = hashlib.sha256()
@@ -38,7 +33,7 @@ def source_hash() -> str:
     for name in ("numba", "llvmlite", "numpy"):
         digest.update(f"{name}={importlib.metadata.version(name)}".encode())
     flags = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith("NUMBA_"))
-    digest.update("\n".join([*flags, sys.version, str(_WRAPPERS)]).encode())
+    digest.update("\n".join([*flags, sys.version]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -64,19 +59,115 @@ if ENABLED:
     numba.core.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
 
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
-
+_INNER: set[str] = set()  # qualified names of the functions that only compiled code calls
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def jit(function: F) -> F:
-    """Compile a mechanism (never from Python's side unless wrappers are on)."""
+    """Compile a mechanism; from Python it can be called too (tests do)."""
     if not ENABLED:
         return function
-    options = dict(_OPTIONS)
-    if not _WRAPPERS:
-        options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return numba.njit(**options)(function)  # type: ignore[no-any-return]
+    return Mechanism(function)  # type: ignore[return-value]
+
+
+def _wide(arg: Any) -> Any:
+    """The one type that a scalar argument is passed as: a function is compiled once."""
+    from numba.core import types
+
+    arg = types.unliteral(arg)
+    if isinstance(arg, types.Integer | types.Boolean):
+        return types.int64
+    if isinstance(arg, types.Float):
+        return types.float64
+    return arg
+
+
+class Mechanism:
+    """A function that compiled code calls, compiled without an entry of its own.
+
+    numba finishes each function by itself, with everything below it linked in and optimised
+    again: on a call graph 25 levels deep that took minutes. Here a function's code is only
+    kept, and what an entry calls is linked and optimised once, in the entry
+    (:func:`_finalize`). Called from Python, an entry is made on the spot.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.py_func = function
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+        _INNER.add(function.__qualname__)
+        self.dispatcher: Any = numba.njit(
+            no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS
+        )(function)
+        compiler = self.dispatcher._compiler  # noqa: SLF001 - see the class docstring
+
+        def no_code_yet(flags: Any) -> Any:
+            flags.no_compile = True
+            return flags
+
+        def keep(result: Any) -> None:
+            token = object()  # stands for the address that callers are compiled against
+            target = self.dispatcher.targetctx
+            target.insert_user_function(token, result.fndesc, [result.library])
+            result = result._replace(entry_point=token)
+            self.dispatcher.overloads[tuple(result.signature.args)] = result
+
+        resolve = self.dispatcher.get_call_template
+
+        def one_signature(args: Any, kws: Any) -> Any:
+            return resolve([_wide(arg) for arg in args], kws)
+
+        compiler._customize_flags = no_code_yet  # noqa: SLF001
+        self.dispatcher.get_call_template = one_signature
+        self.dispatcher.add_overload = keep
+        self._entry: Any = None
+
+    def __call__(self, *args: Any) -> Any:
+        if self._entry is None:
+            names = ", ".join(f"a{i}" for i in range(len(args)))
+            space: dict[str, Any] = {"mechanism": self}
+            exec(f"def from_python({names}):\n    return mechanism({names})", space)  # noqa: S102
+            self._entry = numba.njit(**_OPTIONS)(space["from_python"])
+        return self._entry(*args)
+
+
+def _finalize(library: Any, original: Callable[[Any], None]) -> None:
+    """Finish a code library: a mechanism's is kept as it is, an entry's takes all it calls."""
+    if library.name.split("$")[0] in _INNER:
+        library._finalized = True  # noqa: SLF001
+        return
+    seen: set[int] = set()
+    wanted: list[Any] = []
+    waiting = list(library._linking_libraries)  # noqa: SLF001
+    while waiting:
+        other = waiting.pop()
+        if id(other) not in seen:
+            seen.add(id(other))
+            wanted.append(other)
+            if other.name.split("$")[0] in _INNER:
+                waiting.extend(other._linking_libraries)  # noqa: SLF001
+    library._linking_libraries = wanted  # noqa: SLF001
+    original(library)
+
+
+def _install() -> None:
+    from numba.core import codegen, types
+    from numba.extending import typeof_impl
+
+    @typeof_impl.register(Mechanism)  # type: ignore[untyped-decorator]
+    def _typeof(value: Mechanism, _context: Any) -> Any:
+        return types.Dispatcher(value.dispatcher)
+
+    original = codegen.CPUCodeLibrary.finalize
+    codegen.CPUCodeLibrary.finalize = lambda library: _finalize(library, original)
+
+
+if ENABLED:
+    _install()
 
 
 class entry:  # noqa: N801 - reads like the decorator it is
@@ -88,6 +179,7 @@ class entry:  # noqa: N801 - reads like the decorator it is
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.py_func = function
+        self.__doc__ = function.__doc__
         self._call: Callable[..., Any] | None = None if ENABLED else function
         self._dispatcher: Any = numba.njit(cache=True, **_OPTIONS)(function) if ENABLED else None
 
