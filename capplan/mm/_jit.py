@@ -32,7 +32,11 @@ def source_hash() -> str:
             digest.update(path.read_bytes())
     for name in ("numba", "llvmlite", "numpy"):
         digest.update(f"{name}={importlib.metadata.version(name)}".encode())
-    flags = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith("NUMBA_"))
+    flags = sorted(
+        f"{k}={v}"
+        for k, v in os.environ.items()
+        if k.startswith("NUMBA_") and k != "NUMBA_CACHE_DIR"  # set below, from this hash
+    )
     digest.update("\n".join([*flags, sys.version]).encode())
     return digest.hexdigest()[:16]
 
