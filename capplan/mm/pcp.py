@@ -14,7 +14,7 @@ from capplan.mm._jit import jit
 from capplan.mm.buddy import alloc_block, free_block
 from capplan.mm.state import MT_MOVABLE, WMARK_HIGH
 
-__all__ = ["drain_all_pages", "pcp_alloc", "pcp_free", "pcp_pages"]
+__all__ = ["drain_all_pages", "pcp_alloc", "pcp_free", "pcp_pages", "pcp_put"]
 
 PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX
 
@@ -140,6 +140,13 @@ def pcp_alloc(k, fr, z, cpu):
         zone.pcp_tail[cpu] = -1
     zone.pcp_count[cpu] -= k.granule_pages
     return i
+
+
+@jit
+def pcp_put(k, fr, z, cpu, i):
+    """Put a frame on a CPU's list, whatever it holds already."""
+    _push(fr, k.zone[z], cpu, i)
+    k.zone[z].pcp_count[cpu] += k.granule_pages
 
 
 @jit

@@ -279,7 +279,7 @@ proc_t = _record([
     ("first_vma", i32), ("next_in_memcg", i32),
     ("start_ns", i64), ("kill_ns", i64), ("exit_ns", i64), ("restarts", i32),
     ("restarting", i8), ("kernel_pages", i64), ("kernel_wanted", i64), ("first_task", i32), ("gather_head", i32),
-    ("exit_vma", i32), ("exit_index", i32), ("gathered", i64),  # unmap cursor; pages in the mmu_gather
+    ("exit_vma", i32), ("exit_index", i32), ("gathered", i64), ("flushing", i8), ("flush_paid", i8),  # unmap cursor; pages in the mmu_gather
 ])  # fmt: skip
 PROC_UNBORN, PROC_LIVE, PROC_EXITING, PROC_DEAD = 0, 1, 2, 3
 
@@ -350,7 +350,7 @@ zone_t = _record([
     ("pcp_count", i64, (PCP_CPUS,)), ("pcp_high", i64, (PCP_CPUS,)),
     ("pcp_factor", i8, (PCP_CPUS,)), ("pcp_alloc_factor", i8, (PCP_CPUS,)),
     ("pcp_free_count", i64, (PCP_CPUS,)),
-    ("pcp_batch", i64), ("pcp_high_min", i64), ("pcp_high_max", i64), ("below_high", i8),
+    ("pcp_batch", i64), ("pcp_boot", i64), ("pcp_high_min", i64), ("pcp_high_max", i64), ("below_high", i8),
     ("reclaim_active", i8),
     ("boosted", i8),  # ZONE_BOOSTED_WATERMARK: wake kswapd at the next allocation
     ("lru_pages", i64, (NR_LRU_LISTS,)),

@@ -216,7 +216,7 @@ def _marks(k: Any, node: Node) -> None:
     setup_per_zone_lowmem_reserve(k)
     for zone in node.zones:
         if zone.protection is not None:
-            for j in range(4):
+            for j in range(min(4, len(zone.protection))):
                 k.zone[_zone_number(zone)].reserve[j] = zone.protection[j]
     wanted = node.sysctl.get("vm.min_free_kbytes")
     if wanted is not None:
@@ -226,7 +226,7 @@ def _marks(k: Any, node: Node) -> None:
         k.min_free_kbytes = node.min_free_kbytes_in_force
         setup_per_zone_wmarks(k)
     else:
-        init_per_zone_wmark_min(k, node.thp)
+        init_per_zone_wmark_min(k, node.thp, _ceiling(node))
     for zone in node.zones:
         if zone.wmark is not None:
             set_zone_wmarks(k, _zone_number(zone), *zone.wmark, zone.boost)
@@ -242,6 +242,10 @@ def _marks(k: Any, node: Node) -> None:
         raise BuildError(msg)
     for z in range(int(k.nr_zones)):
         _per_cpu_lists(k, k.zone[z])
+
+
+def _ceiling(node: Node) -> int:
+    return release.features(node.release).min_free_kbytes_max
 
 
 def _per_cpu_lists(k: Any, zone: Any) -> None:
@@ -268,8 +272,10 @@ def _free_lists(k: Any, frames: np.ndarray[Any, Any], node: Node) -> None:
     )  # fmt: skip
     largest = max(node.zones, key=lambda zone: zone.managed)
     for zone in node.zones:
+        record = k.zone[_zone_number(zone)]
         if zone.free is not None:
-            free = zone.free + (placed if zone is largest else 0)
+            record.pcp_boot = zone.pcp_pages
+            free = zone.free + zone.pcp_pages + (placed if zone is largest else 0)
         else:
             free = zone.managed - (used if zone is largest else 0)
         if free <= 0 or free > zone.managed:

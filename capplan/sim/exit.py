@@ -14,6 +14,7 @@ from capplan.mm.events import record
 from capplan.mm.state import (
     KIND_EXIT,
     MAP_ANON,
+    NEVER_NS,
     PROC_DEAD,
     PROC_EXITING,
     PROC_LIVE,
@@ -32,6 +33,7 @@ __all__ = ["begin_exit", "exit_run"]
 # mm/mmu_gather.c: MAX_GATHER_BATCH_COUNT batches together hold 10,000 pages
 GATHER_PAGES = 10_000
 TURN_PAGES = 2048
+FLUSH_PAGES = 512
 
 
 @jit
@@ -46,6 +48,8 @@ def begin_exit(k, p, code, delay_ns):
     proc.exit_index = 0
     proc.gathered = 0
     proc.gather_head = -1
+    proc.flushing = 0
+    proc.flush_paid = 0
     first = True
     for t in range(k.nr_tasks):
         task = k.task[t]
@@ -55,7 +59,9 @@ def begin_exit(k, p, code, delay_ns):
         _clear_pending(k, t)
         if first:
             task.state = TASK_EXITING
-            heap_set(k, t, k.now_ns + delay_ns)
+            # a task that is at work finishes its turn first
+            busy = task.due_ns if t == k.actor and task.due_ns < NEVER_NS else k.now_ns
+            heap_set(k, t, max(k.now_ns + delay_ns, busy))
             first = False
         else:
             task.state = TASK_DEAD
@@ -63,20 +69,31 @@ def begin_exit(k, p, code, delay_ns):
 
 
 @jit
-def _flush(k, fr, proc):
-    """Free what is gathered (tlb_flush_mmu): pages."""
+def _flush_some(k, fr, proc):
+    """Free the batch that was paid for, pay for the next; whether all gathered is freed.
+
+    Kernel: tlb_batch_pages_flush() frees up to 512 pages at a time; they are uncharged when
+    the batch is through.
+    """
     i = proc.gather_head
-    nr = 0
-    while i >= 0:
-        after = fr[i].next
-        fr[i].next = -1
-        nr += fr[i].nr_pages
-        free_detached(k, fr, i)
-        i = after
-    proc.gather_head = -1
-    proc.gathered = 0
-    k.work_ns += k.cost.exit_free_ns * nr
-    return nr
+    if proc.flush_paid:
+        freed = 0
+        while i >= 0 and freed < FLUSH_PAGES:
+            after = fr[i].next
+            fr[i].next = -1
+            freed += fr[i].nr_pages
+            free_detached(k, fr, i)
+            i = after
+        proc.gather_head = i
+        proc.gathered -= freed
+    proc.flush_paid = 0
+    if i < 0:
+        proc.gathered = 0
+        proc.flushing = 0
+        return True
+    k.work_ns += k.cost.exit_free_ns * min(max(proc.gathered, 1), FLUSH_PAGES)
+    proc.flush_paid = 1
+    return False
 
 
 @jit
@@ -150,7 +167,8 @@ def _unmap_some(k, fr, pt, p):
                 proc.gather_head = i
                 proc.gathered += nr
                 if proc.gathered >= GATHER_PAGES:
-                    _flush(k, fr, proc)
+                    proc.flushing = 1
+                    return False
             mapping.used = 0
             mapping.size_pages = 0
             mapping.progress = 0.0
@@ -167,11 +185,14 @@ def exit_run(k, fr, pt, t):
     """A turn of an exiting process: True when it is gone."""
     p = k.task[t].proc
     proc = k.proc[p]
+    if proc.flushing:
+        _flush_some(k, fr, proc)
+        return False
     if not proc.oom_skip:
         if _unmap_some(k, fr, pt, p):
             proc.oom_skip = 1
+            proc.flushing = 1
         return False
-    _flush(k, fr, proc)
     free_tables(k, fr, p)
     proc.state = PROC_DEAD
     proc.rss_anon = 0

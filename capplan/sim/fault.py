@@ -126,7 +126,7 @@ def _fill(k, fr, pt, t, i, e, state, sequential):
     read = 0
     refault = state != PTE_NONE and pt[e].memcg >= 0
     if state == PTE_NONE or state == PTE_SHADOW:
-        if mapping.kind == MAP_FILE:
+        if mapping.kind == MAP_FILE and state == PTE_SHADOW:  # else write(2) makes a new page
             disk_read(k, mapping.disk, nr, sequential)
             read = 1
         else:
@@ -141,7 +141,7 @@ def _fill(k, fr, pt, t, i, e, state, sequential):
             restored = workingset_refault(k, fr, pt, i, total_free_swap(k) > 0)
     if state != PTE_NONE:
         mapping.nonresident -= 1
-    if read and (state != PTE_NONE or mapping.kind == MAP_FILE) and not mapping.via_read:
+    if read and not mapping.via_read:
         k.task[t].majfaults += nr
         k.memcg[c].stat[ST_PGMAJFAULT] += nr
         k.vmstat[VM_PGMAJFAULT] += nr

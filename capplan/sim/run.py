@@ -57,7 +57,7 @@ def run(
     recorder = Recorder(machine, _rows(scenario))
     events: list[Event] = []
     for until_ns, sample, changes in _stops(scenario):
-        panicked = _advance(machine, until_ns, events, scenario, progress)
+        panicked = _advance(machine, max(until_ns, 1), events, scenario, progress)
         for change in changes:
             apply_change(machine, change)
         if sample:

@@ -32,6 +32,7 @@ class Zone:
     boost: int = 0
     protection: tuple[int, ...] | None = None  # lowmem_reserve as captured; None: computed
     buddyinfo: tuple[int, ...] | None = None  # free blocks per order 0..10
+    pcp_pages: int = 0  # on per-cpu lists at start, beside ``free``
 
 
 @dataclass(frozen=True)

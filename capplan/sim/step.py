@@ -9,19 +9,24 @@ is free, so runnable tasks, kswapd and the flusher share them fairly.
 from __future__ import annotations
 
 from capplan.mm._jit import entry, jit
+from capplan.mm.buddy import alloc_block
 from capplan.mm.events import record
 from capplan.mm.kswapd import kswapd_run
 from capplan.mm.lru_gen_lists import lru_gen_init_lruvec
 from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
 from capplan.mm.memcg import mem_cgroup_margin
+from capplan.mm.page_alloc import alloc_kernel_pages
+from capplan.mm.pcp import pcp_put
 from capplan.mm.psi import psi_task_change
 from capplan.mm.state import (
     KIND_PAUSED,
     KIND_RESUMED,
     MAX_EVENTS,
+    MT_MOVABLE,
     NEVER_NS,
     NS_PER_MS,
     NS_PER_S,
+    PCP_CPUS,
     PROC_LIVE,
     TASK_DEAD,
     TASK_EXITING,
@@ -328,9 +333,26 @@ def _zswap_worker(k, fr, pt):
 
 
 @jit
-def _boot(k):
+def _fill_per_cpu_lists(k, fr, z):
+    """Pages that per-cpu lists hold at t = 0, evenly on all CPUs."""
+    left = k.zone[z].pcp_boot
+    cpu = 0
+    while left >= k.granule_pages and not k.zone[z].counters_only:
+        i = alloc_block(k, fr, z, k.g, MT_MOVABLE)
+        if i < 0:
+            return
+        pcp_put(k, fr, z, cpu, i)
+        left -= k.granule_pages
+        cpu = (cpu + 1) % min(k.nr_cpus, PCP_CPUS)
+
+
+@jit
+def _boot(k, fr):
     """What the first call sets up: the generations of the multi-gen LRU."""
     k.booted = 1
+    for z in range(k.nr_zones):
+        _fill_per_cpu_lists(k, fr, z)
+    k.nr_slab_reclaimable = alloc_kernel_pages(k, fr, k.nr_slab_reclaimable)
     if not k.lru_gen:
         return
     for c in range(k.nr_memcgs):
@@ -354,7 +376,7 @@ def advance(kernel, fr, pt, pg, until_ns, max_turns):
     """
     k = kernel[0]
     if not k.booted:
-        _boot(k)
+        _boot(k, fr)
     turns = 0
     while True:
         due, actor = _next_due(k)
