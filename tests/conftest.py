@@ -14,7 +14,6 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-os.environ["CAPPLAN_JIT_WRAPPERS"] = "1"  # mechanisms can be called from Python
 os.environ.setdefault("CAPPLAN_CACHE_DIR", str(ROOT / "build" / "engine-cache"))
 os.environ.setdefault("MPLBACKEND", "Agg")
 

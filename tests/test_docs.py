@@ -66,7 +66,7 @@ def alike(expected: str, shown: str) -> bool:
 def run(line: str, folder: pathlib.Path) -> tuple[int, str]:
     """Run ``line`` as a reader would; stdout and stderr together."""
     path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
-    env = os.environ | {"PATH": path, "COLUMNS": "100", "CAPPLAN_JIT_WRAPPERS": "0"}
+    env = os.environ | {"PATH": path, "COLUMNS": "100"}
     done = subprocess.run(
         ["bash", "-c", line],
         cwd=folder,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import pathlib
+import signal
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -11,14 +14,14 @@ from click.testing import CliRunner
 import capplan
 from capplan.cli import main
 
-# 256 MiB of RAM, page-exact; `hog` grows past its limit at 20 s.
+# 256 MiB of RAM, page-exact; `hog` grows past its limit at 4 s.
 NODE = """\
 capplan: 1
 node: {memory: 256Mi, cpus: 2, kernel: "6.1", system: {kernel: 40Mi, daemons: {memory: 10Mi}}}
 cgroup: {version: v2}
 containers:
   hog:
-    memory.max: 64Mi
+    memory.max: 16Mi
     profile:
       capplan: 1
       profile: hog
@@ -26,9 +29,9 @@ containers:
         main:
           regions: {heap: {kind: anon}}
           phases:
-            - grow: {region: heap, to: 80Mi, rate: 4Mi/s}
-            - hold: 10s
-run: {duration: 30s}
+            - grow: {region: heap, to: 20Mi, rate: 4Mi/s}
+            - hold: 2s
+run: {duration: 8s}
 """
 
 
@@ -63,7 +66,7 @@ def test_growth_past_the_limit_is_killed_and_told(node: pathlib.Path) -> None:
 @pytest.mark.small
 def test_gate_exits_1_when_it_does_not_fit_and_0_when_it_does(node: pathlib.Path) -> None:
     assert _capplan("simulate", str(node), "--gate", "--quiet")[0] == 1
-    wide = ("--set", "containers.hog.memory.max=128Mi")
+    wide = ("--set", "containers.hog.memory.max=64Mi")
     assert _capplan("simulate", str(node), "--gate", "--quiet", *wide)[0] == 0
 
 
@@ -92,7 +95,7 @@ def test_duration_and_seed_reach_the_run(node: pathlib.Path) -> None:
 
 
 def test_bad_input_exits_2_with_place_and_repair(node: pathlib.Path) -> None:
-    node.write_text(NODE.replace("memory.max: 64Mi", "memory.mx: 64Mi"))
+    node.write_text(NODE.replace("memory.max: 16Mi", "memory.mx: 16Mi"))
     code, out, err = _capplan("simulate", str(node))
     assert (code, out) == (2, "")
     assert "small.yaml:6:" in err
@@ -119,3 +122,20 @@ def test_library_gives_the_same_verdict(node: pathlib.Path) -> None:
     assert [e.event for e in result.events].count("oom_kill") == 1
     _, out, _ = _capplan("simulate", str(node), "--quiet")
     assert out.strip() == result.verdict
+
+
+def test_ctrl_c_ends_the_run_without_a_traceback(node: pathlib.Path) -> None:
+    # a file twice as large as the group, read over and over: reclaim never rests
+    reads = "read: {region: data, pattern: cyclic, rate: 900Mi/s, for: 30d}"
+    text = NODE.replace("hold: 2s", reads)
+    node.write_text(text.replace("{heap:", "{data: {kind: file, via: read, size: 32Mi}, heap:"))
+    command = [sys.executable, "-m", "capplan", "simulate", str(node), "--duration", "30d"]
+    wide = ["--set", "containers.hog.memory.max=24Mi", "--out", "result"]
+    with subprocess.Popen([*command, *wide], stderr=subprocess.PIPE, text=True) as run:
+        with pytest.raises(subprocess.TimeoutExpired, match="timed out"):
+            run.wait(timeout=4)
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=120)  # the compiler hears it late
+    assert run.returncode == 130
+    assert err.splitlines()[-1] == "interrupted"
+    assert not pathlib.Path("result").exists()
