@@ -166,6 +166,9 @@ def _install() -> None:
     def _typeof(value: Mechanism, _context: Any) -> Any:
         return types.Dispatcher(value.dispatcher)
 
+    # numba writes a record type out in full, nested ones included (200 KiB), each time it
+    # mentions one; a number does
+    types.Record.__repr__ = lambda record: f"Record#{record._code}"
     original = codegen.CPUCodeLibrary.finalize
     codegen.CPUCodeLibrary.finalize = lambda library: _finalize(library, original)
 
