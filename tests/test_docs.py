@@ -2,7 +2,8 @@
 
 A fenced block whose first word is ``console`` is run, file by file and in order, in one empty
 folder. What stands below a ``$ `` line is the output; ``...`` stands for any lines. Words behind
-``console``: ``exit=2`` for a command that fails. ``make golden-accept`` writes fresh output.
+``console``: ``exit=2`` where the block's last command fails. ``make golden-accept`` writes fresh
+output.
 """
 
 from __future__ import annotations
@@ -45,9 +46,11 @@ def commands(text: str) -> list[Command]:
     found = []
     for block in BLOCK.finditer(text):
         code = re.search(r"exit=(\d+)", block["info"])
-        for part in re.split(r"^\$ ", block["body"], flags=re.MULTILINE)[1:]:
+        parts = re.split(r"^\$ ", block["body"], flags=re.MULTILINE)[1:]
+        for part in parts:
             line, _, expected = part.partition("\n")
-            found.append(Command(line, expected, int(code[1]) if code else 0))
+            fails = code is not None and part is parts[-1]
+            found.append(Command(line, expected, int(code[1]) if code and fails else 0))
     return found
 
 
@@ -163,7 +166,7 @@ def test_generated_table_of_the_support_page_is_fresh(name: str, table: str) -> 
 
 def test_console_blocks_are_split_into_commands() -> None:
     text = "```console exit=2\n$ a b\nout\nmore\n$ c\n```\n```sh\n$ d\n```\n"
-    assert commands(text) == [Command("a b", "out\nmore\n", 2), Command("c", "", 2)]
+    assert commands(text) == [Command("a b", "out\nmore\n", 0), Command("c", "", 2)]
 
 
 def test_output_may_leave_lines_out_but_not_differ() -> None:
