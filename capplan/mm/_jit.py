@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 ENABLED = os.environ.get("CAPPLAN_JIT", "1") != "0"
 
+
 def source_hash() -> str:
     """Hash of everything the compiled code depends on (hex, 16 digits)."""
     digest = hashlib.sha256()
@@ -79,7 +80,7 @@ def _wide(arg: Any) -> Any:
     """The one type that a scalar argument is passed as: a function is compiled once."""
     from numba.core import types
 
-    arg = types.unliteral(arg)
+    arg = types.unliteral(arg)  # type: ignore[attr-defined]
     if isinstance(arg, types.Integer | types.Boolean):
         return types.int64
     if isinstance(arg, types.Float):
@@ -107,7 +108,7 @@ class Mechanism:
         self.dispatcher: Any = numba.njit(
             no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS
         )(function)
-        compiler = self.dispatcher._compiler  # noqa: SLF001 - see the class docstring
+        compiler = self.dispatcher._compiler
 
         def no_code_yet(flags: Any) -> Any:
             flags.no_compile = True
@@ -125,7 +126,7 @@ class Mechanism:
         def one_signature(args: Any, kws: Any) -> Any:
             return resolve([_wide(arg) for arg in args], kws)
 
-        compiler._customize_flags = no_code_yet  # noqa: SLF001
+        compiler._customize_flags = no_code_yet
         self.dispatcher.get_call_template = one_signature
         self.dispatcher.add_overload = keep
         self._entry: Any = None
@@ -134,7 +135,7 @@ class Mechanism:
         if self._entry is None:
             names = ", ".join(f"a{i}" for i in range(len(args)))
             space: dict[str, Any] = {"mechanism": self}
-            exec(f"def from_python({names}):\n    return mechanism({names})", space)  # noqa: S102
+            exec(f"def from_python({names}):\n    return mechanism({names})", space)
             self._entry = numba.njit(**_OPTIONS)(space["from_python"])
         return self._entry(*args)
 
@@ -142,19 +143,19 @@ class Mechanism:
 def _finalize(library: Any, original: Callable[[Any], None]) -> None:
     """Finish a code library: a mechanism's is kept as it is, an entry's takes all it calls."""
     if library.name.split("$")[0] in _INNER:
-        library._finalized = True  # noqa: SLF001
+        library._finalized = True
         return
     seen: set[int] = set()
     wanted: list[Any] = []
-    waiting = list(library._linking_libraries)  # noqa: SLF001
+    waiting = list(library._linking_libraries)
     while waiting:
         other = waiting.pop()
         if id(other) not in seen:
             seen.add(id(other))
             wanted.append(other)
             if other.name.split("$")[0] in _INNER:
-                waiting.extend(other._linking_libraries)  # noqa: SLF001
-    library._linking_libraries = wanted  # noqa: SLF001
+                waiting.extend(other._linking_libraries)
+    library._linking_libraries = wanted
     original(library)
 
 
@@ -168,7 +169,7 @@ def _install() -> None:
 
     # numba writes a record type out in full, nested ones included (200 KiB), each time it
     # mentions one; a number does
-    types.Record.__repr__ = lambda record: f"Record#{record._code}"
+    setattr(types.Record, "__repr__", lambda record: f"Record#{record._code}")  # noqa: B010
     original = codegen.CPUCodeLibrary.finalize
     codegen.CPUCodeLibrary.finalize = lambda library: _finalize(library, original)
 

@@ -22,7 +22,6 @@ from capplan.mm.state import (
     ACCESS_CYCLIC,
     ACCESS_UNIFORM,
     ACCESS_ZIPF,
-    LRU_ACTIVE_ANON,
     LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
     LRU_NONE,
@@ -36,7 +35,16 @@ from capplan.mm.state import (
     VM_PGACTIVATE,
 )
 
-__all__ = ["activate", "draw", "lru_add", "lru_add_tail", "lru_del", "mark_accessed", "progress_now", "referenced"]
+__all__ = [
+    "activate",
+    "draw",
+    "lru_add",
+    "lru_add_tail",
+    "lru_del",
+    "mark_accessed",
+    "progress_now",
+    "referenced",
+]
 
 
 @jit

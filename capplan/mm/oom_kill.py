@@ -79,7 +79,11 @@ def out_of_memory(k, domain, p_current):
             k.panicked = 1
             record(k, KIND_PANIC, p_current, 0, 0, 0, 0, 0, 0, 0)
             return True
-        if k.oom_kill_allocating_task and p_current >= 0 and k.proc[p_current].oom_score_adj > -1000:
+        if (
+            k.oom_kill_allocating_task
+            and p_current >= 0
+            and k.proc[p_current].oom_score_adj > -1000
+        ):
             oom_kill_process(k, p_current, domain)
             return True
     chosen = select_bad_process(k, domain)

@@ -101,8 +101,12 @@ def get_page_from_freelist(k, fr, node, nr_pages, mark, flags):
         zone = k.zone[z]
         if zone.managed == 0:
             continue
-        if k.pcp_auto and not zone.below_high and not zone_watermark_ok(
-            k, z, 0, zone.wmark[WMARK_HIGH] + zone.boost, HZ_MOVABLE, flags
+        if (
+            k.pcp_auto
+            and not zone.below_high
+            and not zone_watermark_ok(
+                k, z, 0, zone.wmark[WMARK_HIGH] + zone.boost, HZ_MOVABLE, flags
+            )
         ):
             zone.below_high = 1
         if not zone_watermark_ok(k, z, 0, zone.wmark[mark] + zone.boost, HZ_MOVABLE, flags):
@@ -149,7 +153,10 @@ def alloc_kernel_pages(k, fr, nr):
             if zone.managed == 0 or step % ZONES_PER_NODE == 0:
                 continue
             mark = zone.wmark[WMARK_LOW] if attempt == 0 else zone.wmark[WMARK_MIN]
-            if attempt < 2 and zone.free - (nr - got) <= mark + zone.boost + zone.reserve[HZ_NORMAL]:
+            if (
+                attempt < 2
+                and zone.free - (nr - got) <= mark + zone.boost + zone.reserve[HZ_NORMAL]
+            ):
                 continue
             got += alloc_scattered(k, fr, z, nr - got)
     return got

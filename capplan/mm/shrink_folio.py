@@ -1,10 +1,10 @@
 """What becomes of one page at the inactive tail (mm/vmscan.c, shrink_folio_list()).
 
-    under writeback -> activate, marked for rotation (v1 memcg reclaim waits)
-    touched         -> activate or keep; executable file pages at once
-    anon, shmem     -> swap slot, unmap, write (zswap and zram free at once; a device does not)
-    dirty file      -> activate, for the flusher (kswapd writes in distress)
-    clean file      -> drop, leave a shadow
+under writeback -> activate, marked for rotation (v1 memcg reclaim waits)
+touched         -> activate or keep; executable file pages at once
+anon, shmem     -> swap slot, unmap, write (zswap and zram free at once; a device does not)
+dirty file      -> activate, for the flusher (kswapd writes in distress)
+clean file      -> drop, leave a shadow
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from capplan.mm.state import (
     PG_MLOCKED,
     PG_RECLAIM,
     PG_REFERENCED,
+    PG_SWAP_CLEAN,
     PG_SWAPBACKED,
     PG_SWAPCACHE,
-    PG_SWAP_CLEAN,
     PG_WRITEBACK,
     PTE_PRESENT,
     PTE_SHADOW,
@@ -36,8 +36,8 @@ from capplan.mm.state import (
 )
 from capplan.mm.swap import (
     complete_io,
-    drop_swap_cache,
     disk_write,
+    drop_swap_cache,
     get_swap_page,
     local_ns,
     start_writeback,

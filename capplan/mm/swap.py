@@ -28,9 +28,9 @@ from capplan.mm.state import (
     PG_ACTIVE,
     PG_DOOMED,
     PG_RECLAIM,
+    PG_SWAP_CLEAN,
     PG_SWAPBACKED,
     PG_SWAPCACHE,
-    PG_SWAP_CLEAN,
     PG_WRITEBACK,
     PTE_PRESENT,
     ST_FILE_WRITEBACK,
@@ -50,12 +50,12 @@ __all__ = [
     "complete_io",
     "disk_read",
     "disk_write",
+    "drop_swap_cache",
     "free_swap_entry",
     "get_swap_page",
     "local_ns",
     "mem_cgroup_nr_swap_pages",
     "swap_in",
-    "drop_swap_cache",
     "swap_writepage",
     "total_free_swap",
     "vm_swap_full",
@@ -107,8 +107,10 @@ def get_swap_page(k, c, nr):
         if area.free < nr:
             continue
         # equal priorities alternate: the emptier area is next
-        if best < 0 or area.priority > k.swap[best].priority or (
-            area.priority == k.swap[best].priority and area.free > k.swap[best].free
+        if (
+            best < 0
+            or area.priority > k.swap[best].priority
+            or (area.priority == k.swap[best].priority and area.free > k.swap[best].free)
         ):
             best = s
     if best < 0:

@@ -309,9 +309,13 @@ def _shrink_lruvec(k, fr, pt, c, n):
             break
         adjusted = True
     sc.nr_reclaimed += reclaimed
-    if k.nr_swaps > 0 and sc.may_swap and inactive_list_is_low(
-        k.memcg[c].lruvec[n].pages[LRU_INACTIVE_ANON],
-        k.memcg[c].lruvec[n].pages[LRU_ACTIVE_ANON],
+    if (
+        k.nr_swaps > 0
+        and sc.may_swap
+        and inactive_list_is_low(
+            k.memcg[c].lruvec[n].pages[LRU_INACTIVE_ANON],
+            k.memcg[c].lruvec[n].pages[LRU_ACTIVE_ANON],
+        )
     ):
         _shrink_active_list(k, fr, c, n, SWAP_CLUSTER_MAX, LRU_ACTIVE_ANON)
 

@@ -201,7 +201,11 @@ def flusher_run(k, fr, pt):
             mapping.dirtied_ns = NEVER_NS
     if queued > 0:
         # the next chunk when this one is on its way
-        k.flusher_due_ns = k.now_ns + int(queued * k.disk[k.mapping[k.flusher_cursor].disk].write_ns_per_page)
+        k.flusher_due_ns = k.now_ns + int(
+            queued * k.disk[k.mapping[k.flusher_cursor].disk].write_ns_per_page
+        )
         return
     k.flusher_on = 0
-    k.flusher_due_ns = k.now_ns + k.dirty_writeback_ns if oldest_left or k.nr_dirty > 0 else NEVER_NS
+    k.flusher_due_ns = (
+        k.now_ns + k.dirty_writeback_ns if oldest_left or k.nr_dirty > 0 else NEVER_NS
+    )

@@ -29,7 +29,14 @@ from capplan.mm.state import (
     VM_ZSWPWB,
 )
 
-__all__ = ["stored_length", "zswap_drop", "zswap_max_pages", "zswap_pool_pages", "zswap_shrink", "zswap_store"]
+__all__ = [
+    "stored_length",
+    "zswap_drop",
+    "zswap_max_pages",
+    "zswap_pool_pages",
+    "zswap_shrink",
+    "zswap_store",
+]
 
 ZBUD, Z3FOLD, ZSMALLOC = 0, 1, 2
 ZBUD_CHUNK_SHIFT = 6  # mm/zbud.c: 64-byte chunks
@@ -155,7 +162,9 @@ def _pool_accepts(k):
     elif k.zswap_full and k.zswap_pages <= limit * k.zswap_accept_percent // 100:
         k.zswap_full = 0
     if k.zswap_full:
-        k.zswap_shrink_pending = min(k.zswap_shrink_pending + 1, 100) if full else k.zswap_shrink_pending
+        k.zswap_shrink_pending = (
+            min(k.zswap_shrink_pending + 1, 100) if full else k.zswap_shrink_pending
+        )
         return False
     return True
 

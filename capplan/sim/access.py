@@ -13,7 +13,6 @@ from capplan.mm.lruvec import draw, progress_now, zipf_cumulative, zipf_weight
 from capplan.mm.state import (
     ACCESS_CYCLIC,
     ACCESS_ZIPF,
-    NEVER_NS,
     NS_PER_MS,
     NS_PER_S,
     PTE_NONE,

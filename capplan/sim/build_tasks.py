@@ -82,9 +82,15 @@ def _system_mappings(scenario: Scenario) -> list[Mapping]:
         if pages > 0 and (kind != "file" or node.disks):
             found.append(
                 Mapping(
-                    f"{SYSTEM}.{name}", kind, pages, pages if kind == "file" else 0, pages,
-                    via="read", disk=node.disks[0].name if node.disks else "", owner="",
-                )  # fmt: skip
+                    f"{SYSTEM}.{name}",
+                    kind,
+                    pages,
+                    pages if kind == "file" else 0,
+                    pages,
+                    via="read",
+                    disk=node.disks[0].name if node.disks else "",
+                    owner="",
+                )
             )
     return found
 

@@ -29,11 +29,15 @@ COSTS: dict[str, Cost] = {
     "read_syscall_ns": Cost(20, "ns per page", "a 64 KiB read(2) call spread over 16 pages"),
     "write_copy_ns": Cost(700, "ns per page", "page allocated, copied and dirtied by write(2)"),
     "scan_ns": Cost(200, "ns per page", f"{_M}: scan 0.1 to 0.3 us"),
-    "visit_ns": Cost(1000, "ns per group and pass", "shrink_lruvec of a group: tens of cache misses"),
+    "visit_ns": Cost(
+        1000, "ns per group and pass", "shrink_lruvec of a group: tens of cache misses"
+    ),
     "rotate_ns": Cost(300, "ns per page", f"{_M}: activate or rotate 0.3 us"),
     "unmap_ns": Cost(300, "ns per page", f"{_M}: unmap and free 0.5 to 1 us, half of it"),
     "free_ns": Cost(300, "ns per page", f"{_M}: unmap and free 0.5 to 1 us, half of it"),
-    "swap_setup_ns": Cost(1500, "ns per page", "slot, bio and submission of one page (fio, null_blk)"),
+    "swap_setup_ns": Cost(
+        1500, "ns per page", "slot, bio and submission of one page (fio, null_blk)"
+    ),
     "swapin_setup_ns": Cost(1500, "ns per page", "the same for reading, and the fault"),
     "compress_ns": Cost(3000, "ns per page", "kernel-model section 11: lz4 in DRAM, 2 to 5 us"),
     "decompress_ns": Cost(1700, "ns per page", "kernel-model section 11: lz4, 1.7 us"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.events import record
+from capplan.mm.rmap import unmap_page
 from capplan.mm.state import (
     KIND_EXIT,
     MAP_ANON,
@@ -22,7 +23,6 @@ from capplan.mm.state import (
     TASK_DEAD,
     TASK_EXITING,
 )
-from capplan.mm.rmap import unmap_page
 from capplan.sim.access import access_end
 from capplan.sim.heap import heap_remove, heap_set
 from capplan.sim.ops import _clear_pending

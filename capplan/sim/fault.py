@@ -1,23 +1,22 @@
 """What touching a granule that is not in memory does (mm/memory.c, mm/filemap.c, mm/shmem.c).
 
-    allocate a frame -> charge it in batches of 64 pages (memory.high after each)
-    -> fill it (zero, read, swap in) -> refault decision -> put it on its list, map it
+allocate a frame -> charge it in batches of 64 pages (memory.high after each)
+-> fill it (zero, read, swap in) -> refault decision -> put it on its list, map it
 """
 
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.lru_gen_lists import lru_gen_refault
 from capplan.mm.lruvec import lru_add, progress_now
 from capplan.mm.memcg import CHARGE_OK, cancel_charge, charge_forced, handle_over_high, try_charge
 from capplan.mm.page_alloc import alloc_kernel_pages, free_frame
 from capplan.mm.page_alloc_slowpath import ALLOC_AGAIN, alloc_frame
-from capplan.mm.lru_gen_lists import lru_gen_refault
 from capplan.mm.rmap import account_cache, add_swapents, map_page
 from capplan.mm.state import (
     MAP_ANON,
     MAP_FILE,
     MAP_KERNEL,
-    MAP_SHMEM,
     MEMCG_CHARGE_BATCH,
     PG_ACTIVE,
     PG_EXEC,

@@ -100,7 +100,8 @@ class Recorder:
             int(k.nr_writeback), int(k.nr_anon), int(k.nr_shmem), int(k.nr_slab_reclaimable),
             int(k.nr_slab_unreclaimable), int(k.nr_pagetables),
             int(sum(int(k.zone[z].pcp_count.sum()) for z in self.zones)),
-            int(sum(int(k.node[n].kswapd_ns) for n in range(int(k.nr_nodes)))), int(k.nr_swapcached),
+            int(sum(int(k.node[n].kswapd_ns) for n in range(int(k.nr_nodes)))),
+            int(k.nr_swapcached),
         )  # fmt: skip
 
     def series(self) -> dict[str, np.ndarray[Any, Any]]:
