@@ -59,6 +59,8 @@ class Features:
     """zswap has a shrinker (off by default)."""
     full_walk_retry: bool = False
     """Direct reclaim that got nothing tries once more over all memcgs."""
+    proactive_reclaim_shift: int = 0
+    """memory.reclaim asks for what is left >> this at a time."""
 
     watermark_scale_factor: int = 0
     """Default; 0: the sysctl does not exist, high = min + min / 2. [1/10000]"""
@@ -92,7 +94,7 @@ KERNEL_FIELDS = (
     "lru_gen", "recursiveprot", "direct_reclaim_cursor", "cost_rotations", "movable_excluded",
     "pcp_auto", "zeromap", "anon_starts_active", "oom_reaper_delay_ns", "root_bonus",
     "badness_clamped", "badness_per_mille", "oom_ties_to_first", "empty_lru_counts_free",
-    "high_penalty", "zswap_shrinker", "full_walk_retry",
+    "high_penalty", "zswap_shrinker", "full_walk_retry", "proactive_reclaim_shift",
 )  # fmt: skip
 
 Version = tuple[int, ...]
@@ -138,6 +140,7 @@ HISTORY: tuple[Change, ...] = (
     _change((6, 7), SOURCE, pcp_auto=True),
     _change((6, 7), SOURCE, zswap_zpool="zsmalloc"),
     _change((6, 8), SOURCE, zswap_shrinker=True, zswap_memcg_writeback=True),
+    _change((6, 9), SOURCE, proactive_reclaim_shift=2),
     _change((6, 11), SOURCE, direct_reclaim_cursor=True, full_walk_retry=True),
     _change((6, 12), SOURCE, zeromap=True),
     # The stable series took it in January 2025; the first patch level of each is background.

@@ -44,6 +44,7 @@ MAX_MAPPINGS = 8192
 MAX_SWAPS = 8
 MAX_DISKS = 8
 MAX_EVENTS = 4096
+MAX_WRITES = 256
 MAX_CPUS = 512
 PCP_CPUS = 64  # CPUs beyond share their lists
 
@@ -413,7 +414,17 @@ event_t = _record([
 ])  # fmt: skip
 (KIND_START, KIND_EXIT, KIND_OOM_KILL, KIND_PAUSED, KIND_RESUMED, KIND_THROTTLE_BEGIN,
  KIND_THROTTLE_END, KIND_OOM_NO_VICTIM, KIND_PANIC, KIND_DIRECT_RECLAIM, KIND_KSWAPD_WAKE,
- KIND_KSWAPD_SLEEP, KIND_SWAP_FULL, KIND_ZSWAP_FULL, KIND_ENOMEM, KIND_RESTART) = range(1, 17)  # fmt: skip
+ KIND_KSWAPD_SLEEP, KIND_SWAP_FULL, KIND_ZSWAP_FULL, KIND_ENOMEM, KIND_RESTART,
+ KIND_WRITE_FAILED) = range(1, 18)  # fmt: skip
+
+# Writes to cgroup files (and sysctls) that do work of their own; up to REPLAN they move a
+# limit, so growth that was safe may not be any more.
+write_t = _record([
+    ("kind", i32), ("memcg", i32), ("value", i64), ("due_ns", i64), ("done", i64),
+    ("retries", i32), ("drained", i8), ("begun", i8),
+])  # fmt: skip
+(WRITE_MAX, WRITE_HIGH, WRITE_V1_LIMIT, WRITE_V1_MEMSW, WRITE_REPLAN, WRITE_RECLAIM,
+ WRITE_OOM_RECOVER) = range(1, 8)  # fmt: skip
 
 kernel_t = _record([
     ("now_ns", i64), ("until_ns", i64), ("seed", u64), ("replicate", u64),
@@ -436,7 +447,7 @@ kernel_t = _record([
     ("anon_starts_active", i8), ("oom_reaper_delay_ns", i64), ("root_bonus", i8),
     ("oom_ties_to_first", i8), ("badness_per_mille", i8),
     ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("zswap_exclusive_load", i8), ("high_penalty", i8),
-    ("zswap_shrinker", i8), ("full_walk_retry", i8), ("freed_highatomic_cap", i8),
+    ("zswap_shrinker", i8), ("full_walk_retry", i8), ("proactive_reclaim_shift", i8), ("freed_highatomic_cap", i8),
     # zswap
     ("zswap_enabled", i8), ("zswap_zpool", i8), ("zswap_full", i8), ("zswap_shrink_pending", i8),
     ("zswap_max_pool_percent", i64), ("zswap_accept_percent", i64),
@@ -465,6 +476,7 @@ kernel_t = _record([
     ("lost", i32, (256,)), ("nr_lost", i32), ("nr_killed", i64),  # mappings that lost their first granule: wake their tasks
     ("stop", i32), ("booted", i8), ("steps", i64), ("nr_events", i32), ("events_lost", i64),
     ("event", event_t, (MAX_EVENTS,)),
+    ("write", write_t, (MAX_WRITES,)), ("nr_writes", i32), ("write_due_ns", i64),
     ("cost", costs_t), ("psi", psi_t),
     ("node", node_t, (MAX_NODES,)), ("zone", zone_t, (MAX_ZONES,)),
     ("swap", swap_t, (MAX_SWAPS,)), ("disk", disk_t, (MAX_DISKS,)),
@@ -515,6 +527,7 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["mapping"]["owner"] = -1
     k["node"]["kswapd_due_ns"] = NEVER_NS
     k["flusher_due_ns"] = NEVER_NS
+    k["write_due_ns"] = NEVER_NS
     k["frames_free_spare"] = -1
     return kernel
 

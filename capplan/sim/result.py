@@ -26,11 +26,12 @@ class Event:
 
     ``event`` is one of start, exit, oom_kill, paused, resumed, throttle_begin,
     throttle_end, oom_no_victim, panic, enomem, kswapd_wake, kswapd_sleep, direct_reclaim,
-    swap_full, zswap_full, restart. ``name`` is the process (or the cgroup where no process
-    is meant). ``detail`` holds, for oom_kill: scope (memcg or global), oom_cgroup, trigger,
-    anon_rss_kb, file_rss_kb, shmem_rss_kb, swap_kb, pgtables_kb, oom_score_adj, points,
-    totalpages, constraint; for exit: how (code or signal) and value; for direct_reclaim,
-    paused and the like: free and marks at that moment [pages].
+    swap_full, zswap_full, restart, write_failed. ``name`` is the process (or the cgroup
+    where no process is meant). ``detail`` holds, for oom_kill: scope (memcg or global),
+    oom_cgroup, trigger, anon_rss_kb, file_rss_kb, shmem_rss_kb, swap_kb, pgtables_kb,
+    oom_score_adj, points, totalpages, constraint; for write_failed: errno, key, pages,
+    reclaimed; for exit: how (code or signal) and value; for direct_reclaim, paused and the
+    like: free and marks at that moment [pages].
     """
 
     t: float

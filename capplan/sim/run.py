@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,6 +30,11 @@ _KINDS = {
     s.KIND_KSWAPD_SLEEP: "kswapd_sleep", s.KIND_DIRECT_RECLAIM: "direct_reclaim",
     s.KIND_SWAP_FULL: "swap_full", s.KIND_ZSWAP_FULL: "zswap_full", s.KIND_RESTART: "restart",
     s.KIND_THROTTLE_BEGIN: "throttle_begin", s.KIND_THROTTLE_END: "throttle_end",
+    s.KIND_WRITE_FAILED: "write_failed",
+}  # fmt: skip
+_WRITES = {
+    s.WRITE_V1_LIMIT: "memory.limit_in_bytes", s.WRITE_V1_MEMSW: "memory.memsw.limit_in_bytes",
+    s.WRITE_RECLAIM: "memory.reclaim",
 }  # fmt: skip
 
 
@@ -149,6 +155,14 @@ def _event(k: Any, record: Any, name: str, paths: dict[int, str]) -> Event:
         detail = {"how": "signal" if code < 0 else "code", "value": abs(code)}
     elif kind == "resumed":
         detail = {"paused_s": int(record.a) / 1e9}
+    elif kind == "write_failed":
+        name = cgroup = paths[int(record.memcg)]
+        detail = {
+            "errno": errno.errorcode[int(record.a)],
+            "key": _WRITES[int(record.b)],
+            "pages": int(record.c),
+            "reclaimed": int(record.d),
+        }
     return Event(int(record.t_ns) / 1e9, kind, name, cgroup, scope, detail)
 
 

@@ -51,6 +51,7 @@ from capplan.sim.ops import (
     begin_op,
     run_op,
 )
+from capplan.sim.writes import write_due, write_turn
 
 __all__ = ["advance"]
 
@@ -58,6 +59,7 @@ STOP_DONE, STOP_EVENTS_FULL, STOP_PANIC, STOP_SLICE = 0, 1, 2, 3
 SIGKILL = 9
 ENOMEM_EXIT = 1
 OPS_PER_TURN = 64
+ACTOR_WRITER = -10  # who writes to cgroup files; -1 is the flusher, -2 - node a kswapd
 
 
 @jit
@@ -292,7 +294,7 @@ def _wake_mapping(k, m):
 
 @jit
 def _next_due(k):
-    """(time, actor): a task's number, or -2 - node for a kswapd, or -1 for the flusher."""
+    """(time, actor): a task's number, -2 - node for a kswapd, -1 the flusher, or the writer."""
     due = NEVER_NS
     actor = -100
     if k.heap_len > 0:
@@ -305,7 +307,20 @@ def _next_due(k):
     if k.flusher_due_ns < due:
         due = k.flusher_due_ns
         actor = -1
+    if k.write_due_ns < due:
+        due = k.write_due_ns
+        actor = ACTOR_WRITER
     return due, actor
+
+
+@jit
+def _writer_turn(k, fr, pt, pg):
+    w = write_due(k)
+    _begin_actor(k, ACTOR_WRITER, w)
+    over = write_turn(k, fr, pt, pg, w)
+    end = _end_actor(k)
+    k.write[w].due_ns = NEVER_NS if over else max(end, k.now_ns + 1)
+    write_due(k)
 
 
 @jit
@@ -407,6 +422,8 @@ def advance(kernel, fr, pt, pg, until_ns, max_turns):
             _begin_actor(k, -1, 0)
             flusher_run(k, fr, pt)
             _end_actor(k)
+        elif actor == ACTOR_WRITER:
+            _writer_turn(k, fr, pt, pg)
         else:
             _kswapd_turn(k, fr, pt, -2 - actor)
         _reap_killed(k, killed)
