@@ -49,11 +49,11 @@ class Recorder:
         self.times = np.zeros((rows, c, 3), np.int64)  # throttle, stall, pause
         self.rss = np.full((rows, self.procs), np.nan)
 
-    def sample(self) -> None:
-        """Add a row for now and begin a new bin."""
+    def sample(self, at_ns: int) -> None:
+        """Add a row, said to be of run time ``at_ns``, and begin a new bin."""
         k, i, c = self.k, self.row, self.memcgs
         self.row += 1
-        self.t[i] = k.now_ns / 1e9
+        self.t[i] = at_ns / 1e9
         memcg = k.memcg[:c]
         counter = memcg["memory"]
         self.usage[i, :, 0] = counter["usage"]

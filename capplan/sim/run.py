@@ -67,11 +67,11 @@ def run(
         for change in changes:
             apply_change(machine, change)
         if sample:
-            recorder.sample()
+            recorder.sample(until_ns)
             if check is not None:
                 check(machine)
         if panicked:
-            break
+            break  # the node is down: nothing more happens
     return Run(
         scenario=scenario,
         events=tuple(events),
