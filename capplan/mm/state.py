@@ -280,9 +280,13 @@ proc_t = _record([
     ("first_vma", i32), ("next_in_memcg", i32),
     ("start_ns", i64), ("kill_ns", i64), ("exit_ns", i64), ("restarts", i32),
     ("restarting", i8), ("kernel_pages", i64), ("kernel_wanted", i64), ("first_task", i32), ("gather_head", i32),
+    # the main process of its container, and how that starts again
+    ("restart_policy", i8), ("asked_restart", i8), ("start_offset_ns", i64),
+    ("backoff_ns", i64), ("backoff_set_ns", i64),
     ("exit_vma", i32), ("exit_index", i32), ("gathered", i64), ("flushing", i8), ("flush_paid", i8),  # unmap cursor; pages in the mmu_gather
 ])  # fmt: skip
 PROC_UNBORN, PROC_LIVE, PROC_EXITING, PROC_DEAD = 0, 1, 2, 3
+RESTART_NEVER, RESTART_ON_FAILURE, RESTART_ALWAYS = 0, 1, 2
 
 task_t = _record([
     ("proc", i32), ("state", i8), ("wait", i8),
@@ -294,6 +298,7 @@ task_t = _record([
     ("retries", i32), ("drained", i8), ("passed_oom", i8), ("no_progress", i32),
     ("high_retries", i32), ("reserve", i8), ("stage", i8),
     ("over_high", i64),
+    ("own_vma", i32), ("own_pattern", i8), ("own_rate", f64),  # accessed from birth on
     ("access_vma", i32), ("access_rate", f64), ("access_credit", f64), ("access_ns", i64),
     ("clock", i8), ("lazy", i8), ("access_pattern", i8), ("exit_at_end", i8),
     ("nominal_ns", i64), ("next_ns", i64), ("backoff_ns", i64),
@@ -517,6 +522,7 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["proc"]["parent"] = -1
     k["task"]["heap_pos"] = -1
     k["task"]["access_vma"] = -1
+    k["task"]["own_vma"] = -1
     k["task"]["due_ns"] = NEVER_NS
     k["mapping"]["first_vma"] = -1
     k["mapping"]["first_task"] = -1

@@ -7,15 +7,18 @@ from capplan.mm.events import record
 from capplan.mm.memcg import charge_forced
 from capplan.mm.page_alloc import alloc_kernel_pages
 from capplan.mm.state import (
+    KIND_RESTART,
     KIND_START,
     MAP_ANON,
     MAP_FILE,
+    MAX_RECLAIM_RETRIES,
     PROC_LIVE,
     PROC_UNBORN,
     ST_KERNEL,
     TASK_READY,
 )
 from capplan.sim.access import access_begin
+from capplan.sim.ops import OP_POPULATE, OP_TARGET
 
 __all__ = ["born"]
 
@@ -60,20 +63,56 @@ def _start_process(k, fr, p):
         k.nr_kernel += got
         k.memcg[proc.memcg].stat[ST_KERNEL] += got
         charge_forced(k, proc.memcg, got)
-    record(k, KIND_START, p, proc.memcg, 0, 0, 0, 0, 0, 0)
+    if proc.restarting:
+        proc.restarting = 0
+        proc.restarts += 1
+        record(k, KIND_RESTART, p, proc.memcg, proc.restarts, 0, 0, 0, 0, 0)
+    else:
+        record(k, KIND_START, p, proc.memcg, 0, 0, 0, 0, 0, 0)
 
 
 @jit
-def born(k, fr, t):
+def _first_op(k, pg, t):
+    """Where a life's program begins.
+
+    What was in memory at boot is not placed again, and a curve that is followed goes on at
+    the present time.
+    """
+    task = k.task[t]
+    pc = task.pc_begin
+    if k.proc[task.proc].restarts == 0:
+        return pc
+    while pc < task.pc_end and pg[pc].op == OP_POPULATE:
+        pc += 1
+    while pc + 1 < task.pc_end and pg[pc + 1].op == OP_TARGET and pg[pc].op == OP_TARGET:
+        if pg[pc + 1].vma != pg[pc].vma or pg[pc + 1].t_ns > k.now_ns:
+            break
+        pc += 1
+    return pc
+
+
+@jit
+def _reset_task(k, t):
+    """A task of a new life: nothing of the last one goes on."""
+    task = k.task[t]
+    task.retries = MAX_RECLAIM_RETRIES
+    task.drained = 0
+    task.passed_oom = 0
+    task.no_progress = 0
+    task.over_high = 0
+    task.stage = 0
+    task.lazy = 0
+
+
+@jit
+def born(k, fr, pg, t):
     """Task t begins its program; with its first task the process starts."""
     task = k.task[t]
     if k.proc[task.proc].state == PROC_UNBORN:
         _start_process(k, fr, task.proc)
     task.state = TASK_READY
     task.nominal_ns = k.now_ns
-    task.pc = task.pc_begin
-    task.stage = 0
-    if task.access_vma >= 0:
-        v = task.access_vma
-        task.access_vma = -1
-        access_begin(k, t, v, task.access_pattern, task.access_rate)
+    task.pc = _first_op(k, pg, t)
+    _reset_task(k, t)
+    if task.own_vma >= 0:
+        access_begin(k, t, task.own_vma, task.own_pattern, task.own_rate)

@@ -42,6 +42,9 @@ OPS = {
     "wait": OP_WAIT, "free": OP_FREE, "mlock": OP_MLOCK, "exit": OP_EXIT, "fork": OP_FORK,
     "restart": OP_RESTART,
 }  # fmt: skip
+RESTARTS = {
+    "Never": s.RESTART_NEVER, "OnFailure": s.RESTART_ON_FAILURE, "Always": s.RESTART_ALWAYS,
+}  # fmt: skip
 
 
 def build_tasks(
@@ -57,10 +60,25 @@ def build_tasks(
     program = _Program(k, numbers, mappings)
     for p, process in enumerate(processes):
         program.add_process(p, process, cgroups)
+    _containers(k, processes)
     k.nr_procs = len(processes)
     k.nr_tasks = program.nr_tasks
     k.nr_vmas = program.nr_vmas
     return entries, program.finish(), [process.name for process in processes]
+
+
+def _containers(k: Any, processes: list[Process]) -> None:
+    """Tie each process to the first of its container; a container's lives are apart."""
+    first: dict[tuple[str, str], int] = {}
+    for p, process in enumerate(processes):
+        life = process.name.partition("#")[2]
+        main = first.setdefault((process.container, life), p)
+        k.proc[p].container = main
+        k.proc[p].start_offset_ns = process.start_ns
+    for p in range(len(processes)):
+        main = int(k.proc[p].container)
+        begin = min(q.start_ns for i, q in enumerate(processes) if k.proc[i].container == main)
+        k.proc[p].start_offset_ns = processes[p].start_ns - begin
 
 
 def _check(what: str, wanted: int, most: int) -> None:
@@ -178,6 +196,7 @@ class _Program:
         proc.oom_score_adj = process.oom_score_adj
         proc.pid = FIRST_PID + p
         proc.exit_vma = -1
+        proc.restart_policy = RESTARTS[process.restart]
         vmas = self._attach(p, process)
         tasks = process.tasks or (Task(()),)
         _check("tasks", self.nr_tasks + len(tasks), s.MAX_TASKS)
@@ -228,9 +247,9 @@ class _Program:
         self._ops(task.ops, vmas)
         record.pc_end = self.length
         if task.access_mapping and task.access.pattern != "idle" and task.access.rate > 0:
-            record.access_vma = vmas[task.access_mapping]
-            record.access_pattern = PATTERNS[task.access.pattern]
-            record.access_rate = task.access.rate
+            record.own_vma = vmas[task.access_mapping]
+            record.own_pattern = PATTERNS[task.access.pattern]
+            record.own_rate = task.access.rate
             self.k.mapping[self.numbers[task.access_mapping]].zipf_s = task.access.zipf_s
         position = int(self.k.heap_len)
         record.due_ns = process.start_ns

@@ -155,6 +155,8 @@ def _event(k: Any, record: Any, name: str, paths: dict[int, str]) -> Event:
         detail = {"how": "signal" if code < 0 else "code", "value": abs(code)}
     elif kind == "resumed":
         detail = {"paused_s": int(record.a) / 1e9}
+    elif kind == "restart":
+        detail = {"restarts": int(record.a)}
     elif kind == "write_failed":
         name = cgroup = paths[int(record.memcg)]
         detail = {
@@ -209,6 +211,8 @@ def _state(k: Any, p: int, own: Any) -> str:
     proc = k.proc[p]
     if proc.victim:
         return "killed"
+    if proc.restarting:
+        return "exited"  # waits for its restart
     if proc.state == s.PROC_UNBORN:
         return "unborn"
     if proc.state == s.PROC_LIVE:

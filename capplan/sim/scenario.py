@@ -168,6 +168,7 @@ class Op:
     mlock     mapping, pages               lock the newest
     exit      code                         the process ends
     fork      proc                         a declared child process starts
+    restart                                the process ends and starts its program again
     ========= ============================ =======================================
     """
 

@@ -48,9 +48,11 @@ from capplan.sim.ops import (
     LATER,
     OOM_WAIT,
     OP_EXIT,
+    OP_RESTART,
     begin_op,
     run_op,
 )
+from capplan.sim.restart import process_gone
 from capplan.sim.writes import write_due, write_turn
 
 __all__ = ["advance"]
@@ -143,7 +145,9 @@ def _run_program(k, fr, pt, pg, t):
         task.late_ns = max(late, 0)
         task.nominal_ns = due
         task.stage = 0
-        if op.op == OP_EXIT:
+        if op.op == OP_EXIT or op.op == OP_RESTART:
+            if op.op == OP_RESTART:
+                k.proc[task.proc].asked_restart = 1
             begin_exit(k, task.proc, int(op.arg), 0)
             return LATER
         task.pc += 1
@@ -256,6 +260,7 @@ def _exit_turn(k, fr, pt, t):
     if gone:
         _psi(k, t, 0, 0, k.now_ns)
         heap_remove(k, t)
+        process_gone(k, k.task[t].proc, end)
     else:
         heap_set(k, t, max(end, k.now_ns + 1))
 
@@ -411,7 +416,7 @@ def advance(kernel, fr, pt, pg, until_ns, max_turns):
         if actor >= 0:
             state = k.task[actor].state
             if state == TASK_UNBORN:
-                born(k, fr, actor)
+                born(k, fr, pg, actor)
             if state == TASK_EXITING:
                 _exit_turn(k, fr, pt, actor)
             elif state == TASK_DEAD:

@@ -47,7 +47,7 @@ def process(
     )
     ops = (Op("grow", heap, pages=pages, rate=rate), *own)
     settings: dict[str, Any] = {"container": name, "mappings": (heap,), "tasks": (Task(ops),)}
-    return Process(name, cgroup, **(settings | more)), Mapping(heap, "anon", 2 * pages)
+    return Process(name, cgroup, **(settings | more)), Mapping(heap, "anon", 1000 + pages)
 
 
 def _on(op: Op, mapping: str) -> Op:
