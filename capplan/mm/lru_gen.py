@@ -52,7 +52,6 @@ from capplan.mm.state import (
     MEMCG_NR_BINS,
     MEMCG_NR_GENS,
     MIN_NR_GENS,
-    NS_PER_S,
     PAGEBLOCK_ORDER,
     PG_ACTIVE,
     PG_DIRTY,
@@ -72,7 +71,7 @@ from capplan.mm.state import (
 )
 from capplan.mm.swap import total_free_swap
 from capplan.mm.watermark import wmark_pages, zone_watermark_ok
-from capplan.mm.writeback import wakeup_flusher
+from capplan.mm.writeback import nudge_flusher
 
 
 @jit
@@ -265,8 +264,7 @@ def try_to_shrink_lruvec(k: Any, fr: Any, pt: Any, c: int, n: int) -> bool:
 
     Kernel
     ------
-    mm/vmscan.c, try_to_shrink_lruvec(): v1 memcg reclaim that meets only dirty pages sleeps
-    up to 100 ms for the flusher.
+    mm/vmscan.c, try_to_shrink_lruvec().
     """
     scanned = 0
     swappiness = get_swappiness(k, c)
@@ -280,9 +278,7 @@ def try_to_shrink_lruvec(k: Any, fr: Any, pt: Any, c: int, n: int) -> bool:
             break
     sc = k.sc
     if sc.unqueued_dirty and sc.unqueued_dirty == sc.file_taken:
-        wakeup_flusher(k)
-        if sc.target > 0 and k.cgroup_v1 and k.nr_writeback > 0:
-            k.wait_ns += NS_PER_S // 10
+        nudge_flusher(k, fr, pt)
     return bool(nr_to_scan < 0)
 
 

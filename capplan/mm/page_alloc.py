@@ -179,13 +179,10 @@ def free_kernel_pages(k, fr, nr):
 def pool_alloc_page(k, fr):
     """One page for a compressed pool from within reclaim: 1, or 0 when no zone has any.
 
-    The reclaimer runs with PF_MEMALLOC, so no mark holds it back (ALLOC_NO_WATERMARKS).
+    The marks are tried first, in all zones; the reclaimer runs with PF_MEMALLOC, so when every
+    zone is below MIN none holds it back (ALLOC_NO_WATERMARKS).
     """
-    for step in range(k.nr_zones):
-        z = _zonelist_zone(k, 0, step)
-        if k.zone[z].free > 0 and alloc_scattered(k, fr, z, 1) == 1:
-            return 1
-    return 0
+    return alloc_kernel_pages(k, fr, 1)
 
 
 @jit

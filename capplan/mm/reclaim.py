@@ -57,7 +57,8 @@ def reclaimable_pages(k, n):
 @jit
 def _throttle(k, fr, n, jiffies):
     """Sleep in reclaim_throttle() for CONGESTED or NOPROGRESS."""
-    if k.node[n].kswapd_failures >= 16 or 2 * k.nr_writeback <= reclaimable_pages(k, n):
+    pending = k.nr_dirty + k.nr_writeback  # NR_ZONE_WRITE_PENDING (skip_throttle_noprogress)
+    if k.node[n].kswapd_failures >= 16 or 2 * pending <= reclaimable_pages(k, n):
         return
     k.wait_ns += jiffies * (NS_PER_S // k.hz)
     complete_io(k, fr, local_ns(k))

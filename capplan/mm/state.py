@@ -474,7 +474,7 @@ kernel_t = _record([
     # the stepping loop
     ("heap", i32, (MAX_TASKS + 64,)), ("heap_len", i32),
     ("cpu_free_ns", i64, (MAX_CPUS,)),
-    ("flusher_due_ns", i64), ("flusher_on", i8), ("flusher_cursor", i32), ("writer_rate_bytes", f64), ("dirty_clock_ns", i64),
+    ("flusher_due_ns", i64), ("flusher_on", i8), ("flusher_left", i64), ("flusher_cursor", i32), ("writer_rate_bytes", f64), ("dirty_clock_ns", i64),
     ("frames_free_spare", i32),  # spare frame records (scattered granules)
     ("pending", i64),  # growth of all tasks in their current segments [pages]
     ("wake_mark", i64),  # node-wide free pages below which some mark may be reached

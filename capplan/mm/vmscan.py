@@ -46,6 +46,7 @@ from capplan.mm.state import (
 )
 from capplan.mm.swap import mem_cgroup_nr_swap_pages
 from capplan.mm.workingset import lru_note_cost, lruvec_pages
+from capplan.mm.writeback import nudge_flusher
 
 __all__ = ["age_active_anon", "inactive_is_low", "inactive_list_is_low", "shrink_node"]
 
@@ -214,6 +215,7 @@ def _shrink_inactive_list(k, fr, pt, c, n, nr, lru):
     scanned = 0
     reclaimed = 0
     pageout_before = sc.pageout
+    unqueued_before = sc.unqueued_dirty
     stop = lruvec.head[lru]  # pages put back at the head are not met again in this turn
     last = False
     while lruvec.tail[lru] >= 0 and not last:
@@ -235,6 +237,8 @@ def _shrink_inactive_list(k, fr, pt, c, n, nr, lru):
     _count_scan(k, c, scanned, reclaimed)
     pageout = sc.pageout - pageout_before
     lru_note_cost(k, c, n, lru == LRU_INACTIVE_FILE, pageout, scanned - reclaimed)
+    if sc.unqueued_dirty - unqueued_before == scanned:
+        nudge_flusher(k, fr, pt)
     return reclaimed
 
 

@@ -26,14 +26,16 @@ from capplan.mm.state import (
     ST_FILE_DIRTY,
     ST_FILE_WRITEBACK,
     ST_SHMEM,
+    SWAP_CLUSTER_MAX,
 )
-from capplan.mm.swap import start_writeback
+from capplan.mm.swap import complete_io, local_ns, start_writeback
 
 __all__ = [
     "balance_dirty_pages",
     "dirty_limits",
     "flusher_run",
     "global_dirtyable",
+    "nudge_flusher",
     "wakeup_flusher",
 ]
 
@@ -92,9 +94,46 @@ def _memcg_domain(k, c):
 @jit
 def wakeup_flusher(k):
     """Have the flusher run now (wakeup_flusher_threads)."""
-    k.flusher_on = 1
+    k.flusher_on = max(k.flusher_on, 1)
     if k.flusher_due_ns > k.now_ns:
         k.flusher_due_ns = k.now_ns
+
+
+@jit
+def nudge_flusher(k, fr, pt):
+    """Reclaim met nothing but dirty pages that nobody writes: have them written.
+
+    Kernel
+    ------
+    mm/vmscan.c, shrink_inactive_list(), try_to_shrink_lruvec(): wakeup_flusher_threads(), which
+    writes what is dirty at that moment, old or not. A v1 group's reclaim then sleeps until 32
+    pages are written, for at most 100 ms (reclaim_throttle(), VMSCAN_THROTTLE_WRITEBACK).
+
+    The flusher runs beside whoever reclaims, so its first chunk is queued here, at no cost.
+    """
+    k.flusher_on = 2
+    k.flusher_left = k.nr_dirty
+    work = k.work_ns
+    flusher_run(k, fr, pt)
+    k.work_ns = work
+    if k.sc.target > 0 and k.cgroup_v1:
+        k.wait_ns += _written_in(k, fr, SWAP_CLUSTER_MAX)
+        complete_io(k, fr, local_ns(k))
+
+
+@jit
+def _written_in(k, fr, nr):
+    """Time until nr pages are written on some disk, at most 100 ms. [ns]"""
+    soonest = local_ns(k) + NS_PER_S // 10
+    for d in range(k.nr_disks):
+        i = k.disk[d].wb_head
+        left = nr
+        while i >= 0 and left > 0:
+            left -= fr[i].nr_pages
+            if left <= 0:
+                soonest = min(soonest, fr[i].io_done_ns)
+            i = fr[i].io_next
+    return max(soonest - local_ns(k), 0)
 
 
 @jit
@@ -179,9 +218,9 @@ def flusher_run(k, fr, pt):
     """One turn of the flusher (wb_workfn): queues up to a chunk, sets when it is due again.
 
     Periodic: files whose oldest dirty page is older than dirty_expire; background: any file
-    until below the limit.
+    until below the limit; for reclaim: as much as was dirty when it asked.
     """
-    urgent = k.flusher_on and _over_background(k)
+    urgent = k.flusher_on == 2 or (k.flusher_on == 1 and _over_background(k))
     queued = 0
     oldest_left = False
     for step in range(k.nr_mappings):
@@ -199,6 +238,9 @@ def flusher_run(k, fr, pt):
             break
         if mapping.dirty_pages <= 0:
             mapping.dirtied_ns = NEVER_NS
+    k.flusher_left -= queued
+    if k.flusher_on == 2 and k.flusher_left <= 0:
+        k.flusher_on = 1
     if queued > 0:
         # the next chunk when this one is on its way
         k.flusher_due_ns = k.now_ns + int(

@@ -14,6 +14,7 @@ import capplan
 from capplan.mm import state as s
 from capplan.sim.build import Machine, build
 from capplan.sim.changes import apply_change
+from capplan.sim.ops import OP_GROW, OP_READ, OP_WRITE, TURN_PAGES
 from capplan.sim.recorder import Recorder, zone_name
 from capplan.sim.result import Event, Run, TaskTotals
 from capplan.sim.scenario import Scenario
@@ -178,13 +179,14 @@ def _totals(machine: Machine) -> tuple[TaskTotals, ...]:
             continue
         own = tasks[tasks["proc"] == p]
         process = by_name[name]
+        late = _lateness(machine, p, own)
         out.append(
             TaskTotals(
                 process=name,
                 container=process.container,
                 cgroup=process.cgroup,
-                late_s=_lateness(k, own),
-                late_max_s=max(float(own["late_max_ns"].max()) / 1e9, _lateness(k, own)),
+                late_s=late,
+                late_max_s=max(float(own["late_max_ns"].max()) / 1e9, late),
                 stall_s=float(own["stall_ns"].sum()) / 1e9,
                 throttle_s=float(own["throttle_ns"].sum()) / 1e9,
                 pause_s=_paused(k, own),
@@ -203,8 +205,25 @@ def _paused(k: Any, own: Any) -> float:
     return (total + float((int(k.now_ns) - waiting["stall_begin_ns"]).sum())) / 1e9
 
 
-def _lateness(k: Any, own: Any) -> float:
-    return float(own["late_ns"].max()) / 1e9
+def _lateness(machine: Machine, p: int, own: Any) -> float:
+    """How far behind its schedule the latest task of process p is [s]."""
+    late = float(own["late_ns"].max())
+    if machine.kernel[0].proc[p].state == s.PROC_LIVE:
+        late = max([late, *(_behind(machine, task) for task in own)])
+    return late / 1e9
+
+
+def _behind(machine: Machine, task: Any) -> float:
+    """How late a task is in the op it is at: one at a rate comes every 64 pages [ns]."""
+    if task["stage"] != 1 or task["pc"] >= task["pc_end"]:
+        return 0.0
+    op = machine.program[int(task["pc"])]
+    if op["rate"] <= 0.0 or op["op"] not in (OP_GROW, OP_READ, OP_WRITE):
+        return 0.0
+    step = max(TURN_PAGES, int(machine.kernel[0].granule_pages))
+    due_pages = min(float(task["op_done"]) + step, float(op["pages"]))
+    due = float(task["op_start_ns"]) + due_pages / float(op["rate"]) * 1e9
+    return max(float(machine.kernel[0].now_ns) - due, 0.0)
 
 
 def _state(k: Any, p: int, own: Any) -> str:

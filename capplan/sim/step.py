@@ -184,7 +184,7 @@ def _leave_oom_wait(k, t):
     task = k.task[t]
     c = k.proc[task.proc].memcg
     while c > 0:
-        if k.memcg[c].oom_kill_disable and mem_cgroup_margin(k, c) < 1:
+        if k.memcg[c].oom_kill_disable and mem_cgroup_margin(k, c) < k.granule_pages:
             return False
         c = k.memcg[c].parent
     paused = k.now_ns - task.stall_begin_ns
