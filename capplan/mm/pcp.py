@@ -14,7 +14,7 @@ from capplan.mm._jit import jit
 from capplan.mm.buddy import alloc_block, free_block
 from capplan.mm.state import MT_MOVABLE, WMARK_HIGH
 
-__all__ = ["drain_all_pages", "pcp_alloc", "pcp_free", "pcp_pages", "pcp_put"]
+__all__ = ["decay_pcp_high", "drain_all_pages", "pcp_alloc", "pcp_free", "pcp_pages", "pcp_put"]
 
 PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX
 
@@ -183,6 +183,35 @@ def drain_all_pages(k, fr):
         for cpu in range(zone.pcp_count.size):
             if zone.pcp_count[cpu] > 0:
                 _free_bulk(k, fr, z, cpu, zone.pcp_count[cpu])
+
+
+@jit
+def decay_pcp_high(k, fr):
+    """The vmstat worker's look at all lists, once a second: whether there was anything to do.
+
+    Kernel
+    ------
+    mm/page_alloc.c, decay_pcp_high(), since "mm, pcp: decrease PCP high if free pages < high
+    watermark" and its series (in v6.7): high falls by an eighth towards its low bound, but not
+    more than 32 batches under what is held; what is above it goes back to the buddy lists.
+    """
+    todo = False
+    for z in range(k.nr_zones):
+        zone = k.zone[z]
+        if zone.managed == 0:
+            continue
+        for cpu in range(min(k.nr_cpus, zone.pcp_count.size)):
+            high = max(zone.pcp_high[cpu], zone.pcp_high_min)
+            count = zone.pcp_count[cpu]
+            if high > zone.pcp_high_min:
+                kept = count - (zone.pcp_batch << PCP_BATCH_SCALE_MAX)
+                high = max(kept, high - (high >> 3), zone.pcp_high_min)
+                zone.pcp_high[cpu] = high
+                todo = True
+            if count > high:
+                _free_bulk(k, fr, z, cpu, count - high)
+                todo = True
+    return todo
 
 
 @jit

@@ -463,7 +463,7 @@ kernel_t = _record([
     ("nr_anon", i64), ("nr_file", i64), ("nr_shmem", i64), ("nr_dirty", i64),
     ("nr_writeback", i64), ("nr_slab_reclaimable", i64), ("nr_slab_unreclaimable", i64),
     ("nr_kernel", i64), ("nr_pagetables", i64), ("nr_mlocked", i64), ("nr_swapcached", i64),
-    ("vmstat", i64, (NR_VMSTAT,)),
+    ("vmstat", i64, (NR_VMSTAT,)), ("vmstat_due_ns", i64),
     # OOM
     ("oom_lock_until_ns", i64), ("panicked", i8),
     # who is acting now: what it has spent so far [ns], on which CPU, and when its I/O ends

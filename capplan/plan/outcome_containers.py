@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def containers(context: Context, max_throttle_share: float) -> tuple[ContainerOutcome, ...]:
     """Every container of the run, in the order of the scenario."""
     spans = {
-        "throttled": _spans(context, "throttle_begin", "throttle_end"),
+        "throttled": _throttled(context),
         "paused": _spans(context, "paused", "resumed"),
     }
     return tuple(
@@ -82,6 +82,20 @@ def _spans(context: Context, begin: str, end: str) -> dict[str, list[Span]]:
     for (container, _), since in open_since.items():
         found.setdefault(container, []).append(Span(since, None))
     return {container: _merge(spans) for container, spans in found.items()}
+
+
+def _throttled(context: Context) -> dict[str, list[Span]]:
+    """Stretches in which memory.high's throttle slept: from events, else from the counters."""
+    found = _spans(context, "throttle_begin", "throttle_end")
+    for name, path in context.container_cgroup.items():
+        if name in found or context.sharing[path] > 1:
+            continue
+        stretches = context.series.stretches(
+            context.series.rises(context.group(path).file("throttle_us"))
+        )
+        if stretches:
+            found[name] = [Span(begin, end) for begin, end in stretches]
+    return found
 
 
 def _merge(spans: list[Span]) -> list[Span]:

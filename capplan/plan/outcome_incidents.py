@@ -22,6 +22,8 @@ SEVERITY = (
     "late", "tight", "swap_full", "zswap_full",
 )  # fmt: skip
 
+PAUSES_NAMED = 3
+
 
 def incidents(
     context: Context, found: tuple[ContainerOutcome, ...], bars: Bars
@@ -29,7 +31,8 @@ def incidents(
     """All incidents in the order of time, alike ones folded, numbered from 1."""
     raw = [_of_event(context, e) for e in _fold(context)]
     raw += [i for c in found for i in _throttled(context, c, bars.max_throttle_share)]
-    raw += [i for c in found for i in _unfinished(context, c)]
+    throttled = {i.container for i in raw if i.kind == "throttled" and i.breaks}
+    raw += [i for c in found if c.name not in throttled for i in _unfinished(context, c)]
     troubled = {i.container for i in raw if i.breaks}
     raw += beyond(context, tuple(c for c in found if c.name not in troubled), bars)
     raw.sort(key=lambda i: (i.t, SEVERITY.index(i.kind), i.name))
@@ -161,13 +164,27 @@ def _paused(context: Context, folded: _Folded) -> Incident:
     chain.append(f"oom_kill_disable is 1{note}: nobody is killed, the fault waits for memory")
     how = "to the end of the run" if end is None else f"for {link.clock(end - t)}"
     chain.append(f"{event.name} waits {how}")
+    chain += _paused_again(context, folded)
     when = f"at {link.clock(t)} {how}" if end is not None else f"from {link.clock(t)} {how}"
     return Incident(
         number=0, kind="paused", t=t, end=end, name=event.name, container=folded.container,
         cgroup=own, title=f"{event.name} is paused {when}: {_where(context, t, domain)}",
-        chain=tuple(chain + folded.more), signs=signs(context, t, domain),
-        count=len(folded.events),
+        chain=tuple(chain), signs=signs(context, t, domain), count=len(folded.events),
     )  # fmt: skip
+
+
+def _paused_again(context: Context, folded: _Folded) -> list[str]:
+    """When the container's processes were paused after the first time."""
+    rest = folded.events[1:]
+    if not rest:
+        return []
+    names = ", ".join(dict.fromkeys(e.name for e in rest))
+    when = ", ".join(dict.fromkeys(link.clock(e.t) for e in rest[:PAUSES_NAMED]))
+    more = f" and {len(rest) - PAUSES_NAMED:,} more times" if len(rest) > PAUSES_NAMED else ""
+    resumed = {e.name: e.t for e in context.events("resumed", "exit", "oom_kill")}
+    last = rest[-1]
+    left = " to the end of the run" if resumed.get(last.name, -1.0) < last.t else ""
+    return [f"then {names} is paused at {when}{more}{left}"]
 
 
 _TITLES = {
@@ -217,6 +234,7 @@ def _throttled(context: Context, c: ContainerOutcome, max_share: float) -> list[
     slept = format_duration(c.throttle_s * NS_PER_S)
     chain.append(f"above memory.high{size} each allocation sleeps: {slept} in all, {share}")
     over = c.throttle_share > max_share
+    chain += c.unfinished
     chain.append(f"the gate allows {100 * max_share:.3g} %: {'exceeded' if over else 'kept'}")
     return [
         Incident(
@@ -230,6 +248,7 @@ def _throttled(context: Context, c: ContainerOutcome, max_share: float) -> list[
 
 
 def _first_high(context: Context, domain: str) -> float:
+    """When the counters first show it: several containers share the cgroup."""
     rises = context.series.rises(context.group(domain).file("events.high"))
     return float(context.series.t[rises.argmax()]) if rises.any() else 0.0
 

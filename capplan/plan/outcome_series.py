@@ -103,6 +103,24 @@ class Series:
         gaps = np.flatnonzero(np.diff(hits) > BRIDGED_SAMPLES + 1)
         return float(self.t[hits[gaps[-1] + 1] if gaps.size else hits[0]])
 
+    def stretches(
+        self, mask: np.ndarray[Any, np.dtype[np.bool_]]
+    ) -> list[tuple[float, float | None]]:
+        """(begin, end) of each run of True, pauses of ``BRIDGED_SAMPLES`` bridged.
+
+        A run begins at the sample before its first True, where what is told may have begun; the
+        last one's end is None when it goes on to the last sample.
+        """
+        hits = np.flatnonzero(mask)
+        if not hits.size:
+            return []
+        parts = np.split(hits, np.flatnonzero(np.diff(hits) > BRIDGED_SAMPLES + 1) + 1)
+        last = self.t.size - 1 - BRIDGED_SAMPLES
+        return [
+            (float(self.t[max(p[0] - 1, 0)]), None if p[-1] >= last else float(self.t[p[-1]]))
+            for p in parts
+        ]
+
     def rise(self, values: Array | None, t: float) -> tuple[float, float, float, float] | None:
         """The rise that led up to ``t``: (from time, from value, to value, rate per second).
 

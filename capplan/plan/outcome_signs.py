@@ -105,7 +105,9 @@ def _of_group(context: Context, t: float, domain: str) -> Iterator[Sign]:
         yield from _sign(context, "working_set", near, t, text)
     counter, name = group.file("events.max"), "memory.events max"
     if counter is None:
-        counter, name = group.file("memory.failcnt"), "memory.failcnt"
+        counter = group.file("memory.failcnt")
+    if context.v1:
+        name = "memory.failcnt"
     text = f"charges meet the limit and reclaim first ({name} rises)"
     yield from _sign(context, name, context.series.rises(counter), t, text)
     high = context.series.rises(group.file("events.high"))

@@ -32,6 +32,7 @@ POINTS = 1200  # more samples than this are thinned: the picture has no more pix
 # Okabe and Ito's colours (jfly.uni-koeln.de/color): told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 OTHERS, KERNEL, DAEMONS, CACHE, FREE = "#8C8C8C", "#4D4D4D", "#737373", "#F0E442", "#F2F2F2"
+POOL, LISTS = "#9C6B3A", "#D9D9D9"
 TIME_UNITS = ((1, "s"), (60, "min"), (3600, "h"), (86400, "d"))
 TIME_STEPS = (
     0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800,
@@ -149,13 +150,18 @@ def layers(context: Context) -> list[Layer]:
     inside = np.sum([held for _, held in owned], axis=0) if owned else zero
     anon = kib("Active(anon)") + kib("Inactive(anon)") + kib("Unevictable")
     daemons = np.clip(anon - inside, 0.0, None)
-    kernel = np.clip(total - free - cache - inside - daemons, 0.0, None)
+    pcp = series.get("pcp.pages")
+    lists = zero if pcp is None else np.nan_to_num(pcp) * PAGE_SIZE
+    pool = kib("Zswap")
+    kernel = np.clip(total - free - lists - pool - cache - inside - daemons, 0.0, None)
     made = [Layer("kernel", kernel, KERNEL), Layer("daemons", daemons, DAEMONS)]
+    made.append(Layer("zswap pool", pool, POOL))
     made += [Layer(_foreign(n), held, COLOURS[i]) for i, (n, held) in enumerate(owned[:TOP])]
     rest = [held for _, held in owned[TOP:]]
     if rest:
         made.append(Layer(f"{len(rest)} more containers", np.sum(rest, axis=0), OTHERS))
-    made += [Layer("page cache", cache, CACHE), Layer("free", free, FREE)]
+    made.append(Layer("page cache", cache, CACHE))
+    made += [Layer("free, on per-cpu lists", lists, LISTS), Layer("free", free, FREE)]
     return [layer for layer in made if layer.values.max() > VISIBLE * context.memory]
 
 

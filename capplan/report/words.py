@@ -216,4 +216,4 @@ def _psi(node: NodeOutcome) -> str:
 def reclaimed_again(outcome: Outcome) -> str:
     """A sentence on refaults; "" when there were none."""
     refaults = outcome.node.refault_bytes
-    return f"{size(refaults)} reclaimed too early and read back (refaults)" if refaults else ""
+    return f"{size(refaults)} read back after it had been reclaimed" if refaults else ""

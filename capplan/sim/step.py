@@ -16,7 +16,7 @@ from capplan.mm.lru_gen_lists import lru_gen_init_lruvec
 from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
 from capplan.mm.memcg import mem_cgroup_margin
 from capplan.mm.page_alloc import alloc_kernel_pages
-from capplan.mm.pcp import pcp_put
+from capplan.mm.pcp import decay_pcp_high, pcp_put
 from capplan.mm.psi import psi_task_change
 from capplan.mm.state import (
     KIND_PAUSED,
@@ -381,6 +381,15 @@ def _boot(k, fr):
             lru_gen_online_memcg(k, c, n)
 
 
+@jit
+def _vmstat_update(k, fr):
+    """The per-cpu vmstat workers, once a second (vm.stat_interval)."""
+    while k.vmstat_due_ns <= k.now_ns:
+        k.vmstat_due_ns += NS_PER_S
+        if not decay_pcp_high(k, fr):
+            k.vmstat_due_ns = k.now_ns + NS_PER_S
+
+
 @entry
 def advance(kernel, fr, pt, pg, until_ns, max_turns):
     """Run until ``until_ns``; why it stopped: STOP_*.
@@ -403,6 +412,8 @@ def advance(kernel, fr, pt, pg, until_ns, max_turns):
         if due >= until_ns:
             k.now_ns = until_ns
             complete_io(k, fr, until_ns)
+            if k.pcp_auto and k.vmstat_due_ns <= until_ns:
+                _vmstat_update(k, fr)
             return STOP_DONE
         if k.nr_events > MAX_EVENTS - 256:
             return STOP_EVENTS_FULL
@@ -412,6 +423,8 @@ def advance(kernel, fr, pt, pg, until_ns, max_turns):
         k.steps += 1
         k.now_ns = max(due, k.now_ns)
         complete_io(k, fr, k.now_ns)
+        if k.pcp_auto and k.vmstat_due_ns <= k.now_ns:
+            _vmstat_update(k, fr)
         killed = k.nr_killed
         if actor >= 0:
             state = k.task[actor].state
