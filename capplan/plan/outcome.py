@@ -30,6 +30,7 @@ from capplan.units import format_bytes, format_duration
 if TYPE_CHECKING:
     from capplan.sim.result import Run
 
+DISK_BOUND_SHARE = 0.1  # of a process's life: worth a note
 CHARGE_BATCH_BYTES = 64 * 4096  # MEMCG_CHARGE_BATCH: closer to a limit than this is at it
 
 __all__ = [
@@ -172,4 +173,18 @@ def _notes(context: Context, found: tuple[ContainerOutcome, ...]) -> tuple[str, 
         if c.stall_share > DEFAULT_THROTTLE_SHARE and not c.troubled:
             share = f"{100 * c.stall_share:.3g} %"
             notes.append(f"{c.name} is slowed by memory stalls for {share} of its time")
+        notes += _disk_bound(context, c)
     return tuple(notes)
+
+
+def _disk_bound(context: Context, c: ContainerOutcome) -> list[str]:
+    """A process that waits for what was reclaimed and is read back: no incident, but slow."""
+    for row in context.totals[c.name]:
+        lived = context.life(row.process)
+        if lived and row.io_s > DISK_BOUND_SHARE * lived and row.majfaults:
+            share = f"{100 * row.io_s / lived:.3g} %"
+            return [
+                f"{row.process} waits for the disk {share} of its time: what it uses does not fit "
+                f"into memory ({row.majfaults:,} major faults)"
+            ]
+    return []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from capplan.plan.outcome_context import Context, ancestry
 from capplan.plan.outcome_model import Candidate
 from capplan.plan.outcome_series import PAGE_SIZE
@@ -55,8 +57,9 @@ def _recomputed(context: Context, event: Event, domain: str) -> list[Candidate]:
     """Badness (mm/oom_kill.c, oom_badness()) of all others at the last sample before.
 
     A process's swap is not recorded by itself: its cgroup's, shared out by resident memory.
-    Page tables are counted as full.
+    Page tables are counted as full. Nobody can have had more than the one who was chosen.
     """
+    most = int(event.detail.get("points", 0)) or None
     total_pages = int(event.detail.get("totalpages", 0))
     if not total_pages:
         total_pages = (context.memory + context.swap_total) // PAGE_SIZE
@@ -77,7 +80,7 @@ def _recomputed(context: Context, event: Event, domain: str) -> list[Candidate]:
         found.append(
             Candidate(
                 process=name,
-                points=points,
+                points=points if most is None else min(points, most),
                 oom_score_adj=process.oom_score_adj,
                 rss_bytes=int(pages) * PAGE_SIZE,
                 swap_bytes=swap * PAGE_SIZE,
@@ -91,12 +94,13 @@ def _recomputed(context: Context, event: Event, domain: str) -> list[Candidate]:
 def _resident(context: Context, event: Event, domain: str) -> dict[str, float]:
     """Resident pages of every process of the domain that lives just before the event."""
     found = {}
+    last = int(np.searchsorted(context.series.t, event.t, side="left")) - 1
     for name, process in context.processes.items():
         if domain and domain not in ancestry(process.cgroup):
             continue
-        pages = context.series.before(context.series.get(f"process.{name}.rss_pages"), event.t)
-        if pages > 0:
-            found[name] = pages
+        pages = context.series.get(f"process.{name}.rss_pages")
+        if pages is not None and last >= 0 and pages[last] > 0:  # NaN: it did not live then
+            found[name] = float(pages[last])
     return found
 
 

@@ -89,7 +89,10 @@ def _kinds_of_memory(
         return [(group.usage, "memory")]
     # a twentieth: less is not worth a word
     shared = context.series.before(group.shmem, t) >= 0.05 * lasting
-    kinds = [(group.lasting, "anonymous and shared memory" if shared else "anonymous memory")]
+    what = "anonymous and shared memory" if shared else "anonymous memory"
+    if context.series.before(group.swap, t) >= 0.05 * lasting:
+        what += ", in memory and in swap"
+    kinds = [(group.lasting, what)]
     return [*kinds, (group.cache, "page cache")] if cache else kinds
 
 

@@ -63,8 +63,10 @@ def times(moments: Sequence[float]) -> str:
     """When something befell a container."""
     if not moments:
         return NOTHING
-    first = f"at {time(moments[0])}"
-    return first if len(moments) == 1 else f"{len(moments)}x, first {first}"
+    first, distinct = f"at {time(moments[0])}", len(set(moments))
+    if distinct > 1:
+        return f"{distinct}x, first {first}"
+    return first if len(moments) == 1 else f"{first} ({len(moments)} processes)"
 
 
 def spans(found: Sequence[Span], share: float | None = None, seconds: float = 0.0) -> str:

@@ -131,6 +131,15 @@ def _read_events(machine: Machine, events: list[Event]) -> None:
     k.nr_events = 0
 
 
+def _pgtables(k: Any, record: Any) -> int:
+    """Page tables of an OOM victim when it was chosen: the rest of its badness (oom_badness)."""
+    proc = k.proc[int(record.proc)]
+    if k.badness_per_mille or proc.cap_sys_admin:
+        return int(proc.pgtables)
+    memory = int(record.a) + int(record.b) + int(record.c) + int(record.d)
+    return max(int(record.e) - memory - int(proc.oom_score_adj) * (int(record.f) // 1000), 0)
+
+
 def _event(k: Any, record: Any, name: str, paths: dict[int, str]) -> Event:
     kind = _KINDS[int(record.kind)]
     cgroup = paths[int(k.proc[int(record.proc)].memcg)] if record.proc > 0 else ""
@@ -145,7 +154,7 @@ def _event(k: Any, record: Any, name: str, paths: dict[int, str]) -> Event:
             "file_rss_kb": int(record.b) * 4,
             "shmem_rss_kb": int(record.c) * 4,
             "swap_kb": int(record.d) * 4,
-            "pgtables_kb": int(k.proc[int(record.proc)].pgtables) * 4,
+            "pgtables_kb": _pgtables(k, record) * 4,
             "oom_score_adj": int(k.proc[int(record.proc)].oom_score_adj),
             "points": int(record.e),
             "totalpages": int(record.f),
