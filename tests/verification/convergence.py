@@ -1,0 +1,227 @@
+"""Runs a case at four granule orders and says how far the coarser ones are from the first.
+
+Algorithm::
+
+    for each seed:  base = run(g);  for step 1..3: other = run(g + step)
+        victims     names of the killed, in order, are the same
+        first kill  |t' - t| / t
+        usage       per container, mean of memory.current until the first kill of either run:
+                    |u' - u|, as a share of u, or in granules of the coarser run
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from capplan.sim.result import Run
+from capplan.sim.run import run
+from tests.verification.convergence_cases import CASES, Case
+
+STEPS = (1, 2, 3)
+SAME_VICTIMS, TIME_SHARE, USAGE_SHARE, USAGE_GRANULES = 0.95, 0.02, 0.02, 2
+PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a run is from the same world with smaller granules."""
+
+    seed: int
+    step: int
+    same_victims: bool
+    time_share: float  # of the first kill; 0 when neither run kills
+    usage_share: float  # worst container
+    usage_granules: float  # of that container, in granules of the coarser run
+    scan_ratio: float  # pages scanned, coarser / finer
+    fault_ratio: float  # major faults, coarser / finer
+    wall_s: float
+
+    @property
+    def usage_ok(self) -> bool:
+        """Whether the usage is within 2 % or two granules."""
+        return self.usage_share <= USAGE_SHARE or self.usage_granules <= USAGE_GRANULES
+
+    @property
+    def time_ok(self) -> bool:
+        """Whether the first kill is within 2 %."""
+        return self.time_share <= TIME_SHARE
+
+
+def victims(result: Run) -> tuple[str, ...]:
+    """Who was killed, in order."""
+    return tuple(event.name for event in result.events if event.event == "oom_kill")
+
+
+def first_kill(result: Run) -> float:
+    """Run time of the first kill [s], or infinity."""
+    times = [event.t for event in result.events if event.event == "oom_kill"]
+    return min(times, default=float("inf"))
+
+
+def _usages(result: Run) -> dict[str, np.ndarray]:
+    return {
+        name.split(".")[1]: values / PAGE
+        for name, values in result.series.items()
+        if name.startswith("cgroup.") and name.endswith(".memory.current")
+    }
+
+
+def _usage_distance(base: Run, other: Run) -> tuple[float, float]:
+    until = min(first_kill(base), first_kill(other))
+    before = base.series["t"] < until
+    worst = (0.0, 0.0)
+    coarse = _usages(other)
+    for name, values in _usages(base).items():
+        mean = max(float(values[before].mean()), 1.0)
+        gap = abs(float(coarse[name][before].mean()) - mean)
+        worst = max(worst, (gap / mean, gap / other.granule_pages))
+    return worst
+
+
+def _total(result: Run, *names: str) -> float:
+    return float(sum(result.series[name][-1] for name in names if name in result.series))
+
+
+def _scanned(result: Run) -> float:
+    stats = [n for n in result.series if n.endswith(".stat.pgscan")]
+    return _total(result, *stats)
+
+
+def _ratio(other: float, base: float) -> float:
+    return other / base if base > 0 else (1.0 if other == 0 else float("inf"))
+
+
+def distance(seed: int, step: int, base: Run, other: Run) -> Distance:
+    """Compare a coarser run with its base."""
+    begin, end = first_kill(base), first_kill(other)
+    share = 0.0 if begin == end else abs(end - begin) / begin if begin < 1e18 else float("inf")
+    usage, granules = _usage_distance(base, other)
+    faults = [sum(t.majfaults for t in result.totals) for result in (base, other)]
+    return Distance(
+        seed, step, victims(base) == victims(other), share, usage, granules,
+        _ratio(_scanned(other), _scanned(base)), _ratio(faults[1], faults[0]), other.wall_s,
+    )  # fmt: skip
+
+
+def measure(case: Case, seeds: Iterable[int], steps: Sequence[int] = STEPS) -> list[Distance]:
+    """Distances of all seeds and steps of a case."""
+    found = []
+    for seed in seeds:
+        base = run(case.scenario(case.first_order, seed))
+        for step in steps:
+            other = run(case.scenario(case.first_order + step, seed))
+            found.append(distance(seed, step, base, other))
+    return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: a case at g + step, over all seeds."""
+
+    case: str
+    step: int
+    runs: int
+    victims: float  # share of seeds with the same victims
+    time_worst: float
+    time_median: float
+    usage_worst: float
+    usage_outside: int  # seeds beyond 2 % and two granules
+    time_outside: int
+    scan_ratio: float
+    fault_ratio: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether the line holds what convergence asks for."""
+        return self.victims >= SAME_VICTIMS and not self.time_outside and not self.usage_outside
+
+
+def summarise(case: Case, found: Sequence[Distance]) -> list[Line]:
+    """The table's lines of one case."""
+    lines = []
+    for step in sorted({d.step for d in found}):
+        part = [d for d in found if d.step == step]
+        times = [d.time_share for d in part]
+        lines.append(Line(
+            case.name, step, len(part), float(np.mean([d.same_victims for d in part])),
+            max(times), float(np.median(times)), max(d.usage_share for d in part),
+            sum(not d.usage_ok for d in part), sum(not d.time_ok for d in part),
+            float(np.median([d.scan_ratio for d in part])),
+            float(np.median([d.fault_ratio for d in part])),
+        ))  # fmt: skip
+    return lines
+
+
+HEADER = (
+    "| case | orders | same victims | first kill, median | worst | usage, worst "
+    "| scans | faults | holds |\n|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def row(case: Case, line: Line) -> str:
+    """A line of the table in Markdown."""
+    outside = [f"{line.time_outside} times"] if line.time_outside else []
+    outside += [f"{line.usage_outside} usages"] if line.usage_outside else []
+    verdict = "yes" if line.passes else "no: " + (", ".join(outside) or "victims")
+    return (
+        f"| {line.case} | {case.first_order} and {case.first_order + line.step} "
+        f"| {line.victims:.0%} | {line.time_median:.2%} | {line.time_worst:.2%} "
+        f"| {line.usage_worst:.2%} | x{line.scan_ratio:.2f} | x{line.fault_ratio:.2f} "
+        f"| {verdict} |"
+    )
+
+
+def draw(case: Case, found: Sequence[Distance], folder: pathlib.Path) -> pathlib.Path:
+    """One picture of a case: distance of time and usage over the granule order."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 3.2), layout="constrained")
+    for axes, attribute, title in zip(
+        figure.subplots(1, 2, sharey=True),
+        ("time_share", "usage_share"),
+        ("first kill's time", "usage (worst container)"),
+    ):
+        for d in found:
+            value = min(getattr(d, attribute), 1.0) * 100
+            axes.plot(
+                case.first_order + d.step, value, "o", ms=3,
+                color="tab:blue" if d.same_victims else "tab:red",
+            )  # fmt: skip
+        axes.axhline(2.0, color="grey", lw=0.8, ls="--")
+        axes.set(title=title, xlabel="granule order")
+        axes.set_xticks([case.first_order + step for step in STEPS])
+    figure.axes[0].set_ylabel(f"distance from order {case.first_order} [%]")
+    figure.suptitle(f"{case.name}: {len({d.seed for d in found})} seeds (red: other victims)")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"convergence-{case.name}.svg"
+    figure.savefig(path)
+    return path
+
+
+def main() -> None:
+    """Print the table; pictures go to build/verification."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("cases", nargs="*", help="names; all by default")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("build/verification"))
+    chosen = parser.parse_args()
+    out = sys.stdout
+    out.write(HEADER + "\n")
+    for case in CASES:
+        if chosen.cases and case.name not in chosen.cases:
+            continue
+        found = measure(case, range(1, chosen.seeds + 1))
+        for line in summarise(case, found):
+            out.write(row(case, line) + "\n")
+        out.flush()
+        draw(case, found, chosen.folder)
+
+
+if __name__ == "__main__":
+    main()
