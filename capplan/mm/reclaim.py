@@ -36,7 +36,7 @@ def zone_reclaimable_pages(k, z):
     zone = k.zone[z]
     nr = zone.lru_pages[2] + zone.lru_pages[3]
     for s in range(k.nr_swaps):
-        if k.swap[s].free > 0:
+        if k.swap[s].free >= k.granule_pages:
             nr += zone.lru_pages[0] + zone.lru_pages[1]
             break
     if nr == 0 and k.empty_lru_counts_free:

@@ -72,23 +72,28 @@ def local_ns(k):
 
 @jit
 def total_free_swap(k):
-    """Free slots of all areas (nr_swap_pages)."""
+    """Free slots of all areas (nr_swap_pages).
+
+    Fewer than a granule's are none: reclaim would go on scanning for pages that nothing can
+    take, and the OOM killer would wait for it.
+    """
     total = 0
     for s in range(k.nr_swaps):
-        total += k.swap[s].free
+        if k.swap[s].free >= k.granule_pages:
+            total += k.swap[s].free
     return total
 
 
 @jit
 def mem_cgroup_nr_swap_pages(k, c):
-    """Slots that group c may still take: its limits' room, the global room (v1: global)."""
+    """Slots that group c may still take, in granules: its limits' room (v1: the global room)."""
     room = total_free_swap(k)
     if k.cgroup_v1:
         return room
     while c > 0:
         room = min(room, k.memcg[c].swap.max - k.memcg[c].swap.usage)
         c = k.memcg[c].parent
-    return room
+    return room if room >= k.granule_pages else 0
 
 
 @jit
