@@ -23,7 +23,7 @@ from capplan.mm.state import (
     WMARK_MIN,
     ZONES_PER_NODE,
 )
-from capplan.mm.watermark import zone_watermark_ok
+from capplan.mm.watermark import zone_watermark_ok_free
 
 __all__ = [
     "alloc_kernel_pages",
@@ -94,22 +94,24 @@ def _zonelist_zone(k, node, step):
 def get_page_from_freelist(k, fr, node, nr_pages, mark, flags):
     """A frame for user memory from the first zone that stays above ``mark``; -1 if none does.
 
-    mark : WMARK_MIN, WMARK_LOW or WMARK_HIGH; boost is added as everywhere.
+    mark : WMARK_MIN, WMARK_LOW or WMARK_HIGH; boost is added as everywhere. A granule stands
+    for as many single pages: the last of them must leave the mark too.
     """
     for step in range(k.nr_zones):
         z = _zonelist_zone(k, node, step)
         zone = k.zone[z]
         if zone.managed == 0:
             continue
+        left = zone.free - (nr_pages - 1)  # when the last of them is asked for
+        high = zone.wmark[WMARK_HIGH] + zone.boost
         if (
             k.pcp_auto
             and not zone.below_high
-            and not zone_watermark_ok(
-                k, z, 0, zone.wmark[WMARK_HIGH] + zone.boost, HZ_MOVABLE, flags
-            )
+            and not zone_watermark_ok_free(k, z, 0, high, HZ_MOVABLE, flags, left)
         ):
             zone.below_high = 1
-        if not zone_watermark_ok(k, z, 0, zone.wmark[mark] + zone.boost, HZ_MOVABLE, flags):
+        asked = zone.wmark[mark] + zone.boost
+        if not zone_watermark_ok_free(k, z, 0, asked, HZ_MOVABLE, flags, left):
             continue
         i = rmqueue(k, fr, z, nr_pages)
         if i >= 0:
