@@ -184,7 +184,7 @@ def try_charge(k, fr, pt, t, c, nr, user_fault):
             drain_all_stock(k, over)
             task.drained = 1
             continue
-        if reclaimed and nr <= 8:
+        if reclaimed:  # nr pages are as many charges of one page: below the costly order
             continue
         if task.retries > 0:
             task.retries -= 1
