@@ -153,8 +153,8 @@ def _may_zswap(k, c):
 
 
 @jit
-def _pool_accepts(k):
-    """The pool's limit with its hysteresis (zswap_check_limits)."""
+def _pool_accepts(k, nr):
+    """The pool's limit with its hysteresis (zswap_check_limits), for nr pages to store."""
     limit = zswap_max_pages(k)
     full = k.zswap_pages > limit if not k.zeromap else k.zswap_pages >= limit
     if full:
@@ -163,7 +163,7 @@ def _pool_accepts(k):
         k.zswap_full = 0
     if k.zswap_full:
         k.zswap_shrink_pending = (
-            min(k.zswap_shrink_pending + 1, 100) if full else k.zswap_shrink_pending
+            min(k.zswap_shrink_pending + nr, 100) if full else k.zswap_shrink_pending
         )
         return False
     return True
@@ -175,7 +175,7 @@ def zswap_store(k, fr, pt, i, same_filled):
     e = fr[i].pte
     nr = fr[i].nr_pages
     c = fr[i].memcg
-    if not _may_zswap(k, c) or not _pool_accepts(k):
+    if not _may_zswap(k, c) or not _pool_accepts(k, nr):
         return 0
     length = 0
     if not same_filled:
@@ -213,7 +213,7 @@ def zswap_drop(k, fr, pt, e):
 
 @jit
 def zswap_shrink(k, fr, pt, limit):
-    """Write up to ``limit`` entries back to their device (shrink_worker, zswap_writeback_entry).
+    """Write up to ``limit`` pages back to their device (shrink_worker, zswap_writeback_entry).
 
     Stops when the pool accepts again. A page is decompressed and written; its slot stays.
     """
@@ -240,5 +240,5 @@ def zswap_shrink(k, fr, pt, limit):
         disk.write_busy_ns = max(disk.write_busy_ns, k.now_ns) + int(nr * disk.write_ns_per_page)
         k.vmstat[VM_ZSWPWB] += nr
         k.vmstat[VM_PSWPOUT] += nr
-        done += 1
+        done += nr
     return done
