@@ -267,7 +267,10 @@ def swap_writepage(k, fr, pt, i):
     k.work_ns += k.cost.swap_setup_ns * nr
     if area.zram:
         return zram_store(k, fr, pt, i, zero)
+    before = k.wait_ns
     done = disk_write(k, area.disk, nr)
+    if k.wait_ns > before:
+        complete_io(k, fr, local_ns(k))  # what ended meanwhile is at the tail, to be freed next
     start_writeback(k, fr, i, area.disk, done)
     return 1
 
