@@ -122,6 +122,27 @@ def _prepare_sleep(k, n):
 
 
 @jit
+def _writeback_throttle_ns(k, fr):
+    """Sleep of reclaim_throttle(VMSCAN_THROTTLE_WRITEBACK): until 33 pages are written [ns].
+
+    Kernel: __acct_reclaim_writeback() wakes the one who waits once more than SWAP_CLUSTER_MAX
+    pages ended; the timeout is HZ / 10.
+    """
+    now = local_ns(k)
+    until = now + NS_PER_S // 10 if k.nr_writeback > 0 else now
+    for d in range(k.nr_disks):
+        i = k.disk[d].wb_head
+        written = 0
+        while i >= 0:
+            written += fr[i].nr_pages
+            if written > SWAP_CLUSTER_MAX:
+                until = min(until, max(now, fr[i].io_done_ns))
+                break
+            i = fr[i].io_next
+    return until - now
+
+
+@jit
 def _one_pass(k, fr, pt, n):
     """One turn of balance_pgdat's loop; whether the loop is over."""
     node = k.node[n]
@@ -149,7 +170,7 @@ def _one_pass(k, fr, pt, n):
         age_active_anon(k, fr, n)
     shrink_node(k, fr, pt, n)
     if sc.immediate:
-        k.wait_ns += NS_PER_S // 10 if k.nr_writeback > 0 else 0
+        k.wait_ns += _writeback_throttle_ns(k, fr)
         complete_io(k, fr, local_ns(k))
     node.kswapd_priority = sc.priority  # the multi-gen LRU chooses where to begin
     node.kswapd_reclaimed += sc.nr_reclaimed
