@@ -12,6 +12,7 @@ versions of numba, llvmlite and numpy, and of the NUMBA_ flags.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -61,9 +62,17 @@ if ENABLED:
     import numba
     import numba.core.config
 
+    from capplan.mm._jit_lean import LeanCompiler, compile_lean, quick_compile
+
     numba.core.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
 
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+_LEAN: dict[str, Any] = {
+    **_OPTIONS,
+    "_nrt": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 _INNER: set[str] = set()  # qualified names of the functions that only compiled code calls
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -105,9 +114,7 @@ class Mechanism:
         self.__module__ = function.__module__
         self.__wrapped__ = function
         _INNER.add(function.__qualname__)
-        self.dispatcher: Any = numba.njit(
-            no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS
-        )(function)
+        self.dispatcher: Any = numba.njit(pipeline_class=LeanCompiler, **_LEAN)(function)
         compiler = self.dispatcher._compiler
 
         def no_code_yet(flags: Any) -> Any:
@@ -129,6 +136,7 @@ class Mechanism:
         compiler._customize_flags = no_code_yet
         self.dispatcher.get_call_template = one_signature
         self.dispatcher.add_overload = keep
+        self.dispatcher.compile = functools.partial(compile_lean, self.dispatcher)
         self._entry: Any = None
 
     def __call__(self, *args: Any) -> Any:
@@ -137,6 +145,8 @@ class Mechanism:
             space: dict[str, Any] = {"mechanism": self}
             exec(f"def from_python({names}):\n    return mechanism({names})", space)
             self._entry = numba.njit(**_OPTIONS)(space["from_python"])
+            with quick_compile():
+                return self._entry(*args)
         return self._entry(*args)
 
 
@@ -193,7 +203,8 @@ class entry:  # noqa: N801 - reads like the decorator it is
 
     def __call__(self, *args: Any) -> Any:
         if self._call is None:
-            result = self._dispatcher(*args)
+            with quick_compile():
+                result = self._dispatcher(*args)
             (overload,) = self._dispatcher.overloads.values()
             self._call = overload.entry_point
             return result

@@ -1,0 +1,1 @@
+"""What capplan costs: plain scripts, each a table on the terminal and a JSON beside it."""
