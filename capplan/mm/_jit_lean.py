@@ -24,7 +24,7 @@ from numba import types
 from numba.core import cgutils, compiler, lowering, untyped_passes
 from numba.core import typed_passes as typed
 from numba.core.compiler_machinery import PassManager, register_pass
-from numba.core.types import unliteral
+from numba.core.types import unliteral  # type: ignore[attr-defined]
 from numba.np import arrayobj
 
 __all__ = ["LeanCompiler", "compile_lean", "quick_compile"]
@@ -149,7 +149,7 @@ def _operator_type(self: Any, context: Any, args: Any, kws: Any) -> Any:
 @contextlib.contextmanager
 def quick_compile() -> Iterator[None]:
     """While an entry is compiled, operators are looked up."""
-    types.Function.get_call_type = _operator_type  # type: ignore[method-assign]
+    types.Function.get_call_type = _operator_type
     collecting = gc.isenabled()
     gc.disable()  # it would look at the same million objects again and again
     try:
@@ -157,4 +157,4 @@ def quick_compile() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
-        types.Function.get_call_type = _resolve  # type: ignore[method-assign]
+        types.Function.get_call_type = _resolve
