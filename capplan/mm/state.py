@@ -302,7 +302,7 @@ task_t = _record([
     ("access_vma", i32), ("access_rate", f64), ("access_credit", f64), ("access_ns", i64),
     ("clock", i8), ("lazy", i8), ("access_pattern", i8), ("exit_at_end", i8),
     ("nominal_ns", i64), ("next_ns", i64), ("backoff_ns", i64),
-    ("dirty_paused_ns", i64), ("pending", i64), ("next_on_mapping", i32),
+    ("enomem_ns", i64), ("pending", i64), ("next_on_mapping", i32),
     ("psi_running", i8), ("psi_memstall", i8), ("progress0", f64),
     ("stall_begin_ns", i64), ("wait_memcg", i32),
     ("late_ns", i64), ("late_max_ns", i64),

@@ -19,6 +19,7 @@ from capplan.mm.page_alloc import alloc_kernel_pages
 from capplan.mm.pcp import decay_pcp_high, pcp_put
 from capplan.mm.psi import psi_task_change
 from capplan.mm.state import (
+    KIND_ENOMEM,
     KIND_PAUSED,
     KIND_RESUMED,
     MAX_EVENTS,
@@ -49,6 +50,8 @@ from capplan.sim.ops import (
     OOM_WAIT,
     OP_EXIT,
     OP_RESTART,
+    OP_TARGET,
+    OP_WAIT,
     begin_op,
     run_op,
 )
@@ -59,7 +62,7 @@ __all__ = ["advance"]
 
 STOP_DONE, STOP_EVENTS_FULL, STOP_PANIC, STOP_SLICE = 0, 1, 2, 3
 SIGKILL = 9
-ENOMEM_EXIT = 1
+ENOMEM_RETRY_NS = 10 * NS_PER_MS  # a program that retries at once would only spin
 OPS_PER_TURN = 64
 ACTOR_WRITER = -10  # who writes to cgroup files; -1 is the flusher, -2 - node a kswapd
 
@@ -116,7 +119,7 @@ def _psi(k, t, running, memstall, begin):
 @jit
 def _nominal(op, task):
     """When the op should be over by its own measure [ns]."""
-    if op.op == 1 or op.op == 8:  # target, wait: absolute
+    if op.op == OP_TARGET or op.op == OP_WAIT:  # absolute
         return op.t_ns
     span = op.t_ns
     if op.t_ns == 0 and op.rate > 0.0:
@@ -179,30 +182,47 @@ def access_end_pause(k, t):
 
 
 @jit
-def _leave_oom_wait(k, t):
-    """Whether a paused task may try again: somebody uncharged, or the limit was raised."""
-    task = k.task[t]
-    c = k.proc[task.proc].memcg
+def _may_leave_oom_wait(k, t):
+    """Whether a paused task tries again: somebody uncharged, or the limit was raised."""
+    c = k.proc[k.task[t].proc].memcg
     while c > 0:
         if k.memcg[c].oom_kill_disable and mem_cgroup_margin(k, c) < k.granule_pages:
             return False
         c = k.memcg[c].parent
+    return True
+
+
+@jit
+def _leave_oom_wait(k, t):
+    """A paused task's charge has succeeded: it goes on."""
+    task = k.task[t]
     paused = k.now_ns - task.stall_begin_ns
     task.pause_ns += paused
     k.memcg[k.proc[task.proc].memcg].pause_ns += paused
     task.state = TASK_READY
-    task.access_ns = k.now_ns
     record(k, KIND_RESUMED, task.proc, k.proc[task.proc].memcg, paused, 0, 0, 0, 0, 0)
-    return True
+
+
+@jit
+def _enomem(k, t, end):
+    """A charge of a system call failed: the caller sees ENOMEM and tries again later."""
+    task = k.task[t]
+    if k.now_ns >= task.enomem_ns:
+        record(k, KIND_ENOMEM, task.proc, k.proc[task.proc].memcg, 0, 0, 0, 0, 0, 0)
+        task.enomem_ns = k.now_ns + NS_PER_S
+    return max(end, k.now_ns + ENOMEM_RETRY_NS)
 
 
 @jit
 def _task_turn(k, fr, pt, pg, t):
     """One turn of a live task."""
     task = k.task[t]
-    if task.state == TASK_OOM_WAIT and not _leave_oom_wait(k, t):
-        _oom_wait(k, t)
-        return
+    waiting = task.state == TASK_OOM_WAIT
+    if waiting:
+        task.access_ns = k.now_ns  # it touched nothing meanwhile
+        if not _may_leave_oom_wait(k, t):
+            _oom_wait(k, t)
+            return
     _begin_actor(k, t, k.task[t].wait)
     task.next_ns = NEVER_NS
     status = _run_program(k, fr, pt, pg, t)
@@ -218,8 +238,10 @@ def _task_turn(k, fr, pt, pg, t):
     if status == OOM_WAIT:
         _oom_wait(k, t)
         return
-    if status == FAILED and not k.cgroup_v1 and k.memstall_ns == 0.0:
-        end = max(end, k.now_ns + NS_PER_MS)
+    if waiting:
+        _leave_oom_wait(k, t)
+    if status == FAILED:
+        end = _enomem(k, t, end)
     _schedule(k, t, end, status, finished)
 
 

@@ -360,7 +360,9 @@ def stored_bytes(compressible_pct: float) -> int:
 def _written(name: str, phase: Mapping[str, Any]) -> Region:
     pages = round(phase["mib"] * PAGES_PER_MIB)
     if phase["op"] == "write_tmpfs":
-        return Region(name, "shmem", pages, length_mean=float(PAGE_SIZE), incompressible=1.0)
+        # written with write(2), never mapped: a charge that fails is the caller's ENOMEM
+        length = float(PAGE_SIZE)
+        return Region(name, "shmem", pages, via="read", length_mean=length, incompressible=1.0)
     return Region(name, "file", pages, via="read", disk=FILE_DISK)
 
 
