@@ -14,7 +14,15 @@ from capplan.mm._jit import jit
 from capplan.mm.buddy import alloc_block, free_block
 from capplan.mm.state import MT_MOVABLE, WMARK_HIGH
 
-__all__ = ["decay_pcp_high", "drain_all_pages", "pcp_alloc", "pcp_free", "pcp_pages", "pcp_put"]
+__all__ = [
+    "decay_pcp_high",
+    "drain_all_pages",
+    "pcp_alloc",
+    "pcp_free",
+    "pcp_free_high_order",
+    "pcp_pages",
+    "pcp_put",
+]
 
 PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX
 
@@ -183,6 +191,28 @@ def drain_all_pages(k, fr):
         for cpu in range(zone.pcp_count.size):
             if zone.pcp_count[cpu] > 0:
                 _free_bulk(k, fr, z, cpu, zone.pcp_count[cpu])
+
+
+@jit
+def pcp_free_high_order(k, fr, cpu):
+    """What the free of an order-1..3 block does to a CPU's list of the zone of kernel memory.
+
+    After a row of frees without an allocation all of the list is given back (free_high). From
+    6.7 on it takes two such frees in a row, which nothing here makes.
+
+    Kernel
+    ------
+    mm/page_alloc.c, free_unref_page_commit(), nr_pcp_high(), nr_pcp_free().
+    """
+    if k.pcp_auto:
+        return
+    for z in range(2, -1, -1):
+        zone = k.zone[z]
+        if zone.managed == 0 or zone.counters_only:
+            continue
+        if zone.pcp_factor[cpu] > 0:
+            _free_bulk(k, fr, z, cpu, zone.pcp_count[cpu])
+        return
 
 
 @jit

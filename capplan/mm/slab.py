@@ -4,7 +4,9 @@
 
 Objects are counted as dentries of 192 bytes, 21 to a page; half of what is scanned goes at the
 first look (a used dentry has its referenced bit and survives one), which is what DEFAULT_SEEKS
-stands for. Freed pages count as progress of global reclaim only.
+stands for. Only unused objects are on a shrinker's list (list_lru_shrink_count()); what is in use,
+``k.nr_slab_pinned``, counts as SReclaimable and is never freed. Freed pages count as progress of
+global reclaim only.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ def shrink_slab(k, fr, c):
     """Scan the reclaimable slab of group c (0: what no group pays for) at k.sc.priority."""
     sc = k.sc
     memcg = k.memcg[c]
-    pages = k.nr_slab_reclaimable if c == 0 else memcg.stat[ST_SLAB_RECLAIMABLE]
+    pages = memcg.stat[ST_SLAB_RECLAIMABLE]
+    if c == 0:
+        pages = k.nr_slab_reclaimable - k.nr_slab_pinned
     if pages <= 0:
         return
     freeable = pages * OBJECTS_PER_PAGE * k.vfs_cache_pressure // 100

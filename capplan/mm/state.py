@@ -283,7 +283,7 @@ proc_t = _record([
     # the main process of its container, and how that starts again
     ("restart_policy", i8), ("asked_restart", i8), ("start_offset_ns", i64),
     ("backoff_ns", i64), ("backoff_set_ns", i64),
-    ("exit_vma", i32), ("exit_index", i32), ("gathered", i64), ("flushing", i8), ("flush_paid", i8),  # unmap cursor; pages in the mmu_gather
+    ("exit_vma", i32), ("exit_index", i32), ("exit_cpu", i32), ("gathered", i64), ("flushing", i8), ("flush_paid", i8),  # unmap cursor; pages in the mmu_gather
 ])  # fmt: skip
 PROC_UNBORN, PROC_LIVE, PROC_EXITING, PROC_DEAD = 0, 1, 2, 3
 RESTART_NEVER, RESTART_ON_FAILURE, RESTART_ALWAYS = 0, 1, 2
@@ -462,6 +462,7 @@ kernel_t = _record([
     # node-wide page counts (vmstat NR_*)
     ("nr_anon", i64), ("nr_file", i64), ("nr_shmem", i64), ("nr_dirty", i64),
     ("nr_writeback", i64), ("nr_slab_reclaimable", i64), ("nr_slab_unreclaimable", i64),
+    ("nr_slab_pinned", i64),  # of the reclaimable: objects in use, on no shrinker's list
     ("nr_kernel", i64), ("nr_pagetables", i64), ("nr_mlocked", i64), ("nr_swapcached", i64),
     ("vmstat", i64, (NR_VMSTAT,)), ("vmstat_due_ns", i64),
     # OOM
@@ -474,6 +475,7 @@ kernel_t = _record([
     # the stepping loop
     ("heap", i32, (MAX_TASKS + 64,)), ("heap_len", i32),
     ("cpu_free_ns", i64, (MAX_CPUS,)),
+    ("cpu_lazy_mm", i8, (PCP_CPUS,)),  # idle after an exit, still on the dead mm
     ("flusher_due_ns", i64), ("flusher_on", i8), ("flusher_left", i64), ("flusher_cursor", i32), ("writer_rate_bytes", f64), ("dirty_clock_ns", i64),
     ("frames_free_spare", i32),  # spare frame records (scattered granules)
     ("pending", i64),  # growth of all tasks in their current segments [pages]

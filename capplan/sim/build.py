@@ -286,6 +286,7 @@ def _free_lists(k: Any, frames: np.ndarray[Any, Any], node: Node) -> None:
         buddyinfo = zone.buddyinfo
         buddy_init(k, frames, _zone_number(zone), free, buddyinfo)
     k.nr_slab_reclaimable = node.slab_reclaimable_pages
+    k.nr_slab_pinned = node.slab_pinned_pages
     k.nr_slab_unreclaimable = node.kernel_pages
     k.nr_anon += node.daemon_locked_pages
     k.nr_mlocked += node.daemon_locked_pages

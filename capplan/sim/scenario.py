@@ -86,6 +86,7 @@ class Node:
     # used at t = 0 and not part of any container [pages]
     kernel_pages: int = 0  # unreclaimable: text beyond managed, slab, percpu, stacks, pcp
     slab_reclaimable_pages: int = 0
+    slab_pinned_pages: int = 0  # part of slab_reclaimable_pages: objects in use, never freed
     daemon_anon_pages: int = 0
     daemon_file_pages: int = 0
     daemon_shmem_pages: int = 0

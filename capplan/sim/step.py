@@ -16,7 +16,7 @@ from capplan.mm.lru_gen_lists import lru_gen_init_lruvec
 from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
 from capplan.mm.memcg import mem_cgroup_margin
 from capplan.mm.page_alloc import alloc_kernel_pages
-from capplan.mm.pcp import decay_pcp_high, pcp_put
+from capplan.mm.pcp import decay_pcp_high, pcp_free_high_order, pcp_put
 from capplan.mm.psi import psi_task_change
 from capplan.mm.state import (
     KIND_ENOMEM,
@@ -224,6 +224,9 @@ def _task_turn(k, fr, pt, pg, t):
             _oom_wait(k, t)
             return
     _begin_actor(k, t, k.task[t].wait)
+    if k.cpu_lazy_mm[k.cpu % PCP_CPUS]:
+        k.cpu_lazy_mm[k.cpu % PCP_CPUS] = 0
+        pcp_free_high_order(k, fr, k.cpu % PCP_CPUS)
     task.next_ns = NEVER_NS
     status = _run_program(k, fr, pt, pg, t)
     if k.proc[task.proc].state != PROC_LIVE:
@@ -279,12 +282,41 @@ def _exit_turn(k, fr, pt, t):
     _psi(k, t, 1, 0, k.now_ns)
     gone = exit_run(k, fr, pt, t)
     end = _end_actor(k)
+    k.task[t].wait = k.cpu
     if gone:
         _psi(k, t, 0, 0, k.now_ns)
-        heap_remove(k, t)
+        k.proc[k.task[t].proc].exit_cpu = k.cpu % PCP_CPUS
+        _last_reference(k, fr, t)
         process_gone(k, k.task[t].proc, end)
     else:
         heap_set(k, t, max(end, k.now_ns + 1))
+
+
+@jit
+def _touching(k):
+    """Whether a task is accessing memory all the time: it has visited each CPU by now."""
+    for t in range(k.nr_tasks):
+        if k.task[t].state == TASK_READY and k.task[t].access_vma >= 0:
+            return True
+    return False
+
+
+@jit
+def _last_reference(k, fr, t):
+    """Drop references to the mm of a dead process; with the last goes its page directory.
+
+    The CPU that it ended on idles on its mm until the next task comes (lazy TLB). An OOM
+    victim is also held by the OOM reaper until its delay is over (queue_oom_reaper()).
+    """
+    proc = k.proc[k.task[t].proc]
+    if proc.victim and k.now_ns < proc.kill_ns + k.oom_reaper_delay_ns:
+        heap_set(k, t, proc.kill_ns + k.oom_reaper_delay_ns)
+        return
+    if _touching(k):
+        pcp_free_high_order(k, fr, proc.exit_cpu)
+    else:
+        k.cpu_lazy_mm[proc.exit_cpu] = 1
+    heap_remove(k, t)
 
 
 @jit
@@ -376,8 +408,11 @@ def _zswap_worker(k, fr, pt):
 
 @jit
 def _fill_per_cpu_lists(k, fr, z):
-    """Pages that per-cpu lists hold at t = 0, evenly on all CPUs."""
-    left = k.zone[z].pcp_boot
+    """Pages that per-cpu lists hold at t = 0, evenly on all CPUs.
+
+    After what the node holds was placed, which took some of them.
+    """
+    left = k.zone[z].pcp_boot - k.zone[z].pcp_count.sum()
     cpu = 0
     while left >= k.granule_pages and not k.zone[z].counters_only:
         i = alloc_block(k, fr, z, k.g, MT_MOVABLE)
@@ -389,12 +424,19 @@ def _fill_per_cpu_lists(k, fr, z):
 
 
 @jit
+def _placed(k, fr):
+    """All that is in memory at t = 0 has been placed."""
+    k.booted = 2
+    for z in range(k.nr_zones):
+        _fill_per_cpu_lists(k, fr, z)
+
+
+@jit
 def _boot(k, fr):
     """What the first call sets up: the generations of the multi-gen LRU."""
     k.booted = 1
-    for z in range(k.nr_zones):
-        _fill_per_cpu_lists(k, fr, z)
     k.nr_slab_reclaimable = alloc_kernel_pages(k, fr, k.nr_slab_reclaimable)
+    k.nr_slab_pinned = min(k.nr_slab_pinned, k.nr_slab_reclaimable)
     if not k.lru_gen:
         return
     for c in range(k.nr_memcgs):
@@ -431,6 +473,8 @@ def advance(kernel, fr, pt, pg, until_ns, max_turns):
     turns = 0
     while True:
         due, actor = _next_due(k)
+        if k.booted == 1 and due > 0:
+            _placed(k, fr)
         if due >= until_ns:
             k.now_ns = until_ns
             complete_io(k, fr, until_ns)
@@ -455,7 +499,7 @@ def advance(kernel, fr, pt, pg, until_ns, max_turns):
             if state == TASK_EXITING:
                 _exit_turn(k, fr, pt, actor)
             elif state == TASK_DEAD:
-                heap_remove(k, actor)
+                _last_reference(k, fr, actor)
             else:
                 _task_turn(k, fr, pt, pg, actor)
         elif actor == -1:

@@ -134,6 +134,7 @@ def node_of(raw: Mapping[str, Any]) -> Node:
         zswap=_zswap_of(raw["zswap"]),
         kernel_pages=used - anon - shmem - file - slab - sum(zone.pcp_pages for zone in zones),
         slab_reclaimable_pages=slab,
+        slab_pinned_pages=slab,  # the guest had dropped its caches: what is left is in use
         daemon_anon_pages=anon,
         daemon_file_pages=file,
         daemon_shmem_pages=shmem,
