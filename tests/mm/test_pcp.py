@@ -8,8 +8,8 @@ import pytest
 
 from capplan.mm import state
 from capplan.mm.buddy import buddy_init
-from capplan.mm.pcp import pcp_free_high_order, pcp_put
 from capplan.mm.page_alloc import rmqueue
+from capplan.mm.pcp import pcp_free_high_order, pcp_put
 
 pytestmark = pytest.mark.small
 
