@@ -274,6 +274,7 @@ def alloc_block(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
             if i < 0:
                 return -1
     k.zone[z].free -= 1 << order
+    k.zone[z].free_min = min(k.zone[z].free_min, k.zone[z].free)
     return i
 
 
@@ -394,6 +395,7 @@ def alloc_scattered(k: Any, fr: Any, z: int, n_pages: int) -> int:
     got = want - zone.bag_used
     zone.bag_used = want
     zone.free -= got
+    zone.free_min = min(zone.free_min, zone.free)
     _count_bag(k, z)
     return got  # type: ignore[no-any-return]
 
@@ -412,6 +414,7 @@ def free_scattered(k: Any, fr: Any, z: int, n_pages: int) -> None:
         zone.bag_head = fr[i].next
         zone.bag_granules -= 1
         zone.free -= 1 << g
+        zone.free_min = min(zone.free_min, zone.free)
         free_block(k, fr, z, i, g)
     _count_bag(k, z)
 

@@ -11,6 +11,7 @@ took, so tasks go on allocating meanwhile and the fall from LOW to MIN is emerge
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.events import tell_kswapd_sleep, tell_kswapd_wake
 from capplan.mm.lru_gen import lru_gen_age_node
 from capplan.mm.oom_kill import out_of_memory
 from capplan.mm.reclaim import init_scan_control
@@ -68,6 +69,8 @@ def wake_all_kswapds(k):
             continue
         if node.kswapd_awake == NAPPING:
             k.vmstat[VM_KSWAPD_LOW_QUICKLY] += 1
+        else:
+            tell_kswapd_wake(k, n)
         node.kswapd_awake = RUNNING
         node.kswapd_priority = DEF_PRIORITY + 1  # a new balance_pgdat
         node.kswapd_due_ns = local_ns(k)
@@ -194,6 +197,7 @@ def kswapd_run(k, fr, pt, n):
         if node.kswapd_failures >= MAX_RECLAIM_RETRIES or pgdat_balanced(k, n):
             node.kswapd_awake = ASLEEP
             node.kswapd_due_ns = NEVER_NS
+            tell_kswapd_sleep(k, n)
             return
         k.vmstat[VM_KSWAPD_LOW_QUICKLY] += 1
         node.kswapd_awake = RUNNING

@@ -11,7 +11,7 @@ reclaims precede a kill.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.events import memcg_event
+from capplan.mm.events import memcg_event, tell_throttle
 from capplan.mm.oom_kill import out_of_memory
 from capplan.mm.page_counter import (
     charge_memory,
@@ -91,14 +91,10 @@ def _try_counters(k, c, nr):
 @jit
 def _note_over_high(k, t, c, batch):
     """Remember that the task charged above a memory.high or swap.high."""
-    level = c
-    while level > 0:
-        memcg = k.memcg[level]
-        if memcg.memory.usage > memcg.memory.high or memcg.swap.usage > memcg.swap.high:
-            if t >= 0:
-                k.task[t].over_high += batch
-            return
-        level = memcg.parent
+    level = _over_high_group(k, c)
+    memcg = k.memcg[level]
+    if memcg.memory.usage > memcg.memory.high or memcg.swap.usage > memcg.swap.high:
+        k.task[t].over_high += batch
 
 
 @jit
@@ -134,6 +130,7 @@ def _memcg_oom(k, t, over, user_fault):
     """Reclaim has failed (mem_cgroup_oom): what the charge does next."""
     memcg_event(k, over, EV_OOM)
     if k.cgroup_v1 and k.memcg[over].oom_kill_disable:
+        k.task[t].wait_memcg = over
         return CHARGE_OOM_WAIT if user_fault else CHARGE_NOMEM
     killed_before = k.nr_killed
     if not out_of_memory(k, over, k.task[t].proc):
@@ -246,6 +243,18 @@ def _penalty_jiffies(k, c, nr):
 
 
 @jit
+def _over_high_group(k, c):
+    """The group whose memory.high or swap.high is exceeded, the nearest to c; else c."""
+    level = c
+    while level > 0:
+        memcg = k.memcg[level]
+        if memcg.memory.usage > memcg.memory.high or memcg.swap.usage > memcg.swap.high:
+            return level
+        level = memcg.parent
+    return c
+
+
+@jit
 def handle_over_high(k, fr, pt, t, c):
     """Reclaim and throttle a task that charged above memory.high; the sleep [ns].
 
@@ -273,6 +282,7 @@ def handle_over_high(k, fr, pt, t, c):
             continue
         break
     sleep = penalty * (NS_PER_S // k.hz)
+    tell_throttle(k, t, _over_high_group(k, c), sleep)
     k.wait_ns += sleep
     k.memstall_ns += sleep
     task.throttle_ns += sleep

@@ -23,7 +23,9 @@ __all__ = [
     "NO_VICTIM",
     "VICTIM_IN_FLIGHT",
     "Candidate",
+    "beats",
     "constrained_totalpages",
+    "in_domain",
     "mem_cgroup_get_max",
     "nodes_totalpages",
     "oom_badness",
@@ -138,7 +140,8 @@ def constrained_totalpages(k: Any, domain: int) -> int:
 
 
 @jit
-def _in_domain(k: Any, p: int, domain: int) -> bool:
+def in_domain(k: Any, p: int, domain: int) -> bool:
+    """Whether process p lives in the group or below it; -1 is the node."""
     if domain < 0:
         return True
     c = int(k.proc[p].memcg)
@@ -146,7 +149,7 @@ def _in_domain(k: Any, p: int, domain: int) -> bool:
 
 
 @jit
-def _beats(k: Any, p: int, points: int, chosen: int, chosen_points: int, in_memcg: bool) -> bool:
+def beats(k: Any, p: int, points: int, chosen: int, chosen_points: int, in_memcg: bool) -> bool:
     """Whether p is preferred to the process chosen so far, whatever the order of the search."""
     if chosen < 0 or points != chosen_points:
         return chosen < 0 or points > chosen_points
@@ -192,7 +195,7 @@ def select_bad_process(k: Any, domain: int) -> int:
     chosen = NO_VICTIM
     chosen_points = LONG_MIN
     for p in range(k.nr_procs):
-        if not _in_domain(k, p, domain):
+        if not in_domain(k, p, domain):
             continue
         if k.proc[p].victim != 0 and k.proc[p].pid != PID_INIT:
             live = k.proc[p].state == PROC_LIVE or k.proc[p].state == PROC_EXITING
@@ -202,7 +205,7 @@ def select_bad_process(k: Any, domain: int) -> int:
         points = oom_badness(k, p, totalpages)
         if points == LONG_MIN:
             continue
-        if _beats(k, p, points, chosen, chosen_points, domain >= 0):
+        if beats(k, p, points, chosen, chosen_points, domain >= 0):
             chosen = p
             chosen_points = points
     return chosen
@@ -245,7 +248,7 @@ def oom_kill_eligible(k: Any, p: int, group: int) -> bool:
     """Whether a process dies with its group (mm/oom_kill.c, oom_kill_memcg_member())."""
     proc = k.proc[p]
     killable = proc.oom_score_adj != OOM_SCORE_ADJ_MIN and proc.pid != PID_INIT
-    return proc.state == PROC_LIVE and killable and _in_domain(k, p, group)
+    return proc.state == PROC_LIVE and killable and in_domain(k, p, group)
 
 
 @jit

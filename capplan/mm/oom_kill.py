@@ -13,9 +13,12 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.events import memcg_event, record
 from capplan.mm.oom import (
+    LONG_MIN,
     NO_VICTIM,
     VICTIM_IN_FLIGHT,
+    beats,
     constrained_totalpages,
+    in_domain,
     oom_badness,
     oom_group_root,
     oom_kill_eligible,
@@ -27,6 +30,8 @@ from capplan.mm.state import (
     KIND_OOM_KILL,
     KIND_OOM_NO_VICTIM,
     KIND_PANIC,
+    MAX_OOM_DUMPS,
+    OOM_CANDIDATES,
     PROC_LIVE,
     VM_OOM_KILL,
 )
@@ -35,7 +40,61 @@ __all__ = ["oom_kill_process", "out_of_memory"]
 
 
 @jit
-def _kill_one(k, p, domain, points, totalpages):
+def _dump_candidates(k, domain, totalpages):
+    """Keep the likeliest victims for the log: number of the list, or -1 when there is no room.
+
+    Kernel: dump_tasks() lists all; here the first OOM_CANDIDATES, in the order of choice.
+    """
+    if k.nr_oom_dumps >= MAX_OOM_DUMPS:
+        return -1
+    dump = k.oom_dump[k.nr_oom_dumps]
+    dump.nr = 0
+    for p in range(k.nr_procs):
+        if not in_domain(k, p, domain):
+            continue
+        points = oom_badness(k, p, totalpages)
+        if points == LONG_MIN:
+            continue
+        at = dump.nr
+        while at > 0:
+            above = dump.candidate[at - 1]
+            if not beats(k, p, points, above.proc, above.points, domain >= 0):
+                break
+            if at < OOM_CANDIDATES:
+                _copy_candidate(dump.candidate[at], above)
+            at -= 1
+        if at < OOM_CANDIDATES:
+            _note_candidate(k, dump.candidate[at], p, points)
+            dump.nr = min(dump.nr + 1, OOM_CANDIDATES)
+    k.nr_oom_dumps += 1
+    return k.nr_oom_dumps - 1
+
+
+@jit
+def _copy_candidate(to, source):
+    to.proc = source.proc
+    to.points = source.points
+    to.rss_anon = source.rss_anon
+    to.rss_file = source.rss_file
+    to.rss_shmem = source.rss_shmem
+    to.swapents = source.swapents
+    to.pgtables = source.pgtables
+
+
+@jit
+def _note_candidate(k, to, p, points):
+    proc = k.proc[p]
+    to.proc = p
+    to.points = points
+    to.rss_anon = proc.rss_anon
+    to.rss_file = proc.rss_file
+    to.rss_shmem = proc.rss_shmem
+    to.swapents = proc.swapents
+    to.pgtables = proc.pgtables
+
+
+@jit
+def _kill_one(k, p, domain, points, totalpages, dump, trigger):
     """Mark process p and tell (__oom_kill_process)."""
     proc = k.proc[p]
     proc.victim = 1
@@ -43,25 +102,35 @@ def _kill_one(k, p, domain, points, totalpages):
     k.nr_killed += 1
     memcg_event(k, proc.memcg, EV_OOM_KILL)
     k.vmstat[VM_OOM_KILL] += 1
+    told = k.nr_events
     record(k, KIND_OOM_KILL, p, domain, proc.rss_anon, proc.rss_file, proc.rss_shmem,
            proc.swapents, points, totalpages)  # fmt: skip
+    if k.nr_events > told:
+        k.event[told].pgtables = proc.pgtables
+        k.event[told].dump = dump
+        k.event[told].trigger = trigger
 
 
 @jit
-def oom_kill_process(k, victim, domain):
-    """Kill the victim and, where oom.group says so, everything in its group."""
+def oom_kill_process(k, victim, domain, trigger):
+    """Kill the victim and, where oom.group says so, everything in its group.
+
+    trigger : process whose allocation or charge failed; -1 when there is none
+    """
     totalpages = constrained_totalpages(k, domain)
     group = -1
     if not k.cgroup_v1:
         group = oom_group_root(k, k.proc[victim].memcg, domain)
-    _kill_one(k, victim, domain, oom_badness(k, victim, totalpages), totalpages)
+    dump = _dump_candidates(k, domain, totalpages)
+    _kill_one(k, victim, domain, oom_badness(k, victim, totalpages), totalpages, dump, trigger)
     if group < 0:
         return
     memcg_event(k, group, EV_OOM_GROUP_KILL)
     for p in range(k.nr_procs):
         if p != victim and k.proc[p].state == PROC_LIVE and not k.proc[p].victim:
             if oom_kill_eligible(k, p, group):
-                _kill_one(k, p, domain, oom_badness(k, p, totalpages), totalpages)
+                points = oom_badness(k, p, totalpages)
+                _kill_one(k, p, domain, points, totalpages, dump, trigger)
 
 
 @jit
@@ -84,7 +153,7 @@ def out_of_memory(k, domain, p_current):
             and p_current >= 0
             and k.proc[p_current].oom_score_adj > -1000
         ):
-            oom_kill_process(k, p_current, domain)
+            oom_kill_process(k, p_current, domain, p_current)
             return True
     chosen = select_bad_process(k, domain)
     if chosen == VICTIM_IN_FLIGHT:
@@ -95,5 +164,5 @@ def out_of_memory(k, domain, p_current):
             k.panicked = 1
             record(k, KIND_PANIC, p_current, 0, 0, 0, 0, 0, 0, 0)
         return False
-    oom_kill_process(k, chosen, domain)
+    oom_kill_process(k, chosen, domain, p_current)
     return True

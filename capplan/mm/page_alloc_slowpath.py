@@ -10,6 +10,7 @@ spent, with its state in ``k.task[t]``.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.events import tell_direct_reclaim
 from capplan.mm.kswapd import wake_all_kswapds
 from capplan.mm.oom_kill import out_of_memory
 from capplan.mm.page_alloc import get_page_from_freelist
@@ -93,6 +94,7 @@ def alloc_frame(k, fr, pt, t, node, nr_pages):
         k.wait_ns += NS_PER_MS
         k.memstall_ns += NS_PER_MS
         return ALLOC_AGAIN
+    tell_direct_reclaim(k, t)
     progress = try_to_free_pages(k, fr, pt)
     i = -1
     if progress:

@@ -45,6 +45,8 @@ MAX_SWAPS = 8
 MAX_DISKS = 8
 MAX_EVENTS = 4096
 MAX_WRITES = 256
+MAX_OOM_DUMPS = 64
+OOM_CANDIDATES = 5
 MAX_CPUS = 512
 PCP_CPUS = 64  # CPUs beyond share their lists
 
@@ -308,6 +310,7 @@ task_t = _record([
     ("late_ns", i64), ("late_max_ns", i64),
     ("stall_ns", i64), ("throttle_ns", i64), ("pause_ns", i64), ("io_ns", i64),
     ("majfaults", i64), ("draws", i64),
+    ("throttle_told", i8), ("throttle_end_ns", i64), ("reclaim_told_ns", i64),  # for the log
 ])  # fmt: skip
 TASK_UNBORN, TASK_READY, TASK_STALLED, TASK_SLEEPING = 0, 1, 2, 3
 TASK_OOM_WAIT, TASK_DEAD, TASK_EXITING = 4, 5, 6
@@ -368,6 +371,7 @@ node_t = _record([
     ("kswapd_order", i32), ("kswapd_hz", i32), ("kswapd_priority", i32), ("kswapd_psi", i8),
     ("kswapd_boost", i64), ("kswapd_reclaimed", i64), ("kswapd_start_boost", i64, (4,)),
     ("kswapd_cursor", i32), ("kswapd_ns", i64),
+    ("kswapd_told", i8), ("kswapd_slept_ns", i64),  # a wake is in the log; when it slept last
     ("flag_writeback", i8), ("flag_dirty", i8), ("flag_congested", i8),
     ("totalreserve", i64), ("reclaim_cursor", i32),
     # memcg LRU of global reclaim: struct lru_gen_memcg
@@ -416,7 +420,15 @@ costs_t = _record([
 event_t = _record([
     ("t_ns", i64), ("kind", i32), ("proc", i32), ("task", i32), ("memcg", i32),
     ("a", i64), ("b", i64), ("c", i64), ("d", i64), ("e", i64), ("f", i64), ("x", f64),
+    ("pgtables", i64), ("dump", i32), ("trigger", i32),  # of a kill: its candidates, and who asked for memory
 ])  # fmt: skip
+candidate_t = _record([
+    ("proc", i32), ("points", i64), ("rss_anon", i64), ("rss_file", i64), ("rss_shmem", i64),
+    ("swapents", i64), ("pgtables", i64),
+])  # fmt: skip
+oom_dump_t = _record([("nr", i32), ("candidate", candidate_t, (OOM_CANDIDATES,))])
+# Events of the same kind less than this apart are one: the log keeps its first and its end.
+QUIET_NS = NS_PER_S
 (KIND_START, KIND_EXIT, KIND_OOM_KILL, KIND_PAUSED, KIND_RESUMED, KIND_THROTTLE_BEGIN,
  KIND_THROTTLE_END, KIND_OOM_NO_VICTIM, KIND_PANIC, KIND_DIRECT_RECLAIM, KIND_KSWAPD_WAKE,
  KIND_KSWAPD_SLEEP, KIND_SWAP_FULL, KIND_ZSWAP_FULL, KIND_ENOMEM, KIND_RESTART,
@@ -483,6 +495,8 @@ kernel_t = _record([
     ("lost", i32, (256,)), ("nr_lost", i32), ("nr_killed", i64),  # mappings that lost their first granule: wake their tasks
     ("stop", i32), ("booted", i8), ("steps", i64), ("nr_events", i32), ("events_lost", i64),
     ("event", event_t, (MAX_EVENTS,)),
+    ("oom_dump", oom_dump_t, (MAX_OOM_DUMPS,)), ("nr_oom_dumps", i32),
+    ("swap_full_ns", i64), ("zswap_full_ns", i64),  # when it was full last
     ("write", write_t, (MAX_WRITES,)), ("nr_writes", i32), ("write_due_ns", i64),
     ("cost", costs_t), ("psi", psi_t),
     ("node", node_t, (MAX_NODES,)), ("zone", zone_t, (MAX_ZONES,)),
@@ -536,6 +550,9 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["node"]["kswapd_due_ns"] = NEVER_NS
     k["flusher_due_ns"] = NEVER_NS
     k["write_due_ns"] = NEVER_NS
+    k["swap_full_ns"] = -QUIET_NS
+    k["zswap_full_ns"] = -QUIET_NS
+    k["task"]["reclaim_told_ns"] = -QUIET_NS
     k["frames_free_spare"] = -1
     return kernel
 

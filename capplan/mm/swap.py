@@ -14,6 +14,7 @@ to, so its next way out is a new write to the slot it kept.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.events import tell_swap_full
 from capplan.mm.lruvec import draw_below, lru_add_tail, lru_del
 from capplan.mm.page_alloc import free_frame
 from capplan.mm.page_counter import (
@@ -120,6 +121,7 @@ def get_swap_page(k, c, nr):
             best = s
     if best < 0:
         if k.nr_swaps > 0:
+            tell_swap_full(k, c)
             _memcg_swap_event(k, c, EV_SWAP_FAIL)
         return -1
     over = try_charge_swap(k, c, nr)

@@ -15,6 +15,7 @@ were always found; the shrink worker goes through entries in address order, not 
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.events import tell_zswap_full
 from capplan.mm.lruvec import draw
 from capplan.mm.page_alloc import pool_alloc_page, pool_free_page
 from capplan.mm.page_counter import charge_memory, uncharge_memory
@@ -158,6 +159,7 @@ def _pool_accepts(k, nr):
     limit = zswap_max_pages(k)
     full = k.zswap_pages > limit if not k.zeromap else k.zswap_pages >= limit
     if full:
+        tell_zswap_full(k)
         k.zswap_full = 1
     elif k.zswap_full and k.zswap_pages <= limit * k.zswap_accept_percent // 100:
         k.zswap_full = 0

@@ -38,6 +38,9 @@ class Recorder:
         self.node = np.zeros((rows, 24))
         self.vmstat = np.zeros((rows, s.NR_VMSTAT), np.int64)
         self.zone_free = np.zeros((rows, len(self.zones)), np.int64)
+        self.zone_free_min = np.zeros((rows, len(self.zones)), np.int64)
+        for z in self.zones:
+            k.zone[z].free_min = k.zone[z].free
         self.zone_order9 = np.zeros((rows, len(self.zones), s.NR_ORDERS), np.int64)
         self.usage = np.zeros((rows, c, 3), np.int64)  # now, min, max
         self.swap = np.zeros((rows, c), np.int64)
@@ -75,6 +78,8 @@ class Recorder:
         self.vmstat[i] = k.vmstat
         for j, z in enumerate(self.zones):
             self.zone_free[i, j] = k.zone[z].free
+            self.zone_free_min[i, j] = k.zone[z].free_min
+            k.zone[z].free_min = k.zone[z].free
             self.zone_order9[i, j] = k.zone[z].nr_free.sum(axis=1)
         live = k.proc[: self.procs]
         rss = live["rss_anon"] + live["rss_file"] + live["rss_shmem"]
@@ -119,6 +124,7 @@ class Recorder:
         for j, z in enumerate(self.zones):
             name = zone_name(self.k, z)
             out[f"zone.{name}.free"] = self.zone_free[rows, j]
+            out[f"zone.{name}.free|min"] = self.zone_free_min[rows, j]
             for order in range(s.NR_ORDERS):
                 out[f"zone.{name}.order{order}"] = self.zone_order9[rows, j, order]
         for path, c in self.machine.cgroup_index.items():

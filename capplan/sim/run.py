@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import capplan
 from capplan.mm import state as s
 from capplan.sim.build import Machine, build
 from capplan.sim.changes import apply_change
+from capplan.sim.log import end_open, read_events
 from capplan.sim.ops import OP_GROW, OP_READ, OP_WRITE, TURN_PAGES
 from capplan.sim.recorder import Recorder, zone_name
 from capplan.sim.result import Event, Run, TaskTotals
@@ -23,20 +23,6 @@ from capplan.sim.step import STOP_DONE, STOP_PANIC, advance
 __all__ = ["run"]
 
 TURNS_PER_SLICE = 200_000  # about 0.1 s: progress and Ctrl-C come between slices
-
-_KINDS = {
-    s.KIND_START: "start", s.KIND_EXIT: "exit", s.KIND_OOM_KILL: "oom_kill",
-    s.KIND_PAUSED: "paused", s.KIND_RESUMED: "resumed", s.KIND_OOM_NO_VICTIM: "oom_no_victim",
-    s.KIND_PANIC: "panic", s.KIND_ENOMEM: "enomem", s.KIND_KSWAPD_WAKE: "kswapd_wake",
-    s.KIND_KSWAPD_SLEEP: "kswapd_sleep", s.KIND_DIRECT_RECLAIM: "direct_reclaim",
-    s.KIND_SWAP_FULL: "swap_full", s.KIND_ZSWAP_FULL: "zswap_full", s.KIND_RESTART: "restart",
-    s.KIND_THROTTLE_BEGIN: "throttle_begin", s.KIND_THROTTLE_END: "throttle_end",
-    s.KIND_WRITE_FAILED: "write_failed",
-}  # fmt: skip
-_WRITES = {
-    s.WRITE_V1_LIMIT: "memory.limit_in_bytes", s.WRITE_V1_MEMSW: "memory.memsw.limit_in_bytes",
-    s.WRITE_RECLAIM: "memory.reclaim",
-}  # fmt: skip
 
 
 def run(
@@ -73,6 +59,8 @@ def run(
                 check(machine)
         if panicked:
             break  # the node is down: nothing more happens
+    end_open(machine, events)
+    events.sort(key=lambda event: event.t)  # some are told later than they were
     return Run(
         scenario=scenario,
         events=tuple(events),
@@ -112,70 +100,11 @@ def _advance(
         with warnings.catch_warnings(), np.errstate(over="ignore"):
             stop = advance(machine.kernel, machine.frames, machine.entries, machine.program,
                            until_ns, TURNS_PER_SLICE)  # fmt: skip
-        _read_events(machine, events)
+        read_events(machine, events)
         if progress is not None:
             progress(float(machine.kernel[0].now_ns) / scenario.duration_ns)
         if stop in (STOP_DONE, STOP_PANIC):
             return bool(stop == STOP_PANIC)
-
-
-def _read_events(machine: Machine, events: list[Event]) -> None:
-    k = machine.kernel[0]
-    paths = {c: path for path, c in machine.cgroup_index.items()}
-    for i in range(int(k.nr_events)):
-        record = k.event[i]
-        if record.proc > 0:
-            events.append(_event(k, record, machine.proc_names[int(record.proc)], paths))
-        elif record.kind not in (s.KIND_START, s.KIND_EXIT):
-            events.append(_event(k, record, "", paths))
-    k.nr_events = 0
-
-
-def _pgtables(k: Any, record: Any) -> int:
-    """Page tables of an OOM victim when it was chosen: the rest of its badness (oom_badness)."""
-    proc = k.proc[int(record.proc)]
-    if k.badness_per_mille or proc.cap_sys_admin:
-        return int(proc.pgtables)
-    memory = int(record.a) + int(record.b) + int(record.c) + int(record.d)
-    return max(int(record.e) - memory - int(proc.oom_score_adj) * (int(record.f) // 1000), 0)
-
-
-def _event(k: Any, record: Any, name: str, paths: dict[int, str]) -> Event:
-    kind = _KINDS[int(record.kind)]
-    cgroup = paths[int(k.proc[int(record.proc)].memcg)] if record.proc > 0 else ""
-    detail: dict[str, Any] = {}
-    scope = ""
-    if kind == "oom_kill":
-        scope = "memcg" if record.memcg > 0 else "global"
-        detail = {
-            "scope": scope,
-            "oom_cgroup": paths[int(record.memcg)] if record.memcg > 0 else "",
-            "anon_rss_kb": int(record.a) * 4,
-            "file_rss_kb": int(record.b) * 4,
-            "shmem_rss_kb": int(record.c) * 4,
-            "swap_kb": int(record.d) * 4,
-            "pgtables_kb": _pgtables(k, record) * 4,
-            "oom_score_adj": int(k.proc[int(record.proc)].oom_score_adj),
-            "points": int(record.e),
-            "totalpages": int(record.f),
-            "constraint": "CONSTRAINT_MEMCG" if record.memcg > 0 else "CONSTRAINT_NONE",
-        }
-    elif kind == "exit":
-        code = int(record.a)
-        detail = {"how": "signal" if code < 0 else "code", "value": abs(code)}
-    elif kind == "resumed":
-        detail = {"paused_s": int(record.a) / 1e9}
-    elif kind == "restart":
-        detail = {"restarts": int(record.a)}
-    elif kind == "write_failed":
-        name = cgroup = paths[int(record.memcg)]
-        detail = {
-            "errno": errno.errorcode[int(record.a)],
-            "key": _WRITES[int(record.b)],
-            "pages": int(record.c),
-            "reclaimed": int(record.d),
-        }
-    return Event(int(record.t_ns) / 1e9, kind, name, cgroup, scope, detail)
 
 
 def _totals(machine: Machine) -> tuple[TaskTotals, ...]:

@@ -23,6 +23,7 @@ from capplan.mm.state import (
     KIND_PAUSED,
     KIND_RESUMED,
     MAX_EVENTS,
+    MAX_OOM_DUMPS,
     MT_MOVABLE,
     NEVER_NS,
     NS_PER_MS,
@@ -167,7 +168,7 @@ def _oom_wait(k, t):
         task.stall_begin_ns = k.now_ns
         task.backoff_ns = 10 * NS_PER_MS
         access_end_pause(k, t)
-        record(k, KIND_PAUSED, task.proc, k.proc[task.proc].memcg, 0, 0, 0, 0, 0, 0)
+        record(k, KIND_PAUSED, task.proc, task.wait_memcg, 0, 0, 0, 0, 0, 0)
     else:
         task.backoff_ns = min(2 * task.backoff_ns, NS_PER_S // 4)
     heap_set(k, t, k.now_ns + task.backoff_ns)
@@ -200,7 +201,7 @@ def _leave_oom_wait(k, t):
     task.pause_ns += paused
     k.memcg[k.proc[task.proc].memcg].pause_ns += paused
     task.state = TASK_READY
-    record(k, KIND_RESUMED, task.proc, k.proc[task.proc].memcg, paused, 0, 0, 0, 0, 0)
+    record(k, KIND_RESUMED, task.proc, task.wait_memcg, paused, 0, 0, 0, 0, 0)
 
 
 @jit
@@ -481,7 +482,7 @@ def advance(kernel, fr, pt, pg, until_ns, max_turns):
             if k.pcp_auto and k.vmstat_due_ns <= until_ns:
                 _vmstat_update(k, fr)
             return STOP_DONE
-        if k.nr_events > MAX_EVENTS - 256:
+        if k.nr_events > MAX_EVENTS - 256 or k.nr_oom_dumps >= MAX_OOM_DUMPS - 8:
             return STOP_EVENTS_FULL
         if turns >= max_turns:
             return STOP_SLICE

@@ -43,13 +43,16 @@ EAGAIN, EBUSY, EINVAL = 11, 16, 22  # include/uapi/asm-generic/errno-base.h
 
 @jit
 def memcg_oom_recover(k, c):
-    """Wake the tasks that wait for memory of group c, its ancestors or descendants."""
+    """Wake the tasks that wait for memory of group c, its ancestors or descendants.
+
+    Kernel: memcg_oom_wake_function().
+    """
     for t in range(k.nr_tasks):
         if k.task[t].state != TASK_OOM_WAIT:
             continue
-        own = k.proc[k.task[t].proc].memcg
-        below = c <= own and own < k.memcg[c].subtree_end
-        if below or (own <= c and c < k.memcg[own].subtree_end):
+        waits_for = k.task[t].wait_memcg
+        below = c <= waits_for and waits_for < k.memcg[c].subtree_end
+        if below or (waits_for <= c and c < k.memcg[waits_for].subtree_end):
             heap_set(k, t, k.now_ns)
 
 
@@ -69,7 +72,7 @@ def _replan(k, pg, c):
 
 @jit
 def _fail(k, write, errno):
-    record(k, KIND_WRITE_FAILED, 0, write.memcg, errno, write.kind, write.value, write.done, 0, 0)
+    record(k, KIND_WRITE_FAILED, -1, write.memcg, errno, write.kind, write.value, write.done, 0, 0)
     return True
 
 

@@ -1,0 +1,186 @@
+"""The engine's records of what happened become :class:`capplan.sim.result.Event`."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+from capplan.mm import state as s
+from capplan.sim.build import Machine
+from capplan.sim.result import Event
+
+__all__ = ["end_open", "read_events"]
+
+KIB_PER_PAGE = s.PAGE_SIZE // 1024
+
+_KINDS = {
+    s.KIND_START: "start", s.KIND_EXIT: "exit", s.KIND_OOM_KILL: "oom_kill",
+    s.KIND_PAUSED: "paused", s.KIND_RESUMED: "resumed", s.KIND_OOM_NO_VICTIM: "oom_no_victim",
+    s.KIND_PANIC: "panic", s.KIND_ENOMEM: "enomem", s.KIND_KSWAPD_WAKE: "kswapd_wake",
+    s.KIND_KSWAPD_SLEEP: "kswapd_sleep", s.KIND_DIRECT_RECLAIM: "direct_reclaim",
+    s.KIND_SWAP_FULL: "swap_full", s.KIND_ZSWAP_FULL: "zswap_full", s.KIND_RESTART: "restart",
+    s.KIND_THROTTLE_BEGIN: "throttle_begin", s.KIND_THROTTLE_END: "throttle_end",
+    s.KIND_WRITE_FAILED: "write_failed",
+}  # fmt: skip
+_WRITES = {
+    s.WRITE_V1_LIMIT: "memory.limit_in_bytes", s.WRITE_V1_MEMSW: "memory.memsw.limit_in_bytes",
+    s.WRITE_RECLAIM: "memory.reclaim",
+}  # fmt: skip
+
+
+class _Names:
+    """What the numbers in a record mean."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.k = machine.kernel[0]
+        self.procs = machine.proc_names
+        self.paths = {c: path for path, c in machine.cgroup_index.items()}
+
+    def proc(self, p: int) -> str:
+        return self.procs[p] if p >= 0 else ""
+
+    def group(self, c: int) -> str:
+        return self.paths[c] if c > 0 else ""
+
+
+def read_events(machine: Machine, events: list[Event]) -> None:
+    """Move what the engine has recorded into ``events``."""
+    k = machine.kernel[0]
+    names = _Names(machine)
+    for i in range(int(k.nr_events)):
+        record = k.event[i]
+        # the system's daemons are process 0; their begin is no news
+        if record.proc != 0 or record.kind not in (s.KIND_START, s.KIND_EXIT):
+            events.append(_event(names, record))
+    k.nr_events = 0
+    k.nr_oom_dumps = 0
+
+
+def end_open(machine: Machine, events: list[Event]) -> None:
+    """Add the ends of throttling and of kswapd's work that nothing came after."""
+    k = machine.kernel[0]
+    names = _Names(machine)
+    for t in range(int(k.nr_tasks)):
+        task = k.task[t]
+        if task.throttle_told and task.throttle_end_ns <= k.now_ns:
+            p = int(task.proc)
+            group = names.group(int(k.proc[p].memcg))
+            end_s = int(task.throttle_end_ns) / s.NS_PER_S
+            events.append(Event(end_s, "throttle_end", names.proc(p), group))
+    for n in range(int(k.nr_nodes)):
+        node = k.node[n]
+        if node.kswapd_told and node.kswapd_awake == 0:
+            events.append(Event(int(node.kswapd_slept_ns) / s.NS_PER_S, "kswapd_sleep", ""))
+
+
+def _event(names: _Names, record: Any) -> Event:
+    kind = _KINDS[int(record.kind)]
+    p, c = int(record.proc), int(record.memcg)
+    name, cgroup = "", names.group(c)
+    if p >= 0:
+        name, cgroup = names.proc(p), names.group(int(names.k.proc[p].memcg))
+    detail = _DETAILS[kind](names, record) if kind in _DETAILS else {}
+    if kind == "write_failed":
+        name = cgroup
+    return Event(
+        int(record.t_ns) / s.NS_PER_S, kind, name, cgroup, str(detail.get("scope", "")), detail
+    )
+
+
+def _oom_kill(names: _Names, record: Any) -> dict[str, Any]:
+    proc = names.k.proc[int(record.proc)]
+    memcg = record.memcg > 0
+    victim = {
+        "anon_rss_kb": int(record.a) * KIB_PER_PAGE,
+        "file_rss_kb": int(record.b) * KIB_PER_PAGE,
+        "shmem_rss_kb": int(record.c) * KIB_PER_PAGE,
+        "swap_kb": int(record.d) * KIB_PER_PAGE,
+        "pgtables_kb": int(record.pgtables) * KIB_PER_PAGE,
+        "oom_score_adj": int(proc.oom_score_adj),
+        "points": int(record.e),
+    }
+    return {
+        **_domain(names, record),
+        **victim,
+        "totalpages": int(record.f),
+        "constraint": "CONSTRAINT_MEMCG" if memcg else "CONSTRAINT_NONE",
+        "trigger": names.proc(int(record.trigger)),
+        "candidates": _candidates(names, int(record.dump)),
+    }
+
+
+def _candidates(names: _Names, number: int) -> list[dict[str, Any]]:
+    """The likeliest victims at the moment of the choice, the chosen one first."""
+    if number < 0:
+        return []
+    dump = names.k.oom_dump[number]
+    return [
+        {
+            "name": names.proc(int(one["proc"])),
+            "points": int(one["points"]),
+            "oom_score_adj": int(names.k.proc[int(one["proc"])].oom_score_adj),
+            "anon_rss_kb": int(one["rss_anon"]) * KIB_PER_PAGE,
+            "file_rss_kb": int(one["rss_file"]) * KIB_PER_PAGE,
+            "shmem_rss_kb": int(one["rss_shmem"]) * KIB_PER_PAGE,
+            "swap_kb": int(one["swapents"]) * KIB_PER_PAGE,
+            "pgtables_kb": int(one["pgtables"]) * KIB_PER_PAGE,
+        }
+        for one in dump["candidate"][: int(dump["nr"])]
+    ]
+
+
+def _domain(names: _Names, record: Any) -> dict[str, Any]:
+    """Whether a group or the node was out of memory, and which group."""
+    memcg = record.memcg > 0
+    return {
+        "scope": "memcg" if memcg else "global",
+        "oom_cgroup": names.group(int(record.memcg)),
+    }
+
+
+def _exit(names: _Names, record: Any) -> dict[str, Any]:
+    code = int(record.a)
+    return {"how": "signal" if code < 0 else "code", "value": abs(code)}
+
+
+def _resumed(names: _Names, record: Any) -> dict[str, Any]:
+    return {**_domain(names, record), "paused_s": int(record.a) / s.NS_PER_S}
+
+
+def _write_failed(names: _Names, record: Any) -> dict[str, Any]:
+    return {
+        "errno": errno.errorcode[int(record.a)],
+        "key": _WRITES[int(record.b)],
+        "pages": int(record.c),
+        "reclaimed": int(record.d),
+    }
+
+
+def _marks(names: _Names, record: Any) -> dict[str, Any]:
+    return {
+        "free": int(record.a), "min": int(record.b), "low": int(record.c), "high": int(record.d)
+    }  # fmt: skip
+
+
+def _throttled(names: _Names, record: Any) -> dict[str, Any]:
+    return {
+        "high_cgroup": names.group(int(record.memcg)),
+        "usage": int(record.a),
+        "high": int(record.b),
+    }
+
+
+_DETAILS: dict[str, Callable[[_Names, Any], dict[str, Any]]] = {
+    "oom_kill": _oom_kill,
+    "oom_no_victim": _domain,
+    "paused": _domain,
+    "resumed": _resumed,
+    "exit": _exit,
+    "restart": lambda names, record: {"restarts": int(record.a)},
+    "write_failed": _write_failed,
+    "direct_reclaim": _marks,
+    "kswapd_wake": _marks,
+    "throttle_begin": _throttled,
+    "zswap_full": lambda names, record: {"pool_pages": int(record.a)},
+}
