@@ -140,7 +140,7 @@ def test_v1_paused_task_goes_on_at_once(key: str, value: int, killed: int) -> No
                          cgroup_version="v1", duration_ns=2 * S))  # fmt: skip
     (paused,), (resumed,) = events(found, "paused"), events(found, "resumed")
     assert paused.t < 0.1
-    assert resumed.t == pytest.approx(1.733, abs=1e-4)
+    assert resumed.t == pytest.approx(1.733, abs=5e-3)
     assert len(events(found, "oom_kill")) == killed
 
 
