@@ -38,7 +38,9 @@ __all__ = [
     "CHARGE_NOMEM",
     "CHARGE_OK",
     "CHARGE_OOM_WAIT",
+    "CHARGE_SHORT",
     "cancel_charge",
+    "charge_what_fits",
     "charge_forced",
     "drain_all_stock",
     "handle_over_high",
@@ -47,7 +49,7 @@ __all__ = [
     "try_charge",
 ]
 
-CHARGE_OK, CHARGE_AGAIN, CHARGE_NOMEM, CHARGE_OOM_WAIT = 0, 1, 2, 3
+CHARGE_OK, CHARGE_AGAIN, CHARGE_NOMEM, CHARGE_OOM_WAIT, CHARGE_SHORT = 0, 1, 2, 3, 4
 
 MEMCG_DELAY_PRECISION_SHIFT, MEMCG_DELAY_SCALING_SHIFT = 20, 14
 MEMCG_MAX_HIGH_DELAY_S = 2
@@ -61,6 +63,18 @@ def mem_cgroup_margin(k, c):
     if k.cgroup_v1:
         margin = min(margin, max(memcg.memsw.max - memcg.memsw.usage, 0))
     return margin
+
+
+@jit
+def charge_what_fits(k, c, nr):
+    """Charge as many of nr pages as every level has room for: the pages."""
+    level = c
+    while level > 0:
+        nr = min(nr, mem_cgroup_margin(k, level))
+        level = k.memcg[level].parent
+    if nr > 0:
+        charge_forced(k, c, nr)
+    return max(nr, 0)
 
 
 @jit
@@ -144,8 +158,11 @@ def _memcg_oom(k, t, over, user_fault):
 
 
 @jit
-def try_charge(k, fr, pt, t, c, nr, user_fault):
+def try_charge(k, fr, pt, t, c, nr, user_fault, may_short):
     """Charge nr (<= 64) pages to group c for task t: one of CHARGE_*.
+
+    may_short : 1 where fewer would do; CHARGE_SHORT, nothing charged, when there is room for
+    some of them: single pages would not have called the OOM killer yet.
 
     Kernel
     ------
@@ -186,6 +203,9 @@ def try_charge(k, fr, pt, t, c, nr, user_fault):
         if task.retries > 0:
             task.retries -= 1
             continue
+        if may_short and mem_cgroup_margin(k, over) > 0:
+            _reset(k, t)
+            return CHARGE_SHORT
         status = _memcg_oom(k, t, over, user_fault)
         if status != CHARGE_AGAIN:
             _reset(k, t)

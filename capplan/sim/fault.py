@@ -9,7 +9,15 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.lru_gen_lists import lru_gen_refault
 from capplan.mm.lruvec import lru_add, progress_now
-from capplan.mm.memcg import CHARGE_OK, cancel_charge, charge_forced, handle_over_high, try_charge
+from capplan.mm.memcg import (
+    CHARGE_OK,
+    CHARGE_SHORT,
+    cancel_charge,
+    charge_forced,
+    charge_what_fits,
+    handle_over_high,
+    try_charge,
+)
 from capplan.mm.page_alloc import alloc_kernel_pages, free_frame
 from capplan.mm.page_alloc_slowpath import ALLOC_AGAIN, alloc_frame
 from capplan.mm.rmap import account_cache, add_swapents, map_page
@@ -47,20 +55,26 @@ PTES_PER_TABLE = 512
 
 
 @jit
-def _charge_granule(k, fr, pt, t, c, nr, user_fault):
-    """Charge nr pages batch by batch; all or nothing."""
+def _charge_granule(k, fr, pt, t, c, nr, user_fault, may_short):
+    """Charge nr pages batch by batch: (one of CHARGE_*, the pages charged), all or nothing.
+
+    With ``may_short`` a part is better than nothing: (CHARGE_OK, fewer than nr).
+    """
     done = 0
     while done < nr:
         batch = min(nr - done, MEMCG_CHARGE_BATCH)
-        status = try_charge(k, fr, pt, t, c, batch, user_fault)
+        status = try_charge(k, fr, pt, t, c, batch, user_fault, may_short)
+        if status == CHARGE_SHORT:
+            done += charge_what_fits(k, c, batch)
+            return (CHARGE_OK if done else FAULT_AGAIN), done
         if status != CHARGE_OK:
             if done:
                 cancel_charge(k, c, done)
-            return status
+            return status, 0
         done += batch
         if k.task[t].over_high:
             handle_over_high(k, fr, pt, t, c)
-    return CHARGE_OK
+    return CHARGE_OK, nr
 
 
 @jit
@@ -174,14 +188,22 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
     c = mapping.owner if mapping.owner >= 0 else k.proc[k.task[t].proc].memcg
     if pt[e].swap >= 0 and k.memcg[pt[e].owner].online:
         c = pt[e].owner
-    status = _charge_granule(k, fr, pt, t, c, nr, user_fault)
-    if status != CHARGE_OK:
+    may_short = 1 if mapping.kind == MAP_FILE and state == PTE_SHADOW and nr > 1 else 0
+    status, charged = _charge_granule(k, fr, pt, t, c, nr, user_fault, may_short)
+    if status != CHARGE_OK or charged < nr:
         free_frame(k, fr, i)
+    if status != CHARGE_OK:
         return status
+    pt[e].nr_pages = nr
+    if charged < nr:  # the group has room for a part of this granule of the file
+        nr = charged
+        i = alloc_frame(k, fr, pt, t, mapping.node, nr)
+        if i < 0:
+            cancel_charge(k, c, nr)
+            return FAULT_AGAIN
     _install(k, fr, m, i, e, c)
     _fill(k, fr, pt, t, i, e, state, sequential)
     pt[e].frame = i
-    pt[e].nr_pages = nr
     pt[e].state = PTE_PRESENT
     account_cache(k, c, mapping.kind, nr)
     mapping.resident_pages += nr

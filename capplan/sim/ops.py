@@ -79,6 +79,13 @@ def _touch_next(k, fr, pt, t, v, left, per_page_ns):
 
 
 @jit
+def _early(nr, left):
+    """Pages of a granule that may be touched before they are due, so that it is no later than
+    its pages on the whole. The last granule of an op waits, the op ends when it should."""
+    return max(nr - TURN_PAGES, 0) // 2 if nr < left else 0
+
+
+@jit
 def _grow(k, fr, pt, t, op):
     task = k.task[t]
     due = _due_pages(k, task, op)
@@ -86,9 +93,10 @@ def _grow(k, fr, pt, t, op):
     while task.op_done < op.pages:
         left = int(op.pages - task.op_done)
         nr = min(k.granule_pages, left)
-        if task.op_done + nr > due + 1e-6:
+        early = _early(nr, left)
+        if task.op_done + nr - early > due + 1e-6:
             step = min(max(TURN_PAGES, nr), left)
-            return _wait_for(k, task, op, task.op_done + step)
+            return _wait_for(k, task, op, task.op_done + step - early)
         if turn >= TURN_PAGES:
             task.next_ns = k.now_ns
             return LATER
