@@ -20,11 +20,19 @@ from capplan.mm.state import (
 )
 from capplan.sim.fault import FAULT_OK, fault
 
-__all__ = ["access_begin", "access_end", "access_play", "settle", "wake_accessors"]
+__all__ = ["access_begin", "access_end", "access_play", "settle", "turn_is_over", "wake_accessors"]
 
 FAULTS_PER_TURN_PAGES = 64
 LONGEST_TURN_NS = 50 * NS_PER_MS
 SHORTEST_TURN_NS = NS_PER_MS
+# A task that has spent so much lets the others act: kswapd, which it may have woken, first.
+TURN_NS = NS_PER_MS
+
+
+@jit
+def turn_is_over(k):
+    """Whether the actor has worked and waited for as long as a turn may last."""
+    return k.work_ns + k.wait_ns >= TURN_NS
 
 
 @jit
@@ -106,7 +114,7 @@ def _play_cyclic(k, fr, pt, t, dp):
     size = float(mapping.size_pages)
     moved = 0.0
     faulted = 0
-    while moved < dp and faulted < FAULTS_PER_TURN_PAGES:
+    while moved < dp and faulted < FAULTS_PER_TURN_PAGES and not turn_is_over(k):
         if mapping.nonresident == 0:
             mapping.progress += dp - moved
             return dp, FAULT_OK
@@ -177,7 +185,8 @@ def _play_random(k, fr, pt, t, dp):
     share = _missing_share(k, pt, m)
     task.access_credit += dp * share
     faulted = 0
-    while mapping.nonresident > 0 and faulted < FAULTS_PER_TURN_PAGES:
+    cut = False
+    while mapping.nonresident > 0 and not cut:
         e = _pick_missing(k, pt, t, m)
         if e < 0:
             break
@@ -189,7 +198,8 @@ def _play_random(k, fr, pt, t, dp):
             return 0.0, status
         task.access_credit -= nr
         faulted += nr
-    if faulted >= FAULTS_PER_TURN_PAGES and share > 0.0:
+        cut = faulted >= FAULTS_PER_TURN_PAGES or turn_is_over(k)
+    if cut and share > 0.0:
         # what is left over waits: those accesses have not happened yet
         left = min(task.access_credit / share, dp)
         task.access_credit -= left * share

@@ -18,7 +18,7 @@ from capplan.mm.state import (
     PTE_PRESENT,
 )
 from capplan.mm.writeback import balance_dirty_pages
-from capplan.sim.access import access_begin, access_end
+from capplan.sim.access import access_begin, access_end, turn_is_over
 from capplan.sim.fault import FAULT_NOMEM, FAULT_OK, FAULT_OOM_WAIT, fault
 from capplan.sim.unmap import free_newest
 
@@ -97,7 +97,7 @@ def _grow(k, fr, pt, t, op):
         if task.op_done + nr - early > due + 1e-6:
             step = min(max(TURN_PAGES, nr), left)
             return _wait_for(k, task, op, task.op_done + step - early)
-        if turn >= TURN_PAGES:
+        if turn >= TURN_PAGES or (turn and turn_is_over(k)):
             task.next_ns = k.now_ns
             return LATER
         got = _touch_next(k, fr, pt, t, op.vma, left, k.cost.fill_ns)
@@ -176,7 +176,7 @@ def _target(k, fr, pt, t, op):
         free_newest(k, fr, pt, m, int(mapping.size_pages - want))
     turn = 0
     while want - mapping.size_pages >= k.granule_pages:
-        if turn >= TURN_PAGES and task.op_cursor == 1:
+        if task.op_cursor == 1 and (turn >= TURN_PAGES or (turn and turn_is_over(k))):
             task.next_ns = k.now_ns
             return LATER
         got = _touch_next(k, fr, pt, t, op.vma, k.granule_pages, k.cost.fill_ns)
@@ -233,7 +233,7 @@ def _read(k, fr, pt, t, op, loop):
             if loop:
                 task.next_ns = min(task.next_ns, end)
             return LATER
-        if turn >= TURN_PAGES:
+        if turn >= TURN_PAGES or (turn and turn_is_over(k)):
             task.next_ns = k.now_ns
             return LATER
         got = _read_granule(k, fr, pt, t, op.vma, position // k.granule_pages, True)
@@ -260,7 +260,7 @@ def _read_rand(k, fr, pt, t, op):
             _wait_for(k, task, op, task.op_done + max(16, k.granule_pages))
             task.next_ns = min(task.next_ns, end)
             return LATER
-        if turn >= TURN_PAGES:
+        if turn >= TURN_PAGES or (turn and turn_is_over(k)):
             task.next_ns = k.now_ns
             return LATER
         if task.op_cursor == 0:  # an interrupted read goes on with the same granule
@@ -288,7 +288,7 @@ def _write(k, fr, pt, t, op):
         nr = min(k.granule_pages, left)
         if task.op_done + nr > due + 1e-6:
             return _wait_for(k, task, op, task.op_done + min(max(16, nr), left))
-        if turn >= TURN_PAGES:
+        if turn >= TURN_PAGES or (turn and turn_is_over(k)):
             task.next_ns = k.now_ns
             return LATER
         e = mapping.first_pte + mapping.used
