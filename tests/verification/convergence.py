@@ -3,6 +3,7 @@
 Algorithm::
 
     for each seed:  base = run(g);  for step 1..3: other = run(g + step)
+                    step 0: run(g) again with other draws: how much chance alone does
         victims     names of the killed, in order, are the same
         first kill  |t' - t| / t
         usage       per container, mean of memory.current until the first kill of either run:
@@ -24,7 +25,8 @@ from capplan.sim.run import run
 from tests.verification.convergence_cases import CASES, Case
 
 STEPS = (1, 2, 3)
-SAME_VICTIMS, TIME_SHARE, USAGE_SHARE, USAGE_GRANULES = 0.95, 0.02, 0.02, 2
+TIME_SHARE, USAGE_SHARE, USAGE_GRANULES = 0.02, 0.02, 2
+AGREEING = 0.95  # share of the seeds that must hold each of the three
 PAGE = 4096
 
 
@@ -110,10 +112,12 @@ def distance(seed: int, step: int, base: Run, other: Run) -> Distance:
 
 
 def measure(case: Case, seeds: Iterable[int], steps: Sequence[int] = STEPS) -> list[Distance]:
-    """Distances of all seeds and steps of a case."""
+    """Distances of all seeds and steps of a case, and of other draws at the same order (step 0)."""
     found = []
     for seed in seeds:
         base = run(case.scenario(case.first_order, seed))
+        chance = run(case.scenario(case.first_order, seed), replicate=1)
+        found.append(distance(seed, 0, base, chance))
         for step in steps:
             other = run(case.scenario(case.first_order + step, seed))
             found.append(distance(seed, step, base, other))
@@ -138,8 +142,9 @@ class Line:
 
     @property
     def passes(self) -> bool:
-        """Whether the line holds what convergence asks for."""
-        return self.victims >= SAME_VICTIMS and not self.time_outside and not self.usage_outside
+        """Whether 95 % of the seeds have the same victims, time and usage."""
+        most = (1.0 - AGREEING) * self.runs + 1e-9
+        return self.victims >= AGREEING and max(self.time_outside, self.usage_outside) <= most
 
 
 def summarise(case: Case, found: Sequence[Distance]) -> list[Line]:
@@ -159,20 +164,22 @@ def summarise(case: Case, found: Sequence[Distance]) -> list[Line]:
 
 
 HEADER = (
-    "| case | orders | same victims | first kill, median | worst | usage, worst "
-    "| scans | faults | holds |\n|---|---|---|---|---|---|---|---|---|"
+    "| case | orders | same victims | first kill, median | worst | outside | usage, worst "
+    "| outside | scans | faults | holds |\n|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
 def row(case: Case, line: Line) -> str:
     """A line of the table in Markdown."""
-    outside = [f"{line.time_outside} times"] if line.time_outside else []
-    outside += [f"{line.usage_outside} usages"] if line.usage_outside else []
-    verdict = "yes" if line.passes else "no: " + (", ".join(outside) or "victims")
+    verdict = "yes" if line.passes else "no"
+    orders = f"{case.first_order} and {case.first_order + line.step}"
+    if line.step == 0:
+        orders, verdict = f"{case.first_order}, other draws", "(" + verdict + ")"
     return (
-        f"| {line.case} | {case.first_order} and {case.first_order + line.step} "
+        f"| {line.case} | {orders} "
         f"| {line.victims:.0%} | {line.time_median:.2%} | {line.time_worst:.2%} "
-        f"| {line.usage_worst:.2%} | x{line.scan_ratio:.2f} | x{line.fault_ratio:.2f} "
+        f"| {line.time_outside} | {line.usage_worst:.2%} | {line.usage_outside} "
+        f"| x{line.scan_ratio:.2f} | x{line.fault_ratio:.2f} "
         f"| {verdict} |"
     )
 
@@ -195,7 +202,7 @@ def draw(case: Case, found: Sequence[Distance], folder: pathlib.Path) -> pathlib
             )  # fmt: skip
         axes.axhline(2.0, color="grey", lw=0.8, ls="--")
         axes.set(title=title, xlabel="granule order")
-        axes.set_xticks([case.first_order + step for step in STEPS])
+        axes.set_xticks([case.first_order + step for step in (0, *STEPS)])
     figure.axes[0].set_ylabel(f"distance from order {case.first_order} [%]")
     figure.suptitle(f"{case.name}: {len({d.seed for d in found})} seeds (red: other victims)")
     folder.mkdir(parents=True, exist_ok=True)
