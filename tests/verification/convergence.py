@@ -3,7 +3,8 @@
 Algorithm::
 
     for each seed:  base = run(g);  for step 1..3: other = run(g + step)
-                    step 0: run(g) again with other draws: how much chance alone does
+                    step 0: run(g) again with other draws and processes that start some
+                    microseconds later: how much chance alone does
         victims     names of the killed, in order, are the same
         first kill  |t' - t| / t
         usage       per container, mean of memory.current until the first kill of either run:
@@ -37,12 +38,18 @@ class Distance:
     seed: int
     step: int
     same_victims: bool
-    time_share: float  # of the first kill; 0 when neither run kills
+    later: float  # of the first kill, as a share of its time; 0 when neither run kills
     usage_share: float  # worst container
     usage_granules: float  # of that container, in granules of the coarser run
+    more: dict[str, float]  # usage of each container, as a share, signed
     scan_ratio: float  # pages scanned, coarser / finer
     fault_ratio: float  # major faults, coarser / finer
     wall_s: float
+
+    @property
+    def time_share(self) -> float:
+        """Distance of the first kill's times."""
+        return abs(self.later)
 
     @property
     def usage_ok(self) -> bool:
@@ -74,16 +81,17 @@ def _usages(result: Run) -> dict[str, np.ndarray]:
     }
 
 
-def _usage_distance(base: Run, other: Run) -> tuple[float, float]:
+def _usage_distances(base: Run, other: Run) -> dict[str, tuple[float, float]]:
+    """Per container: the difference of mean usage as a share, and in granules."""
     until = min(first_kill(base), first_kill(other))
     before = base.series["t"] < until
-    worst = (0.0, 0.0)
     coarse = _usages(other)
+    found = {}
     for name, values in _usages(base).items():
         mean = max(float(values[before].mean()), 1.0)
-        gap = abs(float(coarse[name][before].mean()) - mean)
-        worst = max(worst, (gap / mean, gap / other.granule_pages))
-    return worst
+        gap = float(coarse[name][before].mean()) - mean
+        found[name] = (gap / mean, gap / other.granule_pages)
+    return found
 
 
 def _total(result: Run, *names: str) -> float:
@@ -102,11 +110,13 @@ def _ratio(other: float, base: float) -> float:
 def distance(seed: int, step: int, base: Run, other: Run) -> Distance:
     """Compare a coarser run with its base."""
     begin, end = first_kill(base), first_kill(other)
-    share = 0.0 if begin == end else abs(end - begin) / begin if begin < 1e18 else float("inf")
-    usage, granules = _usage_distance(base, other)
+    later = 0.0 if begin == end else (end - begin) / begin if begin < 1e18 else float("inf")
+    usages = _usage_distances(base, other)
+    usage, granules = max((abs(share), abs(count)) for share, count in usages.values())
     faults = [sum(t.majfaults for t in result.totals) for result in (base, other)]
     return Distance(
-        seed, step, victims(base) == victims(other), share, usage, granules,
+        seed, step, victims(base) == victims(other), later, usage, granules,
+        {name: share for name, (share, _) in usages.items()},
         _ratio(_scanned(other), _scanned(base)), _ratio(faults[1], faults[0]), other.wall_s,
     )  # fmt: skip
 
@@ -116,7 +126,7 @@ def measure(case: Case, seeds: Iterable[int], steps: Sequence[int] = STEPS) -> l
     found = []
     for seed in seeds:
         base = run(case.scenario(case.first_order, seed))
-        chance = run(case.scenario(case.first_order, seed), replicate=1)
+        chance = run(case.nudged(seed), replicate=1)
         found.append(distance(seed, 0, base, chance))
         for step in steps:
             other = run(case.scenario(case.first_order + step, seed))
@@ -137,6 +147,8 @@ class Line:
     usage_worst: float
     usage_outside: int  # seeds beyond 2 % and two granules
     time_outside: int
+    time_bias: float  # mean over the seeds, signed
+    usage_bias: float  # the same of the container in which it is largest
     scan_ratio: float
     fault_ratio: float
 
@@ -145,6 +157,11 @@ class Line:
         """Whether 95 % of the seeds have the same victims, time and usage."""
         most = (1.0 - AGREEING) * self.runs + 1e-9
         return self.victims >= AGREEING and max(self.time_outside, self.usage_outside) <= most
+
+
+def _usage_bias(part: Sequence[Distance]) -> float:
+    means = [float(np.mean([d.more[name] for d in part])) for name in part[0].more]
+    return max(means, key=abs)
 
 
 def summarise(case: Case, found: Sequence[Distance]) -> list[Line]:
@@ -157,6 +174,7 @@ def summarise(case: Case, found: Sequence[Distance]) -> list[Line]:
             case.name, step, len(part), float(np.mean([d.same_victims for d in part])),
             max(times), float(np.median(times)), max(d.usage_share for d in part),
             sum(not d.usage_ok for d in part), sum(not d.time_ok for d in part),
+            float(np.mean([d.later for d in part])), _usage_bias(part),
             float(np.median([d.scan_ratio for d in part])),
             float(np.median([d.fault_ratio for d in part])),
         ))  # fmt: skip
@@ -165,7 +183,7 @@ def summarise(case: Case, found: Sequence[Distance]) -> list[Line]:
 
 HEADER = (
     "| case | orders | same victims | first kill, median | worst | outside | usage, worst "
-    "| outside | scans | faults | holds |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    "| outside | bias: kill | usage | scans | faults | holds |\n" + "|---" * 13 + "|"
 )
 
 
@@ -179,8 +197,8 @@ def row(case: Case, line: Line) -> str:
         f"| {line.case} | {orders} "
         f"| {line.victims:.0%} | {line.time_median:.2%} | {line.time_worst:.2%} "
         f"| {line.time_outside} | {line.usage_worst:.2%} | {line.usage_outside} "
-        f"| x{line.scan_ratio:.2f} | x{line.fault_ratio:.2f} "
-        f"| {verdict} |"
+        f"| {line.time_bias:+.2%} | {line.usage_bias:+.2%} "
+        f"| x{line.scan_ratio:.2f} | x{line.fault_ratio:.2f} | {verdict} |"
     )
 
 

@@ -29,6 +29,7 @@ from capplan.sim.scenario import (
 
 MIB = 256  # pages
 SECOND = 1_000_000_000
+IDLE = Access()
 DISK = Disk("vda", 100_000, 100_000, 20_000.0, 20_000.0, 120_000.0, origin="a 200 MB/s disk")
 
 
@@ -44,6 +45,12 @@ class Case:
         """The world of one seed at one granule order."""
         built = self.build(np.random.default_rng(seed))
         return replace(built, name=self.name, seed=seed, granule_order=order)
+
+    def nudged(self, seed: int) -> Scenario:
+        """The same with processes that start some microseconds later: what chance changes."""
+        plain = self.scenario(self.first_order, seed)
+        later = (replace(p, start_ns=p.start_ns + 1000 * i) for i, p in enumerate(plain.processes))
+        return replace(plain, processes=tuple(later))
 
 
 def _near(rng: np.random.Generator, value: float) -> int:
@@ -82,7 +89,7 @@ def _file(name: str, pages: int, via: str = "read") -> Mapping:
     return Mapping(name, "file", pages, pages, via=via, disk="vda")
 
 
-def _grower(name: str, pages: int, rate: float, access: Access = Access()) -> Task:
+def _grower(name: str, pages: int, rate: float, access: Access = IDLE) -> Task:
     """Grows by so much at that rate, accessing what it has, then holds."""
     grow = Op("grow", name, pages=pages, rate=rate)
     return Task((grow, Op("hold", ns=600 * SECOND)), access_mapping=name, access=access)
