@@ -183,6 +183,7 @@ def mark_accessed(k, fr, i):
         fr[i].flags |= PG_REFERENCED
     elif not flags & (PG_ACTIVE | PG_MLOCKED):
         activate(k, fr, i)
+        k.work_ns += k.cost.rotate_ns * fr[i].nr_pages
         fr[i].flags &= ~PG_REFERENCED
         age_nonresident(k, fr[i].memcg, fr[i].zone >> 2, fr[i].nr_pages)
 

@@ -30,7 +30,9 @@ __all__ = [
     "free_frame",
     "free_kernel_pages",
     "get_page_from_freelist",
+    "global_dirtyable",
     "global_free",
+    "node_dirty_ok",
     "pool_alloc_page",
     "pool_free_page",
     "rmqueue",
@@ -91,6 +93,32 @@ def _zonelist_zone(k, node, step):
 
 
 @jit
+def node_dirty_ok(k, n):
+    """Whether node n may take another page that is going to be dirty (node_dirty_ok).
+
+    Kernel
+    ------
+    mm/page-writeback.c: dirty and written pages within vm.dirty_ratio of the node's dirtyable
+    memory (vm.dirty_bytes: the node's share of it). Only the fast path asks: where no node is
+    left, the slow path wakes kswapd on nodes below their marks, and takes what they have.
+
+    Worked example
+    --------------
+    1,000,000 pages free beyond the reserve and no file cache, 20 %: ok up to 200,000.
+    """
+    free = 0
+    file = 0
+    for z in range(n * ZONES_PER_NODE, (n + 1) * ZONES_PER_NODE):
+        free += k.zone[z].free
+        file += k.zone[z].lru_pages[2] + k.zone[z].lru_pages[3]
+    node_memory = free - min(free, k.node[n].totalreserve) + file
+    limit = k.dirty_ratio * node_memory // 100
+    if k.dirty_bytes:
+        limit = (k.dirty_bytes + 4095) // 4096 * node_memory // global_dirtyable(k)
+    return k.node[n].nr_dirty <= limit
+
+
+@jit
 def get_page_from_freelist(k, fr, node, nr_pages, mark, flags):
     """A frame for user memory from the first zone that stays above ``mark``; -1 if none does.
 
@@ -101,6 +129,8 @@ def get_page_from_freelist(k, fr, node, nr_pages, mark, flags):
         z = _zonelist_zone(k, node, step)
         zone = k.zone[z]
         if zone.managed == 0:
+            continue
+        if k.spread_dirty and not node_dirty_ok(k, z // ZONES_PER_NODE):
             continue
         left = zone.free - (nr_pages - 1)  # when the last of them is asked for
         high = zone.wmark[WMARK_HIGH] + zone.boost
@@ -191,6 +221,16 @@ def pool_alloc_page(k, fr):
 def pool_free_page(k, fr):
     """Give one pool page back."""
     free_kernel_pages(k, fr, 1)
+
+
+@jit
+def global_dirtyable(k):
+    """Pages that may become dirty (mm/page-writeback.c, global_dirtyable_memory)."""
+    free = global_free(k)
+    total = free - min(free, k.total_reserve) + 1
+    for z in range(k.nr_zones):
+        total += k.zone[z].lru_pages[2] + k.zone[z].lru_pages[3]
+    return total
 
 
 @jit

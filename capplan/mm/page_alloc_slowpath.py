@@ -83,6 +83,7 @@ def alloc_frame(k, fr, pt, t, node, nr_pages):
     mm/page_alloc.c, __alloc_pages(), __alloc_pages_slowpath().
     """
     i = get_page_from_freelist(k, fr, node, nr_pages, WMARK_LOW, 0)
+    k.spread_dirty = 0
     if i >= 0:
         return i
     wake_all_kswapds(k)

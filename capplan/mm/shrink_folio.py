@@ -60,8 +60,12 @@ def set_page_dirty(k, fr, i):
     nr = fr[i].nr_pages
     fr[i].flags |= PG_DIRTY
     k.nr_dirty += nr
+    k.node[fr[i].zone >> 2].nr_dirty += nr
     k.memcg[fr[i].memcg].stat[ST_FILE_DIRTY] += nr
-    k.mapping[fr[i].mapping].dirty_pages += nr
+    mapping = k.mapping[fr[i].mapping]
+    mapping.dirty_pages += nr
+    k.disk[mapping.disk].nr_dirty += nr
+    k.disk[mapping.disk].dirtied += nr
 
 
 @jit
@@ -72,8 +76,11 @@ def clean_page(k, fr, i):
     nr = fr[i].nr_pages
     fr[i].flags &= ~PG_DIRTY
     k.nr_dirty -= nr
+    k.node[fr[i].zone >> 2].nr_dirty -= nr
     k.memcg[fr[i].memcg].stat[ST_FILE_DIRTY] -= nr
-    k.mapping[fr[i].mapping].dirty_pages -= nr
+    mapping = k.mapping[fr[i].mapping]
+    mapping.dirty_pages -= nr
+    k.disk[mapping.disk].nr_dirty -= nr
 
 
 @jit

@@ -54,6 +54,7 @@ PCP_CPUS = 64  # CPUs beyond share their lists
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
+INIT_BW = (100 << 20) >> 12  # wb_init(): a device is thought to write 100 MiB/s [pages/s]
 MEMCG_CHARGE_BATCH = 64
 PAGE_ALLOC_COSTLY_ORDER = 3
 NR_ORDERS = 11
@@ -304,7 +305,8 @@ task_t = _record([
     ("access_vma", i32), ("access_rate", f64), ("access_credit", f64), ("access_ns", i64),
     ("clock", i8), ("lazy", i8), ("access_pattern", i8), ("exit_at_end", i8),
     ("nominal_ns", i64), ("next_ns", i64), ("backoff_ns", i64),
-    ("enomem_ns", i64), ("pending", i64), ("next_on_mapping", i32),
+    ("enomem_ns", i64), ("dirty_paused_ns", i64), ("nr_dirtied", i32), ("nr_dirtied_pause", i32), ("dirty_blocked", i8),
+    ("pending", i64), ("next_on_mapping", i32),
     ("psi_running", i8), ("psi_memstall", i8), ("progress0", f64),
     ("stall_begin_ns", i64), ("wait_memcg", i32),
     ("late_ns", i64), ("late_max_ns", i64),
@@ -336,7 +338,9 @@ mapping_t = _record([
     ("length_mean", f64), ("length_sd", f64), ("same_filled", f64), ("incompressible", f64),
     ("zipf_s", f64), ("readahead", i8), ("deleted", i8),
     ("first_task", i32),  # tasks that access it: woken when it loses its first page
-    ("dirty_pages", i64), ("wb_cursor", i64), ("dirtied_ns", i64), ("nonresident_weight", f64),
+    ("dirty_pages", i64), ("wb_cursor", i64), ("wb_turn", i64), ("dirtied_ns", i64),
+    ("ra_next", i32), ("ra_ns", i64),  # readahead: entry that follows, when it was asked for
+    ("nonresident_weight", f64),
     ("stream", i64),  # number of this mapping's stream of draws
     ("table_pages", i64),
 ])  # fmt: skip
@@ -373,7 +377,7 @@ node_t = _record([
     ("kswapd_cursor", i32), ("kswapd_ns", i64),
     ("kswapd_told", i8), ("kswapd_slept_ns", i64),  # a wake is in the log; when it slept last
     ("flag_writeback", i8), ("flag_dirty", i8), ("flag_congested", i8),
-    ("totalreserve", i64), ("reclaim_cursor", i32),
+    ("totalreserve", i64), ("reclaim_cursor", i32), ("nr_dirty", i64),  # dirty or under writeback
     # memcg LRU of global reclaim: struct lru_gen_memcg
     ("memcg_lru_seq", i64), ("memcg_lru_nr", i64, (MEMCG_NR_GENS,)),
     ("memcg_lru_head", i32, (MEMCG_NR_GENS, MEMCG_NR_BINS)),
@@ -392,6 +396,11 @@ disk_t = _record([
     ("read_busy_ns", i64), ("write_busy_ns", i64),  # time up to which the queue is full
     ("wb_head", i32), ("wb_tail", i32),  # frames under writeback, in order of completion
     ("wb_pages", i64), ("queue_depth", i32),
+    # struct bdi_writeback: dirty pages, totals, estimates [pages, pages/s]
+    ("nr_dirty", i64), ("dirtied", i64), ("written", i64), ("completions", f64),
+    ("dirtied_stamp", i64), ("written_stamp", i64), ("bw_stamp_ns", i64),
+    ("write_bandwidth", f64), ("avg_write_bandwidth", f64),
+    ("dirty_ratelimit", f64), ("balanced_dirty_ratelimit", f64),
 ])  # fmt: skip
 
 scan_control_t = _record([  # struct scan_control, of the reclaim that is going on
@@ -482,13 +491,17 @@ kernel_t = _record([
     # who is acting now: what it has spent so far [ns], on which CPU, and when its I/O ends
     ("work_ns", f64), ("wait_ns", f64), ("memstall_ns", f64), ("cpu", i32), ("actor", i32),
     ("reserve", i8),  # the actor may use reserves (OOM victim)
+    ("spread_dirty", i8),  # the page asked for is going to be dirty (__GFP_WRITE)
     ("sc", scan_control_t),
     ("lru_gen_isolated", i32, (64,)),  # a batch on its way out (MIN_LRU_BATCH)
     # the stepping loop
     ("heap", i32, (MAX_TASKS + 64,)), ("heap_len", i32),
     ("cpu_free_ns", i64, (MAX_CPUS,)),
     ("cpu_lazy_mm", i8, (PCP_CPUS,)),  # idle after an exit, still on the dead mm
-    ("flusher_due_ns", i64), ("flusher_on", i8), ("flusher_left", i64), ("flusher_cursor", i32), ("writer_rate_bytes", f64), ("dirty_clock_ns", i64),
+    ("flusher_due_ns", i64), ("flusher_on", i8),  # woken by a writer
+    ("flusher_work", i8), ("flusher_file", i32), ("flusher_turn", i64), ("flusher_chunk", i64),
+    ("flusher_left", i64),  # pages that the present work may still write
+    ("completions", f64), ("completions_ns", i64),  # of all devices, halved every 3 s
     ("frames_free_spare", i32),  # spare frame records (scattered granules)
     ("pending", i64),  # growth of all tasks in their current segments [pages]
     ("wake_mark", i64),  # node-wide free pages below which some mark may be reached
@@ -533,6 +546,13 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["zone"]["bag_head"] = -1
     k["disk"]["wb_head"] = -1
     k["disk"]["wb_tail"] = -1
+    for field in ("write_bandwidth", "avg_write_bandwidth", "dirty_ratelimit"):
+        k["disk"][field] = INIT_BW
+    k["disk"]["balanced_dirty_ratelimit"] = INIT_BW
+    k["flusher_file"] = -1
+    k["flusher_turn"] = 1
+    k["task"]["nr_dirtied_pause"] = 32  # 128 KiB (sched_fork)
+    k["mapping"]["ra_next"] = -1
     k["proc"]["first_vma"] = -1
     k["proc"]["next_in_memcg"] = -1
     k["proc"]["parent"] = -1

@@ -168,11 +168,11 @@ def disk_write(k, d, nr):
 
 
 @jit
-def disk_read(k, d, nr, sequential):
-    """Read nr pages and wait for them; the wait [ns]."""
+def disk_read(k, d, nr, sequential, asked_ns):
+    """Read nr pages, asked for at ``asked_ns`` (readahead), and wait for them; the wait [ns]."""
     disk = k.disk[d]
     now = local_ns(k)
-    start = max(now, disk.read_busy_ns)
+    start = max(asked_ns, disk.read_busy_ns)
     if sequential:
         disk.read_busy_ns = start + int(nr * disk.read_ns_per_page)
         done = disk.read_busy_ns
@@ -199,8 +199,17 @@ def start_writeback(k, fr, i, d, done_ns):
     disk.wb_tail = i
     disk.wb_pages += page.nr_pages
     k.nr_writeback += page.nr_pages
+    k.node[page.zone >> 2].nr_dirty += page.nr_pages
     if not page.flags & PG_SWAPBACKED:
         k.memcg[page.memcg].stat[ST_FILE_WRITEBACK] += page.nr_pages
+
+
+@jit
+def _writeout_inc(k, disk, nr):
+    """Count file pages that reached a device (__wb_writeout_inc)."""
+    disk.written += nr
+    disk.completions += nr
+    k.completions += nr
 
 
 @jit
@@ -219,6 +228,7 @@ def complete_io(k, fr, until_ns):
             page.flags &= ~PG_WRITEBACK
             disk.wb_pages -= page.nr_pages
             k.nr_writeback -= page.nr_pages
+            k.node[page.zone >> 2].nr_dirty -= page.nr_pages
             if page.flags & PG_DOOMED:
                 page.flags &= ~PG_DOOMED
                 free_frame(k, fr, i)
@@ -226,6 +236,7 @@ def complete_io(k, fr, until_ns):
                 continue
             if not page.flags & PG_SWAPBACKED:
                 k.memcg[page.memcg].stat[ST_FILE_WRITEBACK] -= page.nr_pages
+                _writeout_inc(k, disk, page.nr_pages)
             if page.flags & PG_RECLAIM:
                 page.flags &= ~PG_RECLAIM
                 if not page.flags & PG_ACTIVE and page.lru != LRU_NONE:
@@ -329,7 +340,7 @@ def swap_in(k, fr, pt, i, sequential):
         if area.zram:
             k.work_ns += k.cost.decompress_ns * nr
         else:
-            disk_read(k, area.disk, nr, sequential)
+            disk_read(k, area.disk, nr, sequential, local_ns(k))
             read = 1
     if k.cgroup_v1:
         uncharge_memsw(k, owner, nr)  # the resident page has its own

@@ -1,172 +1,47 @@
-"""Dirty page cache: limits, the flusher, and the pause of writers (mm/page-writeback.c).
+"""The flusher: which dirty files are written, and when (fs/fs-writeback.c).
 
-    dirtyable = free - reserve + file LRU;  thresh, bg = 20 %, 10 % of it (node, and v2 memcg)
-    flusher:   every 5 s what is older than 30 s; at once while dirty > bg
-    writer:    free below (thresh + bg) / 2; above, paused towards the device's rate
+    wake:        5 s after the first dirty page, every 5 s while there are any, or by a writer
+    old data:    files whose first dirty page is older than 30 s, oldest first; at most as
+                 many pages as were dirty when the work began
+    background:  any file, oldest first, while over the background limit
+    all:         for reclaim that meets only dirty pages: as much as was dirty when it asked
+    each:        half a second of the device's bandwidth of one file, then the next in turn
 
-Departs from the kernel: pages of a file are written in the order of their offsets, and the
-age of dirty data is that of the file's oldest dirty page since its last full write-out. A
-writer's pause follows the linear position ratio of kernel-model section 8.1 instead of the
-cubic control line and its bandwidth estimates.
+Departs from the kernel: one flusher for all devices; pages of a file are written in the order
+of their offsets, queued no further ahead than the device writes.
 """
 
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.page_alloc import global_free
+from capplan.mm.page_alloc import global_dirtyable
+from capplan.mm.page_writeback import (
+    bandwidth_estimate_start,
+    dirty_limits,
+    over_background,
+    update_bandwidth,
+    wakeup_flusher,
+)
 from capplan.mm.shrink_folio import clean_page
 from capplan.mm.state import (
     MAP_FILE,
     NEVER_NS,
+    NS_PER_MS,
     NS_PER_S,
     PG_DIRTY,
     PG_WRITEBACK,
     PTE_PRESENT,
-    ST_FILE,
-    ST_FILE_DIRTY,
-    ST_FILE_WRITEBACK,
-    ST_SHMEM,
     SWAP_CLUSTER_MAX,
 )
 from capplan.mm.swap import complete_io, local_ns, start_writeback
 
-__all__ = [
-    "balance_dirty_pages",
-    "dirty_limits",
-    "flusher_run",
-    "global_dirtyable",
-    "nudge_flusher",
-    "wakeup_flusher",
-]
+__all__ = ["flusher_run", "nudge_flusher", "wakeup_flusher"]
 
-WRITE_CHUNK_PAGES = 1024  # MAX_WRITEBACK_PAGES
-MAX_PAUSE_NS = NS_PER_S // 5  # fs/mm: MAX_PAUSE, HZ / 5
-
-
-@jit
-def global_dirtyable(k):
-    """Pages that may become dirty (global_dirtyable_memory)."""
-    free = global_free(k)
-    total = free - min(free, k.total_reserve) + 1
-    for z in range(k.nr_zones):
-        total += k.zone[z].lru_pages[2] + k.zone[z].lru_pages[3]
-    return total
-
-
-@jit
-def dirty_limits(k, available):
-    """(thresh, background) of a domain with ``available`` dirtyable pages (domain_dirty_limits).
-
-    Worked example: 1,000,000 pages at 20 % and 10 %: 199951 and 99853.
-    """
-    if k.dirty_bytes:
-        thresh = (k.dirty_bytes + 4095) // 4096
-    else:
-        thresh = (k.dirty_ratio * 4096 // 100) * available // 4096
-    if k.dirty_background_bytes:
-        background = (k.dirty_background_bytes + 4095) // 4096
-    else:
-        background = (k.dirty_background_ratio * 4096 // 100) * available // 4096
-    if background >= thresh:
-        background = thresh // 2
-    return thresh, background
-
-
-@jit
-def _memcg_domain(k, c):
-    """(available, dirty) of a v2 group's own domain (mem_cgroup_wb_stats)."""
-    memcg = k.memcg[c]
-    file = memcg.stat[ST_FILE] - memcg.stat[ST_SHMEM]
-    dirty = memcg.stat[ST_FILE_DIRTY] + memcg.stat[ST_FILE_WRITEBACK]
-    headroom = NEVER_NS
-    level = c
-    while level > 0:
-        counter = k.memcg[level].memory
-        ceiling = min(counter.max, counter.high)
-        headroom = min(headroom, ceiling - min(ceiling, counter.usage))
-        level = k.memcg[level].parent
-    clean = file - min(file, memcg.stat[ST_FILE_DIRTY])
-    all_clean = global_dirtyable(k) - min(global_dirtyable(k), k.nr_dirty)
-    other = all_clean - min(all_clean, clean)
-    return file + min(headroom, other), dirty
-
-
-@jit
-def wakeup_flusher(k):
-    """Have the flusher run now (wakeup_flusher_threads)."""
-    k.flusher_on = max(k.flusher_on, 1)
-    if k.flusher_due_ns > k.now_ns:
-        k.flusher_due_ns = k.now_ns
-
-
-@jit
-def nudge_flusher(k, fr, pt):
-    """Reclaim met nothing but dirty pages that nobody writes: have them written.
-
-    Kernel
-    ------
-    mm/vmscan.c, shrink_inactive_list(), try_to_shrink_lruvec(): wakeup_flusher_threads(), which
-    writes what is dirty at that moment, old or not. A v1 group's reclaim then sleeps until 32
-    pages are written, for at most 100 ms (reclaim_throttle(), VMSCAN_THROTTLE_WRITEBACK).
-
-    The flusher runs beside whoever reclaims, so its first chunk is queued here, at no cost.
-    """
-    k.flusher_on = 2
-    k.flusher_left = k.nr_dirty
-    work = k.work_ns
-    flusher_run(k, fr, pt)
-    k.work_ns = work
-    if k.sc.target > 0 and k.cgroup_v1:
-        k.wait_ns += _written_in(k, fr, SWAP_CLUSTER_MAX)
-        complete_io(k, fr, local_ns(k))
-
-
-@jit
-def _written_in(k, fr, nr):
-    """Time until nr pages are written on some disk, at most 100 ms. [ns]"""
-    soonest = local_ns(k) + NS_PER_S // 10
-    for d in range(k.nr_disks):
-        i = k.disk[d].wb_head
-        left = nr
-        while i >= 0 and left > 0:
-            left -= fr[i].nr_pages
-            if left <= 0:
-                soonest = min(soonest, fr[i].io_done_ns)
-            i = fr[i].io_next
-    return max(soonest - local_ns(k), 0)
-
-
-@jit
-def _pause(k, dirty, thresh, background, nr, write_ns_per_page):
-    """Pause of a writer that dirtied nr pages [ns] (section 8.1's position ratio)."""
-    freerun = (thresh + background) // 2
-    if dirty <= freerun:
-        return 0
-    middle = (freerun + thresh) // 2
-    base = nr * write_ns_per_page
-    if dirty >= thresh:
-        return MAX_PAUSE_NS
-    if dirty <= middle:
-        return min(int(base * (dirty - freerun) / max(middle - freerun, 1)), MAX_PAUSE_NS)
-    return min(int(base * (thresh - middle) / max(thresh - dirty, 1)), MAX_PAUSE_NS)
-
-
-@jit
-def balance_dirty_pages(k, c, disk, nr):
-    """After group c dirtied nr pages of a file on ``disk``: the pause of the writer [ns]."""
-    dirty = k.nr_dirty + k.nr_writeback
-    thresh, background = dirty_limits(k, global_dirtyable(k))
-    if k.nr_dirty > background:
-        wakeup_flusher(k)
-    per_page = k.disk[disk].write_ns_per_page
-    pause = _pause(k, dirty, thresh, background, nr, per_page)
-    if c > 0 and not k.cgroup_v1:
-        available, dirty = _memcg_domain(k, c)
-        thresh, background = dirty_limits(k, available)
-        if dirty > background:
-            wakeup_flusher(k)
-        pause = max(pause, _pause(k, dirty, thresh, background, nr, per_page))
-    return pause
+WORK_NONE, WORK_OLD, WORK_BACKGROUND, WORK_ALL = 0, 1, 2, 3
+MIN_WRITEBACK_PAGES = 1024  # 4 MiB
+DIRTY_SCOPE = 8
+BIO_MAX_VECS = 256
+QUEUE_PAGES = 1024  # queued in one turn
 
 
 @jit
@@ -191,63 +66,160 @@ def _write_mapping(k, fr, pt, m, budget):
         clean_page(k, fr, i)
         disk.write_busy_ns = max(disk.write_busy_ns, k.now_ns) + int(nr * disk.write_ns_per_page)
         start_writeback(k, fr, i, mapping.disk, disk.write_busy_ns + disk.write_latency_ns)
-        k.work_ns += k.cost.swap_setup_ns * nr
+        # looked up and locked one by one, submitted up to 256 in a bio
+        k.work_ns += (k.cost.scan_ns + k.cost.swap_setup_ns / BIO_MAX_VECS) * nr
         queued += nr
     return queued
 
 
 @jit
-def _over_background(k):
-    """Whether the node or any v2 group holds more dirty pages than its background limit."""
-    _, background = dirty_limits(k, global_dirtyable(k))
-    if k.nr_dirty > background:
-        return True
-    if k.cgroup_v1:
-        return False
-    for c in range(1, k.nr_memcgs):
-        if k.memcg[c].stat[ST_FILE_DIRTY] > 0:
-            available, dirty = _memcg_domain(k, c)
-            _, background = dirty_limits(k, available)
-            if dirty > background:
-                return True
+def _over_any(k):
+    """Whether background writing is due on any device that has dirty pages."""
+    for d in range(k.nr_disks):
+        if k.disk[d].nr_dirty > 0 and over_background(k, d):
+            return True
     return False
 
 
 @jit
-def flusher_run(k, fr, pt):
-    """One turn of the flusher (wb_workfn): queues up to a chunk, sets when it is due again.
-
-    Periodic: files whose oldest dirty page is older than dirty_expire; background: any file
-    until below the limit; for reclaim: as much as was dirty when it asked.
-    """
-    urgent = k.flusher_on == 2 or (k.flusher_on == 1 and _over_background(k))
-    queued = 0
-    oldest_left = False
-    for step in range(k.nr_mappings):
-        m = (k.flusher_cursor + step) % k.nr_mappings
+def _oldest(k, before_ns, turn):
+    """The file with the oldest dirty data that has not had its turn yet, -1: none."""
+    best = -1
+    for m in range(k.nr_mappings):
         mapping = k.mapping[m]
         if mapping.kind != MAP_FILE or mapping.dirty_pages <= 0:
-            mapping.dirtied_ns = NEVER_NS
             continue
-        if not urgent and mapping.dirtied_ns + k.dirty_expire_ns > k.now_ns:
-            oldest_left = True
+        if mapping.dirtied_ns > before_ns or mapping.wb_turn >= turn:
             continue
-        queued += _write_mapping(k, fr, pt, m, WRITE_CHUNK_PAGES - queued)
-        if queued >= WRITE_CHUNK_PAGES:
-            k.flusher_cursor = m
-            break
-        if mapping.dirty_pages <= 0:
-            mapping.dirtied_ns = NEVER_NS
-    k.flusher_left -= queued
-    if k.flusher_on == 2 and k.flusher_left <= 0:
-        k.flusher_on = 1
-    if queued > 0:
-        # the next chunk when this one is on its way
-        k.flusher_due_ns = k.now_ns + int(
-            queued * k.disk[k.mapping[k.flusher_cursor].disk].write_ns_per_page
-        )
-        return
+        if best < 0 or mapping.dirtied_ns < k.mapping[best].dirtied_ns:
+            best = m
+    return best
+
+
+@jit
+def _next_file(k, before_ns):
+    """The file to write now: each in turn, oldest first (queue_io, b_more_io); -1: none."""
+    m = _oldest(k, before_ns, k.flusher_turn)
+    if m < 0:
+        k.flusher_turn += 1
+        m = _oldest(k, before_ns, k.flusher_turn)
+    return m
+
+
+@jit
+def _chunk_pages(k, d):
+    """How much of one file is written before the next has its turn (writeback_chunk_size)."""
+    thresh, _ = dirty_limits(k, global_dirtyable(k))
+    pages = min(int(k.disk[d].avg_write_bandwidth) // 2, thresh // DIRTY_SCOPE)
+    return (pages + MIN_WRITEBACK_PAGES) // MIN_WRITEBACK_PAGES * MIN_WRITEBACK_PAGES
+
+
+@jit
+def _begin_work(k):
+    """Choose what to do on a wake (wb_do_writeback): old data, background, or nothing."""
+    k.flusher_left = k.nr_dirty
+    if not k.flusher_on and _next_file(k, k.now_ns - k.dirty_expire_ns) >= 0:
+        k.flusher_work = WORK_OLD
+    elif _over_any(k):
+        k.flusher_work = WORK_BACKGROUND
     k.flusher_on = 0
-    k.flusher_due_ns = (
-        k.now_ns + k.dirty_writeback_ns if oldest_left or k.nr_dirty > 0 else NEVER_NS
-    )
+
+
+@jit
+def _work_over(k):
+    """Whether the present work has reached its end."""
+    if k.flusher_work != WORK_BACKGROUND:
+        return k.flusher_left <= 0
+    return not _over_any(k)
+
+
+@jit
+def _sleep(k):
+    k.flusher_work = WORK_NONE
+    k.flusher_file = -1
+    k.flusher_due_ns = k.now_ns + k.dirty_writeback_ns if k.nr_dirty > 0 else NEVER_NS
+
+
+@jit
+def _choose_file(k):
+    """The file of this turn, -1: the work is over. A new file gets a new chunk."""
+    if k.flusher_file >= 0 and k.flusher_chunk > 0 and k.mapping[k.flusher_file].dirty_pages > 0:
+        return k.flusher_file
+    if k.flusher_file >= 0:
+        k.mapping[k.flusher_file].wb_turn = k.flusher_turn
+    if _work_over(k):
+        return -1
+    before = k.now_ns
+    if k.flusher_work == WORK_OLD:
+        before = k.now_ns - k.dirty_expire_ns
+    m = _next_file(k, before)
+    if m >= 0:
+        k.flusher_chunk = _chunk_pages(k, k.mapping[m].disk)
+    return m
+
+
+@jit
+def flusher_run(k, fr, pt):
+    """One turn of the flusher (wb_workfn): queues some pages, sets when it is due again."""
+    if k.flusher_work == WORK_NONE:
+        _begin_work(k)
+    m = -1
+    if k.flusher_work != WORK_NONE:
+        m = _choose_file(k)
+        if m < 0 and k.flusher_work != WORK_BACKGROUND and _over_any(k):
+            k.flusher_work = WORK_BACKGROUND
+            m = _choose_file(k)
+    if m < 0:
+        _sleep(k)
+        return
+    k.flusher_file = m
+    d = k.mapping[m].disk
+    bandwidth_estimate_start(k, d)
+    queued = _write_mapping(k, fr, pt, m, QUEUE_PAGES)
+    k.flusher_chunk -= queued
+    k.flusher_left -= queued
+    update_bandwidth(k, d, -1.0, 0, 0)
+    # the next when these are on their way
+    busy = max(int(queued * k.disk[d].write_ns_per_page), int(k.work_ns))
+    if queued == 0:  # all that is dirty is under writeback as well
+        k.flusher_chunk = 0
+        busy = NS_PER_MS
+    k.flusher_due_ns = k.now_ns + max(busy, 1)
+
+
+@jit
+def nudge_flusher(k, fr, pt):
+    """Reclaim met nothing but dirty pages that nobody writes: have them written.
+
+    Kernel
+    ------
+    mm/vmscan.c, shrink_inactive_list(), try_to_shrink_lruvec(): wakeup_flusher_threads(), which
+    writes what is dirty at that moment, old or not. A v1 group's reclaim then sleeps until 32
+    pages are written, for at most 100 ms (reclaim_throttle(), VMSCAN_THROTTLE_WRITEBACK).
+
+    The flusher runs beside whoever reclaims, so its first chunk is queued here, at no cost.
+    """
+    k.flusher_work = WORK_ALL
+    k.flusher_left = k.nr_dirty
+    k.flusher_file = -1
+    work = k.work_ns
+    flusher_run(k, fr, pt)
+    k.work_ns = work
+    if k.sc.target > 0 and k.cgroup_v1:
+        k.wait_ns += _written_in(k, fr, SWAP_CLUSTER_MAX)
+        complete_io(k, fr, local_ns(k))
+
+
+@jit
+def _written_in(k, fr, nr):
+    """Time until nr pages are written on some disk, at most 100 ms. [ns]"""
+    soonest = local_ns(k) + NS_PER_S // 10
+    for d in range(k.nr_disks):
+        i = k.disk[d].wb_head
+        left = nr
+        while i >= 0 and left > 0:
+            left -= fr[i].nr_pages
+            if left <= 0:
+                soonest = min(soonest, fr[i].io_done_ns)
+            i = fr[i].io_next
+    return max(soonest - local_ns(k), 0)

@@ -177,6 +177,14 @@ def _stream(name: str) -> int:
     return value & 0x7FFFFFFF
 
 
+def _argument(op: Op, vmas: dict[str, int]) -> int:
+    if op.op == "touch":
+        return PATTERNS[op.pattern]
+    if op.op == "read":
+        return vmas[op.into] + 1 if op.into else 0
+    return op.code
+
+
 class _Program:
     """Collects tasks, vmas and ops of all processes."""
 
@@ -304,7 +312,7 @@ class _Program:
             record["pages"] = op.pages
             record["rate"] = op.rate
             record["t_ns"] = op.at_ns if op.op in ("target", "wait") else op.ns
-            record["arg"] = PATTERNS[op.pattern] if op.op == "touch" else op.code
+            record["arg"] = _argument(op, vmas)
         self._append(block)
 
     def _append(self, block: np.ndarray[Any, Any]) -> None:

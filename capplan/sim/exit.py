@@ -27,7 +27,7 @@ from capplan.mm.state import (
 from capplan.sim.access import access_end
 from capplan.sim.heap import heap_remove, heap_set
 from capplan.sim.ops import _clear_pending
-from capplan.sim.unmap import detach_entry, free_detached, free_tables
+from capplan.sim.unmap import detach_entry, entries_of, free_detached, free_tables
 
 __all__ = ["begin_exit", "exit_run"]
 
@@ -104,7 +104,8 @@ def _flush_some(k, fr, proc):
         proc.gathered = 0
         proc.flushing = 0
         return True
-    k.work_ns += k.cost.exit_free_ns * min(max(proc.gathered, 1), FLUSH_PAGES)
+    nr = min(max(proc.gathered, 1), FLUSH_PAGES)
+    k.work_ns += k.cost.exit_free_ns * entries_of(k, fr[i].mapping, nr)
     proc.flush_paid = 1
     return False
 
@@ -172,7 +173,7 @@ def _unmap_some(k, fr, pt, p):
                     continue
                 nr = pt[e].nr_pages
                 turn += nr
-                k.work_ns += k.cost.exit_unmap_ns * nr
+                k.work_ns += k.cost.exit_unmap_ns * entries_of(k, m, nr)
                 i = detach_entry(k, fr, pt, m, e)
                 if i < 0:
                     continue

@@ -44,7 +44,7 @@ from capplan.mm.state import (
     VM_PGFAULT,
     VM_PGMAJFAULT,
 )
-from capplan.mm.swap import disk_read, swap_in, total_free_swap
+from capplan.mm.swap import disk_read, local_ns, swap_in, total_free_swap
 from capplan.mm.workingset import workingset_refault
 
 __all__ = ["FAULT_AGAIN", "FAULT_NOMEM", "FAULT_OK", "FAULT_OOM_WAIT", "fault"]
@@ -128,6 +128,20 @@ def _copied(k, v, nr):
 
 
 @jit
+def _asked(k, mapping, e, sequential):
+    """When the kernel asked the device for entry e of a file [ns].
+
+    In a sequential stream readahead asks for what follows when the reader comes to what was
+    read ahead last (page_cache_async_ra), so the device works while the reader copies.
+    """
+    now = local_ns(k)
+    asked = mapping.ra_ns if sequential and mapping.ra_next == e else now
+    mapping.ra_next = e + 1
+    mapping.ra_ns = now
+    return asked
+
+
+@jit
 def _fill(k, fr, pt, t, i, e, state, sequential):
     """Bring the contents and decide where the page goes; its reading time is in k.wait_ns."""
     m = fr[i].mapping
@@ -140,9 +154,9 @@ def _fill(k, fr, pt, t, i, e, state, sequential):
     refault = state != PTE_NONE and pt[e].memcg >= 0
     if state == PTE_NONE or state == PTE_SHADOW:
         if mapping.kind == MAP_FILE and state == PTE_SHADOW:  # else write(2) makes a new page
-            disk_read(k, mapping.disk, nr, sequential)
+            disk_read(k, mapping.disk, nr, sequential, _asked(k, mapping, e, sequential))
             read = 1
-        else:
+        elif not mapping.via_read:  # write(2) takes no fault: all it costs is write_copy_ns
             k.work_ns += k.cost.fault_ns * nr
     else:
         read = swap_in(k, fr, pt, i, sequential)

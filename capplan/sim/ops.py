@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.lruvec import draw, lru_add, lru_del, mark_accessed
+from capplan.mm.page_writeback import balance_dirty_pages_ratelimited
 from capplan.mm.shrink_folio import set_page_dirty
 from capplan.mm.state import (
     MAP_FILE,
@@ -17,7 +18,6 @@ from capplan.mm.state import (
     PG_MLOCKED,
     PTE_PRESENT,
 )
-from capplan.mm.writeback import balance_dirty_pages
 from capplan.sim.access import access_begin, access_end, turn_is_over
 from capplan.sim.fault import FAULT_NOMEM, FAULT_OK, FAULT_OOM_WAIT, fault
 from capplan.sim.unmap import free_newest
@@ -236,11 +236,18 @@ def _read(k, fr, pt, t, op, loop):
         if turn >= TURN_PAGES or (turn and turn_is_over(k)):
             task.next_ns = k.now_ns
             return LATER
+        if op.arg > 0 and task.op_cursor == 0:
+            # the buffer that read(2) copies to is touched for the first time
+            got = _touch_next(k, fr, pt, t, op.arg - 1, nr, 0.0)
+            if got < 0:
+                return _status(-1 - got)
+            task.op_cursor = 1
         got = _read_granule(k, fr, pt, t, op.vma, position // k.granule_pages, True)
         if got < 0:
             return _status(-1 - got)
         if got == 0:
             return DONE
+        task.op_cursor = 0
         task.op_done += nr
         turn += nr
     return DONE
@@ -276,6 +283,15 @@ def _read_rand(k, fr, pt, t, op):
 
 
 @jit
+def _pause_writer(k, t, d, nr):
+    """Task t dirtied nr pages on device d: it waits as long as it must, and how long that is."""
+    c = k.proc[k.task[t].proc].memcg
+    pause = balance_dirty_pages_ratelimited(k, t, c, d, nr)
+    k.wait_ns += pause
+    return pause
+
+
+@jit
 def _write(k, fr, pt, t, op):
     """write(2) of new pages: a file's become dirty, a shmem object grows."""
     task = k.task[t]
@@ -283,6 +299,9 @@ def _write(k, fr, pt, t, op):
     mapping = k.mapping[m]
     due = _due_pages(k, task, op)
     turn = 0
+    if task.dirty_blocked and _pause_writer(k, t, mapping.disk, 0) > 0.0:
+        task.next_ns = k.now_ns
+        return LATER
     while task.op_done < op.pages:
         left = int(op.pages - task.op_done)
         nr = min(k.granule_pages, left)
@@ -292,7 +311,9 @@ def _write(k, fr, pt, t, op):
             task.next_ns = k.now_ns
             return LATER
         e = mapping.first_pte + mapping.used
+        k.spread_dirty = 1 if mapping.kind == MAP_FILE else 0
         got = _touch_next(k, fr, pt, t, op.vma, left, k.cost.write_copy_ns)
+        k.spread_dirty = 0
         if got < 0:
             return _status(-1 - got)
         if got == 0:
@@ -307,7 +328,9 @@ def _write(k, fr, pt, t, op):
             mark_accessed(k, fr, i)
             if k.flusher_due_ns == NEVER_NS:
                 k.flusher_due_ns = k.now_ns + k.dirty_writeback_ns
-            k.wait_ns += balance_dirty_pages(k, k.proc[task.proc].memcg, mapping.disk, got)
+            if _pause_writer(k, t, mapping.disk, got) > 0.0 and task.op_done < op.pages:
+                task.next_ns = k.now_ns
+                return LATER
     return DONE
 
 

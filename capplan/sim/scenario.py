@@ -159,7 +159,8 @@ class Op:
     target    mapping, pages, at_ns        linear to extent ``pages``, reached at run time ``at_ns``
                                            (falls free the newest); the trace op
     touch     mapping, pattern, rate, ns   access the whole mapping for ``ns``
-    read      mapping, pages, rate         read(2) the first ``pages`` of a file once, in order
+    read      mapping, pages, rate, into   read(2) the first ``pages`` of a file once, in order;
+                                           ``into``: a region that grows as the buffer
     read_loop mapping, pages, rate, ns     over and over
     read_rand mapping, pages, rate, ns     4 KiB preads at uniform offsets, no readahead
     write     mapping, pages, rate         write(2): file becomes dirty, shmem grows
@@ -182,6 +183,7 @@ class Op:
     pattern: str = "cyclic"
     code: int = 0
     proc: str = ""
+    into: str = ""
 
 
 @dataclass(frozen=True, eq=False)

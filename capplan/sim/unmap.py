@@ -26,7 +26,7 @@ from capplan.mm.state import (
 )
 from capplan.mm.swap import drop_swap_cache, free_swap_entry
 
-__all__ = ["detach_entry", "free_detached", "free_newest", "free_tables", "zap_entry"]
+__all__ = ["detach_entry", "entries_of", "free_detached", "free_newest", "free_tables", "zap_entry"]
 
 
 @jit
@@ -90,6 +90,15 @@ def zap_entry(k, fr, pt, m, e):
 
 
 @jit
+def entries_of(k, m, nr):
+    """Page table entries behind nr pages of mapping m: a huge page has one, is freed as one.
+
+    Kernel: zap_huge_pmd(); __free_pages_ok() of order 9.
+    """
+    return nr / 512.0 if k.mapping[m].thp and k.thp_enabled else 1.0 * nr
+
+
+@jit
 def free_newest(k, fr, pt, m, nr):
     """Give back the newest nr pages of a mapping (munmap of its end); whole granules.
 
@@ -102,7 +111,7 @@ def free_newest(k, fr, pt, m, nr):
         size = pt[e].nr_pages
         if taken + size > nr:
             break
-        k.work_ns += k.cost.exit_free_ns * size
+        k.work_ns += k.cost.exit_free_ns * entries_of(k, m, size)
         zap_entry(k, fr, pt, m, e)
         mapping.used -= 1
         mapping.size_pages -= size
