@@ -120,8 +120,8 @@ def _zones(total: int, free: int, kernel: int) -> tuple[Zone, ...]:
     """Two equal nodes; what the kernel holds is half on each, the rest in use is on the first."""
     first, second = total - total // 2, total // 2
     return (
-        Zone(0, "Normal", *3 * [first], free=free - (second - kernel // 2)),
-        Zone(1, "Normal", *3 * [second], free=second - kernel // 2),
+        Zone(0, "Normal", first, first, first, free=free - (second - kernel // 2)),
+        Zone(1, "Normal", second, second, second, free=second - kernel // 2),
     )
 
 
