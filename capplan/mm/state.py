@@ -546,13 +546,6 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["zone"]["bag_head"] = -1
     k["disk"]["wb_head"] = -1
     k["disk"]["wb_tail"] = -1
-    for field in ("write_bandwidth", "avg_write_bandwidth", "dirty_ratelimit"):
-        k["disk"][field] = INIT_BW
-    k["disk"]["balanced_dirty_ratelimit"] = INIT_BW
-    k["flusher_file"] = -1
-    k["flusher_turn"] = 1
-    k["task"]["nr_dirtied_pause"] = 32  # 128 KiB (sched_fork)
-    k["mapping"]["ra_next"] = -1
     k["proc"]["first_vma"] = -1
     k["proc"]["next_in_memcg"] = -1
     k["proc"]["parent"] = -1
@@ -574,7 +567,19 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["zswap_full_ns"] = -QUIET_NS
     k["task"]["reclaim_told_ns"] = -QUIET_NS
     k["frames_free_spare"] = -1
+    _init_writeback(k)
     return kernel
+
+
+def _init_writeback(k: Any) -> None:
+    """Estimates before anything was written (wb_init, sched_fork); no stream is read ahead."""
+    for field in ("write_bandwidth", "avg_write_bandwidth", "dirty_ratelimit"):
+        k["disk"][field] = INIT_BW
+    k["disk"]["balanced_dirty_ratelimit"] = INIT_BW
+    k["flusher_file"] = -1
+    k["flusher_turn"] = 1
+    k["task"]["nr_dirtied_pause"] = 32  # 128 KiB
+    k["mapping"]["ra_next"] = -1
 
 
 def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
