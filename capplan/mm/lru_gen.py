@@ -316,7 +316,7 @@ def _shrink_one(k: Any, fr: Any, pt: Any, c: int, n: int) -> int:
     if mem_cgroup_below_low(k, 0, c):
         if lv.memcg_seg != MEMCG_LRU_TAIL:
             return MEMCG_LRU_TAIL
-        k.memcg[c].events[EV_LOW] += 1
+        memcg_event(k, c, EV_LOW)
     success = try_to_shrink_lruvec(k, fr, pt, c, n)
     shrink_slab(k, fr, c)
     if success and k.memcg[c].online:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.page_alloc import free_kernel_pages
-from capplan.mm.page_counter import uncharge_memory
+from capplan.mm.page_counter import uncharge_memory, uncharge_memsw
 from capplan.mm.state import ST_KERNEL, ST_SLAB_RECLAIMABLE, VM_SLABS_SCANNED
 
 __all__ = ["shrink_slab"]
@@ -55,6 +55,8 @@ def shrink_slab(k, fr, c):
         memcg.stat[ST_SLAB_RECLAIMABLE] -= freed
         memcg.stat[ST_KERNEL] -= freed
         uncharge_memory(k, c, freed)
+        if k.cgroup_v1:
+            uncharge_memsw(k, c, freed)
     free_kernel_pages(k, fr, freed)
     if sc.target == 0:
         sc.nr_reclaimed += freed

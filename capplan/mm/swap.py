@@ -147,7 +147,7 @@ def free_swap_entry(k, fr, pt, e):
         zram_free(k, fr, area, entry)
     area.free += nr
     uncharge_swap(k, entry.owner, nr)
-    if k.cgroup_v1 and entry.state != PTE_PRESENT:
+    if k.cgroup_v1 and entry.state != PTE_PRESENT and entry.frame < 0:
         uncharge_memsw(k, entry.owner, nr)  # else the resident page carries the charge
     entry.swap = -1
     entry.owner = -1

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 
 from capplan.mm._jit import jit
+from capplan.mm.events import memcg_event
 from capplan.mm.lru_gen import lru_gen_shrink_lruvec, lru_gen_shrink_node
 from capplan.mm.lruvec import lru_add, lru_del, referenced
 from capplan.mm.page_counter import calculate_protection
@@ -347,10 +348,7 @@ def _protected(k, c):
         if not sc.memcg_low_reclaim:
             sc.memcg_low_skipped = 1
             return True
-        level = c
-        while level > 0:
-            k.memcg[level].events[EV_LOW] += 1
-            level = k.memcg[level].parent
+        memcg_event(k, c, EV_LOW)
     return False
 
 
