@@ -144,9 +144,11 @@ def tell_zswap_full(k):
 
 @jit
 def memcg_event(k, c, event):
-    """Count a memory.events item at group c and its ancestors (memcg_memory_event)."""
+    """Count a memory.events item at group c and, v2, its ancestors (memcg_memory_event)."""
     if c > 0:
         k.memcg[c].events_local[event] += 1
     while c > 0:
         k.memcg[c].events[event] += 1
+        if k.cgroup_v1:
+            return
         c = k.memcg[c].parent

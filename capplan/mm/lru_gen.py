@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from capplan.mm._jit import jit
+from capplan.mm.events import memcg_event
 from capplan.mm.lru_gen_age import (
     MIN_LRU_BATCH,
     evictable_pages,

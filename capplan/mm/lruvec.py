@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import ENABLED, jit
 from capplan.mm.lru_gen_lists import (
     lru_gen_add_folio,
     lru_gen_del_folio,
@@ -47,6 +47,11 @@ __all__ = [
 ]
 
 
+# Compiled, 64 bits wrap around; plain Python's integers are cut to them.
+U64 = np.uint64 if ENABLED else int
+MASK = U64(0xFFFFFFFFFFFFFFFF)
+
+
 @jit
 def draw(k, stream, granule, ordinal):
     """A uniform integer in [0, 2^53) that depends on its arguments only (splitmix64).
@@ -54,15 +59,15 @@ def draw(k, stream, granule, ordinal):
     Counter-based, so that a draw never depends on what other workloads did: settings of a
     sweep see the same workload.
     """
-    x = k.seed ^ (k.replicate * np.uint64(0x9E3779B97F4A7C15))
-    x = x + np.uint64(stream) * np.uint64(0xBF58476D1CE4E5B9)
-    x = x + np.uint64(granule) * np.uint64(0x94D049BB133111EB) + np.uint64(ordinal)
+    x = U64(k.seed) ^ (U64(k.replicate) * U64(0x9E3779B97F4A7C15) & MASK)
+    x = x + U64(stream) * U64(0xBF58476D1CE4E5B9)
+    x = x + U64(granule) * U64(0x94D049BB133111EB) + U64(ordinal) & MASK
     for _ in range(2):
-        x = x + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x = x ^ (x >> np.uint64(31))
-    return np.int64(x >> np.uint64(11))
+        x = x + U64(0x9E3779B97F4A7C15) & MASK
+        x = (x ^ (x >> U64(30))) * U64(0xBF58476D1CE4E5B9) & MASK
+        x = (x ^ (x >> U64(27))) * U64(0x94D049BB133111EB) & MASK
+        x = x ^ (x >> U64(31))
+    return np.int64(x >> U64(11))
 
 
 @jit

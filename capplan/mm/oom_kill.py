@@ -32,11 +32,14 @@ from capplan.mm.state import (
     KIND_PANIC,
     MAX_OOM_DUMPS,
     OOM_CANDIDATES,
+    NS_PER_S,
     PROC_LIVE,
     VM_OOM_KILL,
 )
 
 __all__ = ["oom_kill_process", "out_of_memory"]
+
+PANIC_ALWAYS = 2  # vm.panic_on_oom: 1 spares what a memcg or a cpuset ran out of
 
 
 @jit
@@ -134,32 +137,46 @@ def oom_kill_process(k, victim, domain, trigger):
 
 
 @jit
+def _tell_no_victim(k, c, p_current):
+    """Record that nobody can be killed: at most once a second and group, repeats counted.
+
+    Each page fault of a task that may not be killed runs into it again.
+    """
+    memcg = k.memcg[c]
+    now = k.now_ns + int(k.work_ns + k.wait_ns)
+    if now < memcg.no_victim_until_ns:
+        memcg.no_victims += 1
+        return
+    record(k, KIND_OOM_NO_VICTIM, p_current, c, memcg.no_victims, 0, 0, 0, 0, 0)
+    memcg.no_victim_until_ns = now + NS_PER_S
+    memcg.no_victims = 0
+
+
+@jit
 def out_of_memory(k, domain, p_current):
     """Pick and kill (out_of_memory): True when somebody was killed or is dying.
 
     domain : memcg index, or -1 when the node is out of memory. A node with nobody left to
-    kill panics; a memcg without a victim returns False, and its charge fails.
+    kill panics; a memcg without a victim returns False, and its charge fails. vm.panic_on_oom
+    is asked first (check_panic_on_oom()), then, for the node alone, oom_kill_allocating_task;
+    that one does not kill what select_bad_process() would not.
     """
     k.work_ns += k.cost.oom_ns
     if p_current >= 0 and k.proc[p_current].victim:
         return True
-    if domain < 0:
-        if k.panic_on_oom:
-            k.panicked = 1
-            record(k, KIND_PANIC, p_current, 0, 0, 0, 0, 0, 0, 0)
-            return True
-        if (
-            k.oom_kill_allocating_task
-            and p_current >= 0
-            and k.proc[p_current].oom_score_adj > -1000
-        ):
+    if k.panic_on_oom == PANIC_ALWAYS or (k.panic_on_oom and domain < 0):
+        k.panicked = 1
+        record(k, KIND_PANIC, p_current, max(domain, 0), 0, 0, 0, 0, 0, 0)
+        return True
+    if domain < 0 and k.oom_kill_allocating_task and p_current >= 0:
+        if oom_badness(k, p_current, constrained_totalpages(k, domain)) != LONG_MIN:
             oom_kill_process(k, p_current, domain, p_current)
             return True
     chosen = select_bad_process(k, domain)
     if chosen == VICTIM_IN_FLIGHT:
         return True
     if chosen == NO_VICTIM:
-        record(k, KIND_OOM_NO_VICTIM, p_current, max(domain, 0), 0, 0, 0, 0, 0, 0)
+        _tell_no_victim(k, max(domain, 0), p_current)
         if domain < 0:
             k.panicked = 1
             record(k, KIND_PANIC, p_current, 0, 0, 0, 0, 0, 0, 0)

@@ -31,6 +31,7 @@ __all__ = [
     "psi_memstall_leave",
     "psi_percent",
     "psi_task_change",
+    "psi_task_set",
     "psi_trigger",
     "psi_update_averages",
 ]
@@ -240,6 +241,20 @@ def psi_task_change(
     while c > 0:  # memcg 0 is the root: k.psi is its group
         _group_change(k, k.memcg[c].psi, now_ns, d_running, d_memstall, d_memstall_running)
         c = int(k.memcg[c].parent)
+
+
+@jit
+def psi_task_set(k: Any, t: int, running: int, memstall: int, now_ns: int) -> None:
+    """Say what task t is from now on; both: it reclaims on a CPU."""
+    task = k.task[t]
+    if task.psi_running == running and task.psi_memstall == memstall:
+        return
+    both = running * memstall - task.psi_running * task.psi_memstall
+    c = k.proc[task.proc].memcg
+    running_before, memstall_before = task.psi_running, task.psi_memstall
+    task.psi_running = running
+    task.psi_memstall = memstall
+    psi_task_change(k, c, now_ns, running - running_before, memstall - memstall_before, both)
 
 
 @jit

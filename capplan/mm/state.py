@@ -266,6 +266,7 @@ memcg_t = _record([
     ("pending", i64),  # growth that tasks are going to make in their current segment
     ("throttle_ns", i64), ("stall_ns", i64), ("pause_ns", i64),
     ("slab_deferred", i64),
+    ("no_victim_until_ns", i64), ("no_victims", i64),  # told until then; not told since
     ("lruvec", lruvec_t, (MAX_NODES,)),
     ("psi", psi_t),
 ])  # fmt: skip

@@ -14,7 +14,7 @@ to, so its next way out is a new write to the slot it kept.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.events import tell_swap_full
+from capplan.mm.events import memcg_event, tell_swap_full
 from capplan.mm.lruvec import draw_below, lru_add_tail, lru_del
 from capplan.mm.page_alloc import free_frame
 from capplan.mm.page_counter import (
@@ -98,10 +98,10 @@ def mem_cgroup_nr_swap_pages(k, c):
 
 
 @jit
-def _memcg_swap_event(k, c, event):
-    while c > 0:
-        k.memcg[c].events[event] += 1
-        c = k.memcg[c].parent
+def _swap_event(k, c, event):
+    """Count a memory.swap.events item; v1 has none (do_memsw_account)."""
+    if not k.cgroup_v1:
+        memcg_event(k, c, event)
 
 
 @jit
@@ -122,12 +122,12 @@ def get_swap_page(k, c, nr):
     if best < 0:
         if k.nr_swaps > 0:
             tell_swap_full(k, c)
-            _memcg_swap_event(k, c, EV_SWAP_FAIL)
+            _swap_event(k, c, EV_SWAP_FAIL)
         return -1
     over = try_charge_swap(k, c, nr)
     if over >= 0:
-        _memcg_swap_event(k, over, EV_SWAP_MAX)
-        _memcg_swap_event(k, over, EV_SWAP_FAIL)
+        _swap_event(k, over, EV_SWAP_MAX)
+        _swap_event(k, over, EV_SWAP_FAIL)
         return -1
     k.swap[best].free -= nr
     return best

@@ -20,7 +20,15 @@ from capplan.mm.state import (
 )
 from capplan.sim.fault import FAULT_OK, fault
 
-__all__ = ["access_begin", "access_end", "access_play", "settle", "turn_is_over", "wake_accessors"]
+__all__ = [
+    "access_begin",
+    "access_end",
+    "access_play",
+    "access_resume",
+    "settle",
+    "turn_is_over",
+    "wake_accessors",
+]
 
 FAULTS_PER_TURN_PAGES = 64
 LONGEST_TURN_NS = 50 * NS_PER_MS
@@ -102,6 +110,15 @@ def access_end(k, t):
     task.next_on_mapping = -1
     task.access_vma = -1
     task.access_rate = 0.0
+
+
+@jit
+def access_resume(k, t):
+    """End the accesses of a touch op; the task's own, which rested meanwhile, go on."""
+    task = k.task[t]
+    access_end(k, t)
+    if task.own_vma >= 0:
+        access_begin(k, t, task.own_vma, task.own_pattern, task.own_rate)
 
 
 @jit

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.events import record
-from capplan.mm.psi import psi_task_change
+from capplan.mm.psi import psi_task_set
 from capplan.mm.rmap import unmap_page
 from capplan.mm.state import (
     KIND_EXIT,
@@ -35,17 +35,6 @@ __all__ = ["begin_exit", "exit_run"]
 GATHER_PAGES = 10_000
 TURN_PAGES = 2048
 FLUSH_PAGES = 512
-
-
-@jit
-def _leave_psi(k, t):
-    """A task that is gone neither runs nor stalls."""
-    task = k.task[t]
-    if task.psi_running or task.psi_memstall:
-        psi_task_change(k, k.proc[task.proc].memcg, k.now_ns, -task.psi_running,
-                        -task.psi_memstall, 0)  # fmt: skip
-    task.psi_running = 0
-    task.psi_memstall = 0
 
 
 @jit
@@ -76,8 +65,8 @@ def begin_exit(k, p, code, delay_ns):
             heap_set(k, t, max(k.now_ns + delay_ns, busy))
             first = False
         else:
-            _leave_psi(k, t)
             task.state = TASK_DEAD
+            psi_task_set(k, t, 0, 0, k.now_ns)
             heap_remove(k, t)
 
 

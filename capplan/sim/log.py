@@ -173,7 +173,10 @@ def _throttled(names: _Names, record: Any) -> dict[str, Any]:
 
 _DETAILS: dict[str, Callable[[_Names, Any], dict[str, Any]]] = {
     "oom_kill": _oom_kill,
-    "oom_no_victim": _domain,
+    "oom_no_victim": lambda names, record: {
+        **_domain(names, record),
+        "repeats": int(record.a),
+    },
     "paused": _domain,
     "resumed": _resumed,
     "exit": _exit,

@@ -18,7 +18,7 @@ from capplan.mm.state import (
     PG_MLOCKED,
     PTE_PRESENT,
 )
-from capplan.sim.access import access_begin, access_end, turn_is_over
+from capplan.sim.access import access_begin, access_end, access_resume, turn_is_over
 from capplan.sim.fault import FAULT_NOMEM, FAULT_OK, FAULT_OOM_WAIT, fault
 from capplan.sim.unmap import free_newest
 
@@ -215,10 +215,23 @@ def _read_granule(k, fr, pt, t, v, index, sequential):
 
 
 @jit
+def _hold(k, t, op, end):
+    task = k.task[t]
+    if k.now_ns >= end:
+        if op.op == OP_TOUCH:
+            access_resume(k, t)
+        return DONE
+    task.next_ns = min(task.next_ns, end)
+    return LATER
+
+
+@jit
 def _read(k, fr, pt, t, op, loop):
     """Read the first ``pages`` of a file in order, once or until ``t_ns`` is over."""
     task = k.task[t]
     end = task.op_start_ns + op.t_ns
+    if op.pages < 1.0:
+        return _hold(k, t, op, end) if loop else DONE
     rate = op.rate
     turn = 0
     while loop or task.op_done < op.pages:
@@ -276,6 +289,8 @@ def _read_rand(k, fr, pt, t, op):
         got = _read_granule(k, fr, pt, t, op.vma, task.op_cursor - 1, False)
         if got < 0:
             return _status(-1 - got)
+        if got == 0:  # behind the end of the file: nothing to wait for
+            return _hold(k, t, op, end)
         task.op_cursor = 0
         task.op_done += k.granule_pages
         turn += k.granule_pages
@@ -388,18 +403,8 @@ def begin_op(k, t, op):
     task.op_cursor = 0
     task.op_start_ns = k.now_ns if task.clock == 0 else task.nominal_ns
     if op.op == OP_TOUCH:
+        access_end(k, t)
         access_begin(k, t, op.vma, op.arg, op.rate)
-
-
-@jit
-def _hold(k, t, op, end):
-    task = k.task[t]
-    if k.now_ns >= end:
-        if op.op == OP_TOUCH:
-            access_end(k, t)
-        return DONE
-    task.next_ns = min(task.next_ns, end)
-    return LATER
 
 
 @jit

@@ -158,7 +158,8 @@ class Op:
     grow      mapping, pages, rate         first touch in order until it has grown by ``pages``
     target    mapping, pages, at_ns        linear to extent ``pages``, reached at run time ``at_ns``
                                            (falls free the newest); the trace op
-    touch     mapping, pattern, rate, ns   access the whole mapping for ``ns``
+    touch     mapping, pattern, rate, ns   access the whole mapping for ``ns`` (the task's own
+                                           accesses rest meanwhile)
     read      mapping, pages, rate, into   read(2) the first ``pages`` of a file once, in order;
                                            ``into``: a region that grows as the buffer
     read_loop mapping, pages, rate, ns     over and over

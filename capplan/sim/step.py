@@ -17,7 +17,7 @@ from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
 from capplan.mm.memcg import mem_cgroup_margin
 from capplan.mm.page_alloc import alloc_kernel_pages
 from capplan.mm.pcp import decay_pcp_high, pcp_free_high_order, pcp_put
-from capplan.mm.psi import psi_task_change
+from capplan.mm.psi import psi_task_change, psi_task_set
 from capplan.mm.state import (
     KIND_ENOMEM,
     KIND_PAUSED,
@@ -106,18 +106,6 @@ def _end_actor(k):
 
 
 @jit
-def _psi(k, t, running, memstall, begin):
-    """Change what the task is for PSI, from ``begin`` on."""
-    task = k.task[t]
-    if task.psi_running == running and task.psi_memstall == memstall:
-        return
-    psi_task_change(k, k.proc[task.proc].memcg, begin, running - task.psi_running,
-                    memstall - task.psi_memstall, 0)  # fmt: skip
-    task.psi_running = running
-    task.psi_memstall = memstall
-
-
-@jit
 def _nominal(op, task):
     """When the op should be over by its own measure [ns]."""
     if op.op == OP_TARGET or op.op == OP_WAIT:  # absolute
@@ -168,6 +156,7 @@ def _oom_wait(k, t):
         task.stall_begin_ns = k.now_ns
         task.backoff_ns = 10 * NS_PER_MS
         access_end_pause(k, t)
+        psi_task_set(k, t, 0, 0, k.now_ns)  # schedule() outside of any memstall section
         record(k, KIND_PAUSED, task.proc, task.wait_memcg, 0, 0, 0, 0, 0, 0)
     else:
         task.backoff_ns = min(2 * task.backoff_ns, NS_PER_S // 4)
@@ -261,13 +250,14 @@ def _schedule(k, t, end, status, finished):
     if status == DONE or status == LATER:
         due = max(end, task.next_ns)
     if k.memstall_ns > 0.0:
-        _psi(k, t, 0, 1, k.now_ns)
+        # reclaim holds a CPU, a throttle or a read does not: what most of the turn was
+        psi_task_set(k, t, 1 if k.work_ns > k.wait_ns else 0, 1, k.now_ns)
         task.stall_begin_ns = end
         due = max(min(due, end), k.now_ns + 1)
     elif due > end:
-        _psi(k, t, 0, 0, k.now_ns)
+        psi_task_set(k, t, 0, 0, k.now_ns)
     else:
-        _psi(k, t, 1, 0, k.now_ns)
+        psi_task_set(k, t, 1, 0, k.now_ns)
     if finished and task.next_ns >= NEVER_NS and k.memstall_ns == 0.0:
         if task.exit_at_end:
             begin_exit(k, task.proc, 0, 0)
@@ -280,12 +270,12 @@ def _schedule(k, t, end, status, finished):
 @jit
 def _exit_turn(k, fr, pt, t):
     _begin_actor(k, t, k.task[t].wait)
-    _psi(k, t, 1, 0, k.now_ns)
+    psi_task_set(k, t, 1, 0, k.now_ns)
     gone = exit_run(k, fr, pt, t)
     end = _end_actor(k)
     k.task[t].wait = k.cpu
     if gone:
-        _psi(k, t, 0, 0, k.now_ns)
+        psi_task_set(k, t, 0, 0, k.now_ns)
         k.proc[k.task[t].proc].exit_cpu = k.cpu % PCP_CPUS
         _last_reference(k, fr, t)
         process_gone(k, k.task[t].proc, end)

@@ -340,7 +340,27 @@ def pending_is_what_tasks_will_grow(ledger: Ledger) -> list[str]:
     return found + _differ("pending", k["pending"], tasks["pending"].sum())
 
 
+def pressure_counts_tasks(ledger: Ledger) -> list[str]:
+    """PSI's counts are those of the tasks below; the node's hold kswapd's besides."""
+    k, found = ledger.k, []
+    tasks = k["task"][: int(k["nr_tasks"])]
+    groups = k["proc"]["memcg"][tasks["proc"]]
+    kswapds = int(k["node"]["kswapd_psi"][: int(k["nr_nodes"])].sum())
+    for name, per_task in (
+        ("nr_running", tasks["psi_running"]),
+        ("nr_memstall", tasks["psi_memstall"]),
+        ("nr_memstall_running", tasks["psi_running"] * tasks["psi_memstall"]),
+    ):
+        counted = ledger.with_children(np.bincount(groups, per_task, ledger.groups))
+        told = k["memcg"]["psi"][name][1 : ledger.groups]
+        found += _differ(f"PSI {name} of", told, counted[1:])
+        found += _differ(f"PSI {name}", k["psi"][name], per_task.sum() + kswapds)
+    dead = tasks["state"] == s.TASK_DEAD
+    return found + _differ("PSI of the dead", tasks["psi_running"][dead].sum(), 0)
+
+
 CHECKS = (
+    pressure_counts_tasks,
     z2_single_pages,
     l1_lists,
     m2_usage,
