@@ -50,6 +50,7 @@ def zram_store(k, fr, pt, i, same_filled):
     area.zram_bytes += length * nr
     if _resize(k, fr, area) == 0:
         area.zram_bytes -= length * nr
+        entry.length = 0  # the slot goes, and holds nothing
         _resize(k, fr, area)
         return -1
     return 0

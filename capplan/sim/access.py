@@ -236,8 +236,7 @@ def access_play(k, fr, pt, t):
     mapping = k.mapping[m]
     dp = task.access_rate * (k.now_ns - task.access_ns) / NS_PER_S
     if mapping.size_pages <= 0 or dp <= 0.0 or mapping.used == 0:
-        task.access_ns = k.now_ns
-        played, status = 0.0, FAULT_OK
+        played, status = dp, FAULT_OK  # nothing there to be touched
     elif mapping.pattern == ACCESS_CYCLIC:
         played, status = _play_cyclic(k, fr, pt, t, dp)
     else:

@@ -17,7 +17,7 @@ from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
 from capplan.mm.memcg import mem_cgroup_margin
 from capplan.mm.page_alloc import alloc_kernel_pages
 from capplan.mm.pcp import decay_pcp_high, pcp_free_high_order, pcp_put
-from capplan.mm.psi import psi_task_change, psi_task_set
+from capplan.mm.psi import psi_task_change, psi_task_set, psi_update_averages
 from capplan.mm.state import (
     KIND_ENOMEM,
     KIND_PAUSED,
@@ -445,6 +445,14 @@ def _vmstat_update(k, fr):
             k.vmstat_due_ns = k.now_ns + NS_PER_S
 
 
+@jit
+def _settle_pressure(k):
+    """Bring PSI totals up to now, as whoever reads the files would (psi_show())."""
+    psi_update_averages(k, k.psi, k.now_ns)
+    for c in range(1, k.nr_memcgs):
+        psi_update_averages(k, k.memcg[c].psi, k.now_ns)
+
+
 @entry
 def advance(kernel, fr, pt, pg, until_ns, max_turns):
     """Run until ``until_ns``; why it stopped: STOP_*.
@@ -471,6 +479,7 @@ def advance(kernel, fr, pt, pg, until_ns, max_turns):
             complete_io(k, fr, until_ns)
             if k.pcp_auto and k.vmstat_due_ns <= until_ns:
                 _vmstat_update(k, fr)
+            _settle_pressure(k)
             return STOP_DONE
         if k.nr_events > MAX_EVENTS - 256 or k.nr_oom_dumps >= MAX_OOM_DUMPS - 8:
             return STOP_EVENTS_FULL
