@@ -31,8 +31,8 @@ from capplan.mm.state import (
     KIND_OOM_NO_VICTIM,
     KIND_PANIC,
     MAX_OOM_DUMPS,
-    OOM_CANDIDATES,
     NS_PER_S,
+    OOM_CANDIDATES,
     PROC_LIVE,
     VM_OOM_KILL,
 )

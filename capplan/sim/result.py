@@ -31,8 +31,8 @@ class Event:
     oom_cgroup, trigger, anon_rss_kb, file_rss_kb, shmem_rss_kb, swap_kb, pgtables_kb,
     oom_score_adj, points, totalpages, constraint; for write_failed: errno, key, pages,
     reclaimed; for oom_no_victim (at most one a second and group): oom_cgroup, repeats
-    (how often it happened since the last one told); for exit: how (code or signal) and value; for direct_reclaim, paused and the
-    like: free and marks at that moment [pages].
+    (how often it happened since the last one told); for exit: how (code or signal) and
+    value; for direct_reclaim, paused and the like: free and marks at that moment [pages].
     """
 
     t: float
