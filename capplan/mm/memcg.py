@@ -47,6 +47,7 @@ __all__ = [
     "high_delay_jiffies",
     "mem_cgroup_margin",
     "try_charge",
+    "try_charge_huge",
 ]
 
 CHARGE_OK, CHARGE_AGAIN, CHARGE_NOMEM, CHARGE_OOM_WAIT, CHARGE_SHORT = 0, 1, 2, 3, 4
@@ -210,6 +211,24 @@ def try_charge(k, fr, pt, t, c, nr, user_fault, may_short):
         if status != CHARGE_AGAIN:
             _reset(k, t)
         return status
+
+
+@jit
+def try_charge_huge(k, t, c, nr):
+    """Charge nr pages at once, without reclaim or OOM: whether there was room.
+
+    Kernel: try_charge_memcg() with GFP_TRANSHUGE_LIGHT, which may not block.
+    """
+    if c <= 0:
+        return True
+    if k.memcg[c].stock >= nr:
+        k.memcg[c].stock -= nr
+        return True
+    k.work_ns += k.cost.charge_ns
+    if _try_counters(k, c, nr) >= 0:
+        return False
+    _note_over_high(k, t, c, nr)
+    return True
 
 
 @jit

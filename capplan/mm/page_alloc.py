@@ -10,10 +10,12 @@ path is in ``page_alloc_slowpath``; what lies below a granule comes from the zon
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.buddy import alloc_scattered, free_scattered
+from capplan.mm.buddy import alloc_block, alloc_scattered, free_scattered
 from capplan.mm.pcp import pcp_alloc, pcp_free
 from capplan.mm.state import (
     LRU_NONE,
+    MT_MOVABLE,
+    PAGEBLOCK_ORDER,
     PCP_CPUS,
     PG_SCATTERED,
     VM_PGALLOC,
@@ -26,6 +28,7 @@ from capplan.mm.state import (
 from capplan.mm.watermark import zone_watermark_ok_free
 
 __all__ = [
+    "alloc_huge_page",
     "alloc_kernel_pages",
     "free_frame",
     "free_kernel_pages",
@@ -116,6 +119,42 @@ def node_dirty_ok(k, n):
     if k.dirty_bytes:
         limit = (k.dirty_bytes + 4095) // 4096 * node_memory // global_dirtyable(k)
     return k.node[n].nr_dirty <= limit
+
+
+@jit
+def alloc_huge_page(k, fr, node):
+    """The first frame of an order-9 block from a zone that stays above LOW; -1 if there is none.
+
+    Kernel: alloc_pages() with GFP_TRANSHUGE_LIGHT (no reclaim, kswapd is not woken).
+    """
+    for step in range(k.nr_zones):
+        z = _zonelist_zone(k, node, step)
+        zone = k.zone[z]
+        if zone.managed == 0 or zone.counters_only:
+            continue
+        mark = zone.wmark[WMARK_LOW] + zone.boost
+        if not zone_watermark_ok_free(k, z, PAGEBLOCK_ORDER, mark, HZ_MOVABLE, 0, zone.free):
+            continue
+        first = alloc_block(k, fr, z, PAGEBLOCK_ORDER, MT_MOVABLE)
+        if first < 0:
+            continue
+        for i in range(first, first + (1 << (PAGEBLOCK_ORDER - k.g))):
+            _prepare_frame(fr, i, k.granule_pages)
+            fr[i].order = k.g
+        k.vmstat[VM_PGALLOC] += 1 << PAGEBLOCK_ORDER
+        return first
+    return -1
+
+
+@jit
+def _prepare_frame(fr, i, nr_pages):
+    fr[i].flags = 0
+    fr[i].nr_pages = nr_pages
+    fr[i].next = -1
+    fr[i].prev = -1
+    fr[i].lru = LRU_NONE
+    fr[i].refs = 0
+    fr[i].swap = -1
 
 
 @jit

@@ -330,6 +330,7 @@ mapping_t = _record([
     ("pattern", i8), ("node", i8), ("disk", i8),
     ("first_pte", i32), ("nr_ptes", i32),
     ("used", i32),  # granules touched so far, from the first on
+    ("max_pages", i64),  # the largest extent it can have
     ("size_pages", i64),  # extent touched or readable so far
     ("resident_pages", i64), ("swapped_pages", i64), ("nonresident", i32),  # granules that fault when touched
     ("owner", i32),  # memcg of the first toucher, -1: whoever faults
@@ -344,6 +345,7 @@ mapping_t = _record([
     ("nonresident_weight", f64),
     ("stream", i64),  # number of this mapping's stream of draws
     ("table_pages", i64),
+    ("thp_spare", i64),  # of the last huge page: in memory, not touched yet
 ])  # fmt: skip
 
 zone_t = _record([

@@ -135,6 +135,7 @@ def _mappings(
         record.via_read = int(mapping.via == "read" and mapping.kind != "anon")
         record.exec = int(mapping.exec)
         record.thp = int(mapping.thp)
+        record.max_pages = size
         record.locked = int(mapping.locked)
         record.disk = disks.get(mapping.disk, 0)
         record.first_pte = at

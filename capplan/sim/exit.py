@@ -174,6 +174,7 @@ def _unmap_some(k, fr, pt, p):
                     return False
             mapping.used = 0
             mapping.size_pages = 0
+            mapping.thp_spare = 0
             mapping.progress = 0.0
         elif mapping.kind != MAP_ANON:
             _unmap_shared(k, fr, pt, v)

@@ -47,7 +47,15 @@ from capplan.mm.state import (
 from capplan.mm.swap import disk_read, local_ns, swap_in, total_free_swap
 from capplan.mm.workingset import workingset_refault
 
-__all__ = ["FAULT_AGAIN", "FAULT_NOMEM", "FAULT_OK", "FAULT_OOM_WAIT", "fault"]
+__all__ = [
+    "FAULT_AGAIN",
+    "FAULT_NOMEM",
+    "FAULT_OK",
+    "FAULT_OOM_WAIT",
+    "fault",
+    "install",
+    "page_tables",
+]
 
 # The same numbers as CHARGE_*.
 FAULT_OK, FAULT_AGAIN, FAULT_NOMEM, FAULT_OOM_WAIT = 0, 1, 2, 3
@@ -78,7 +86,7 @@ def _charge_granule(k, fr, pt, t, c, nr, user_fault, may_short):
 
 
 @jit
-def _page_tables(k, fr, v, index, nr):
+def page_tables(k, fr, v, index, nr):
     """Tables that the first touch of pages [index, index + nr) adds to the process."""
     first = (index + PTES_PER_TABLE - 1) // PTES_PER_TABLE
     tables = (index + nr + PTES_PER_TABLE - 1) // PTES_PER_TABLE - first
@@ -215,7 +223,7 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
         if i < 0:
             cancel_charge(k, c, nr)
             return FAULT_AGAIN
-    _install(k, fr, m, i, e, c)
+    install(k, fr, m, i, e, c)
     _fill(k, fr, pt, t, i, e, state, sequential)
     pt[e].frame = i
     pt[e].state = PTE_PRESENT
@@ -229,7 +237,7 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
         k.memcg[c].stat[ST_PGFAULT] += nr
         map_page(k, fr, i)
         if state == PTE_NONE:
-            _page_tables(k, fr, v, (e - mapping.first_pte) * k.granule_pages, nr)
+            page_tables(k, fr, v, (e - mapping.first_pte) * k.granule_pages, nr)
             if mapping.cow_parent >= 0:
                 _copied(k, v, nr)
     lru_add(k, fr, i)
@@ -237,7 +245,7 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
 
 
 @jit
-def _install(k, fr, m, i, e, c):
+def install(k, fr, m, i, e, c):
     """Tie the frame to its entry and give it its first flags."""
     mapping = k.mapping[m]
     page = fr[i]

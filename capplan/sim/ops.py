@@ -20,6 +20,7 @@ from capplan.mm.state import (
 )
 from capplan.sim.access import access_begin, access_end, access_resume, turn_is_over
 from capplan.sim.fault import FAULT_NOMEM, FAULT_OK, FAULT_OOM_WAIT, fault
+from capplan.sim.thp import thp_fault
 from capplan.sim.unmap import free_newest
 
 __all__ = ["AGAIN", "DONE", "FAILED", "LATER", "OOM_WAIT", "begin_op", "run_op"]
@@ -65,9 +66,18 @@ def _wait_for(k, task, op, pages):
 def _touch_next(k, fr, pt, t, v, left, per_page_ns):
     """First touch of the mapping's next granule: pages touched, or -1 - status."""
     mapping = k.mapping[k.vma[v].mapping]
+    if mapping.thp_spare > 0:
+        nr = min(mapping.thp_spare, min(k.granule_pages, left))
+        mapping.thp_spare -= nr
+        k.work_ns += per_page_ns * nr
+        return nr
     if mapping.used >= mapping.nr_ptes:
         return 0
     nr = min(k.granule_pages, left)
+    if mapping.thp and thp_fault(k, fr, pt, t, v):
+        mapping.thp_spare -= nr
+        k.work_ns += per_page_ns * nr
+        return nr
     e = mapping.first_pte + mapping.used
     status = fault(k, fr, pt, t, v, e, nr, True)
     if status != FAULT_OK:
@@ -159,8 +169,8 @@ def _target(k, fr, pt, t, op):
     if task.op_cursor == 0:
         # a new segment: where nothing can be reached, all of it is done at its end
         task.op_cursor = 1
-        task.op_prev_target = float(mapping.size_pages)
-        delta = int(op.pages) - mapping.size_pages
+        task.op_prev_target = float(mapping.size_pages - mapping.thp_spare)
+        delta = int(op.pages) - (mapping.size_pages - mapping.thp_spare)
         if delta <= 0 or _safe(k, c, delta):
             task.op_cursor = 2
         if delta > 0:
@@ -172,10 +182,10 @@ def _target(k, fr, pt, t, op):
     span = float(op.t_ns - task.op_start_ns)
     along = 1.0 if span <= 0.0 else min((k.now_ns - task.op_start_ns) / span, 1.0)
     want = task.op_prev_target + (op.pages - task.op_prev_target) * along
-    if mapping.size_pages - want >= k.granule_pages:
-        free_newest(k, fr, pt, m, int(mapping.size_pages - want))
+    if mapping.size_pages - mapping.thp_spare - want >= k.granule_pages:
+        free_newest(k, fr, pt, m, int(mapping.size_pages - mapping.thp_spare - want))
     turn = 0
-    while want - mapping.size_pages >= k.granule_pages:
+    while want - (mapping.size_pages - mapping.thp_spare) >= k.granule_pages:
         if task.op_cursor == 1 and (turn >= TURN_PAGES or (turn and turn_is_over(k))):
             task.next_ns = k.now_ns
             return LATER

@@ -105,6 +105,8 @@ def free_newest(k, fr, pt, m, nr):
     Returns the pages taken off the mapping's extent, at most nr.
     """
     mapping = k.mapping[m]
+    nr += mapping.thp_spare  # the untouched end of a huge page goes with what was before it
+    mapping.thp_spare = 0
     taken = 0
     while mapping.used > 0:
         e = mapping.first_pte + mapping.used - 1

@@ -1,0 +1,118 @@
+"""Transparent huge pages of anonymous regions (mm/huge_memory.c).
+
+    first touch of an aligned 2 MiB that is in the region -> order-9 block above LOW
+    -> charge 512 pages at once -> one fault; no block or no room -> pages as ever (fallback)
+
+A huge page costs all its 512 pages however little of it is touched: what a growing region has
+not touched yet is ``thp_spare``, and its next growth takes that first. It is reclaimed page
+by page: split at swap-out.
+
+Departs from the kernel: khugepaged does not collapse pages later; the block is asked for
+without reclaim or compaction, as with ``defrag`` = madvise for regions that did not ask
+(GFP_TRANSHUGE_LIGHT); the pages of a huge page age one by one; swap takes no huge page whole.
+"""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.buddy import free_block
+from capplan.mm.lruvec import lru_add
+from capplan.mm.memcg import handle_over_high, try_charge_huge
+from capplan.mm.page_alloc import alloc_huge_page
+from capplan.mm.rmap import account_cache, map_page
+from capplan.mm.state import (
+    MAP_ANON,
+    PAGEBLOCK_ORDER,
+    PG_MLOCKED,
+    PTE_NONE,
+    PTE_PRESENT,
+    ST_PGFAULT,
+    VM_PGFAULT,
+    VM_THP_FAULT_ALLOC,
+    VM_THP_FAULT_FALLBACK,
+)
+from capplan.sim.fault import install, page_tables
+
+__all__ = ["HPAGE_PMD_NR", "thp_fault"]
+
+HPAGE_PMD_NR = 512
+
+
+@jit
+def _is_suitable(k, pt, m):
+    """Whether the next touch begins an aligned 2 MiB, untouched and within the region."""
+    mapping = k.mapping[m]
+    granules = 1 << (PAGEBLOCK_ORDER - k.g)
+    if not k.thp_enabled or mapping.kind != MAP_ANON or mapping.cow_parent >= 0:
+        return False
+    if mapping.used % granules or mapping.size_pages != mapping.used * k.granule_pages:
+        return False
+    if mapping.size_pages + HPAGE_PMD_NR > mapping.max_pages:
+        return False
+    e = mapping.first_pte + mapping.used
+    for j in range(e, e + granules):
+        if pt[j].state != PTE_NONE:
+            return False
+    return True
+
+
+@jit
+def thp_fault(k, fr, pt, t, v):
+    """First touch of the region's next 2 MiB: whether a huge page is there now.
+
+    Kernel
+    ------
+    mm/huge_memory.c, do_huge_pmd_anonymous_page(), vma_alloc_anon_folio_pmd().
+
+    Worked example
+    --------------
+    A region of 1000 pages grows to 100: one fault, 512 pages charged, 412 of them spare. At
+    513 the second 2 MiB would end behind the region: single pages.
+    """
+    m = k.vma[v].mapping
+    if not _is_suitable(k, pt, m):
+        return False
+    mapping = k.mapping[m]
+    c = mapping.owner if mapping.owner >= 0 else k.proc[k.task[t].proc].memcg
+    first = alloc_huge_page(k, fr, mapping.node)
+    if first < 0:
+        k.vmstat[VM_THP_FAULT_FALLBACK] += 1
+        return False
+    granules = 1 << (PAGEBLOCK_ORDER - k.g)
+    if not try_charge_huge(k, t, c, HPAGE_PMD_NR):
+        free_block(k, fr, fr[first].zone, first, PAGEBLOCK_ORDER)
+        k.vmstat[VM_THP_FAULT_FALLBACK] += 1
+        return False
+    page_tables(k, fr, v, mapping.size_pages, HPAGE_PMD_NR)  # one is kept for a split
+    e = mapping.first_pte + mapping.used
+    for j in range(granules):
+        _map_granule(k, fr, pt, v, first + j, e + j, c)
+    mapping.used += granules
+    mapping.size_pages += HPAGE_PMD_NR
+    mapping.thp_spare = HPAGE_PMD_NR
+    k.work_ns += k.cost.fault_ns * HPAGE_PMD_NR  # nearly all of it is zeroing
+    k.vmstat[VM_PGFAULT] += 1
+    k.vmstat[VM_THP_FAULT_ALLOC] += 1
+    k.memcg[c].stat[ST_PGFAULT] += 1
+    if k.task[t].over_high:
+        handle_over_high(k, fr, pt, t, c)
+    return True
+
+
+@jit
+def _map_granule(k, fr, pt, v, i, e, c):
+    """One granule of the huge page: tied to its entry, in the books, on its list."""
+    m = k.vma[v].mapping
+    mapping = k.mapping[m]
+    nr = k.granule_pages
+    install(k, fr, m, i, e, c)
+    pt[e].frame = i
+    pt[e].nr_pages = nr
+    pt[e].state = PTE_PRESENT
+    account_cache(k, c, mapping.kind, nr)
+    mapping.resident_pages += nr
+    if mapping.locked or k.vma[v].locked:
+        fr[i].flags |= PG_MLOCKED
+        k.nr_mlocked += nr
+    map_page(k, fr, i)
+    lru_add(k, fr, i)
