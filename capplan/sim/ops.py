@@ -91,7 +91,8 @@ def _touch_next(k, fr, pt, t, v, left, per_page_ns):
 @jit
 def _early(nr, left):
     """Pages of a granule that may be touched before they are due, so that it is no later than
-    its pages on the whole. The last granule of an op waits, the op ends when it should."""
+    its pages on the whole. The last granule of an op waits, the op ends when it should.
+    """
     return max(nr - TURN_PAGES, 0) // 2 if nr < left else 0
 
 
