@@ -59,6 +59,8 @@ class Features:
     """zswap has a shrinker (off by default)."""
     full_walk_retry: bool = False
     """Direct reclaim that got nothing tries once more over all memcgs."""
+    soft_limit: bool = True
+    """Writing memory.soft_limit_in_bytes has an effect."""
     proactive_reclaim_shift: int = 0
     """memory.reclaim asks for what is left >> this at a time."""
 
@@ -95,6 +97,7 @@ KERNEL_FIELDS = (
     "pcp_auto", "zeromap", "anon_starts_active", "oom_reaper_delay_ns", "root_bonus",
     "badness_clamped", "badness_per_mille", "oom_ties_to_first", "empty_lru_counts_free",
     "high_penalty", "zswap_shrinker", "full_walk_retry", "proactive_reclaim_shift",
+    "soft_limit",
 )  # fmt: skip
 
 Version = tuple[int, ...]
@@ -142,7 +145,7 @@ HISTORY: tuple[Change, ...] = (
     _change((6, 8), SOURCE, zswap_shrinker=True, zswap_memcg_writeback=True),
     _change((6, 9), SOURCE, proactive_reclaim_shift=2),
     _change((6, 11), SOURCE, direct_reclaim_cursor=True, full_walk_retry=True),
-    _change((6, 12), SOURCE, zeromap=True),
+    _change((6, 12), SOURCE, zeromap=True, soft_limit=False),
     # The stable series took it in January 2025; the first patch level of each is background.
     _change((6, 13), SOURCE, (5, 15, 176), (6, 1, 124), (6, 6, 70), (6, 12, 9),
             empty_lru_counts_free=True),

@@ -13,6 +13,7 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.events import tell_kswapd_sleep, tell_kswapd_wake
 from capplan.mm.lru_gen import lru_gen_age_node
+from capplan.mm.memcg_v1 import mem_cgroup_soft_limit_reclaim
 from capplan.mm.oom_kill import out_of_memory
 from capplan.mm.reclaim import init_scan_control
 from capplan.mm.state import (
@@ -31,7 +32,7 @@ from capplan.mm.swap import complete_io, local_ns
 from capplan.mm.vmscan import age_active_anon, shrink_node
 from capplan.mm.watermark import zone_watermark_ok
 
-__all__ = ["kswapd_run", "pgdat_balanced", "wake_all_kswapds"]
+__all__ = ["kswapd_run", "pgdat_balanced", "wake_all_kswapds", "wakeup_kswapd"]
 
 ASLEEP, RUNNING, NAPPING = 0, 1, 2
 HZ = 3
@@ -57,23 +58,27 @@ def _boosted(k, n):
 
 
 @jit
+def wakeup_kswapd(k, n):
+    """Wake the kswapd of node n unless the node is balanced or hopeless (wakeup_kswapd)."""
+    node = k.node[n]
+    if node.kswapd_awake == RUNNING or node.kswapd_failures >= MAX_RECLAIM_RETRIES:
+        return
+    if pgdat_balanced(k, n) and not _boosted(k, n):
+        return
+    if node.kswapd_awake == NAPPING:
+        k.vmstat[VM_KSWAPD_LOW_QUICKLY] += 1
+    else:
+        tell_kswapd_wake(k, n)
+    node.kswapd_awake = RUNNING
+    node.kswapd_priority = DEF_PRIORITY + 1  # a new balance_pgdat
+    node.kswapd_due_ns = local_ns(k)
+
+
+@jit
 def wake_all_kswapds(k):
-    """Wake the kswapd of every node that needs it (wakeup_kswapd)."""
+    """Wake the kswapd of every node that needs it (wake_all_kswapds)."""
     for n in range(k.nr_nodes):
-        node = k.node[n]
-        if node.kswapd_awake == RUNNING:
-            continue
-        if node.kswapd_failures >= MAX_RECLAIM_RETRIES:
-            continue
-        if pgdat_balanced(k, n) and not _boosted(k, n):
-            continue
-        if node.kswapd_awake == NAPPING:
-            k.vmstat[VM_KSWAPD_LOW_QUICKLY] += 1
-        else:
-            tell_kswapd_wake(k, n)
-        node.kswapd_awake = RUNNING
-        node.kswapd_priority = DEF_PRIORITY + 1  # a new balance_pgdat
-        node.kswapd_due_ns = local_ns(k)
+        wakeup_kswapd(k, n)
 
 
 @jit
@@ -171,6 +176,7 @@ def _one_pass(k, fr, pt, n):
             out_of_memory(k, -1, -1)
     else:
         age_active_anon(k, fr, n)
+    mem_cgroup_soft_limit_reclaim(k, fr, pt, n)
     shrink_node(k, fr, pt, n)
     if sc.immediate:
         k.wait_ns += _writeback_throttle_ns(k, fr)

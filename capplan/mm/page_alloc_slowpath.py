@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.events import tell_direct_reclaim
-from capplan.mm.kswapd import wake_all_kswapds
+from capplan.mm.kswapd import wake_all_kswapds, wakeup_kswapd
 from capplan.mm.oom_kill import out_of_memory
 from capplan.mm.page_alloc import get_page_from_freelist
 from capplan.mm.pcp import drain_all_pages
@@ -23,6 +23,7 @@ from capplan.mm.state import (
     WMARK_HIGH,
     WMARK_LOW,
     WMARK_MIN,
+    ZONES_PER_NODE,
 )
 from capplan.mm.swap import local_ns
 from capplan.mm.watermark import zone_watermark_ok_free
@@ -85,6 +86,10 @@ def alloc_frame(k, fr, pt, t, node, nr_pages):
     i = get_page_from_freelist(k, fr, node, nr_pages, WMARK_LOW, 0)
     k.spread_dirty = 0
     if i >= 0:
+        zone = k.zone[fr[i].zone]
+        if zone.boosted:  # rmqueue(): this allocation mixed pageblocks
+            zone.boosted = 0
+            wakeup_kswapd(k, fr[i].zone // ZONES_PER_NODE)
         return i
     wake_all_kswapds(k)
     i = get_page_from_freelist(k, fr, node, nr_pages, WMARK_MIN, 0)

@@ -10,6 +10,7 @@ in that time is completed before the next priority.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.memcg_v1 import mem_cgroup_soft_limit_reclaim
 from capplan.mm.state import (
     DEF_PRIORITY,
     NS_PER_S,
@@ -69,6 +70,7 @@ def _pass(k, fr, pt):
     """Shrink each node once at the current priority (shrink_zones)."""
     sc = k.sc
     for n in range(k.nr_nodes):
+        mem_cgroup_soft_limit_reclaim(k, fr, pt, n)
         shrink_node(k, fr, pt, n)
         if k.memcg[sc.target].lruvec[n].congested:
             _throttle(k, fr, n, 1)

@@ -476,7 +476,7 @@ kernel_t = _record([
     ("anon_starts_active", i8), ("oom_reaper_delay_ns", i64), ("root_bonus", i8),
     ("oom_ties_to_first", i8), ("badness_per_mille", i8),
     ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("zswap_exclusive_load", i8), ("high_penalty", i8),
-    ("zswap_shrinker", i8), ("full_walk_retry", i8), ("proactive_reclaim_shift", i8), ("freed_highatomic_cap", i8),
+    ("zswap_shrinker", i8), ("full_walk_retry", i8), ("proactive_reclaim_shift", i8), ("soft_limit", i8), ("freed_highatomic_cap", i8),
     # zswap
     ("zswap_enabled", i8), ("zswap_zpool", i8), ("zswap_full", i8), ("zswap_shrink_pending", i8),
     ("zswap_max_pool_percent", i64), ("zswap_accept_percent", i64),

@@ -49,7 +49,13 @@ from capplan.mm.swap import mem_cgroup_nr_swap_pages
 from capplan.mm.workingset import lru_note_cost, lruvec_pages
 from capplan.mm.writeback import nudge_flusher
 
-__all__ = ["age_active_anon", "inactive_is_low", "inactive_list_is_low", "shrink_node"]
+__all__ = [
+    "age_active_anon",
+    "inactive_is_low",
+    "inactive_list_is_low",
+    "shrink_lruvec",
+    "shrink_node",
+]
 
 SCAN_EQUAL, SCAN_FRACT, SCAN_ANON, SCAN_FILE = 0, 1, 2, 3
 
@@ -285,7 +291,7 @@ def _balance_rest(k):
 
 
 @jit
-def _shrink_lruvec(k, fr, pt, c, n):
+def shrink_lruvec(k, fr, pt, c, n):
     """Scan the lists of one group in turns of 32 pages (shrink_lruvec)."""
     if k.lru_gen:
         lru_gen_shrink_lruvec(k, fr, pt, c, n)
@@ -374,7 +380,7 @@ def _shrink_node_memcgs(k, fr, pt, n):
         c = first + (start + step) % count
         if _protected(k, c):
             continue
-        _shrink_lruvec(k, fr, pt, c, n)
+        shrink_lruvec(k, fr, pt, c, n)
         shrink_slab(k, fr, c)
         k.work_ns += k.cost.visit_ns
         if partial and sc.nr_reclaimed >= sc.nr_to_reclaim:
