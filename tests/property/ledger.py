@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 from capplan.mm import state as s
 
-RESIDENT_LISTS = (0, 1, 2, 3)
-
 
 class Ledger:
     """What frames and entries say, gathered once per look."""
@@ -275,8 +273,10 @@ def entries_and_frames(ledger: Ledger) -> list[str]:
         missing = (state != s.PTE_NONE) & (state != s.PTE_PRESENT)
         i = part["frame"][part["frame"] >= 0]
         dirty = int(ledger.pages[i][(fr["flags"][i] & s.PG_DIRTY) != 0].sum())
+        # a granule of a file may come in part: its frame says how much
+        present = part["frame"][state == s.PTE_PRESENT]
         for name, counted in (
-            ("resident_pages", nr[state == s.PTE_PRESENT].sum()),
+            ("resident_pages", ledger.pages[present].sum()),
             ("swapped_pages", nr[swapped].sum()),
             ("nonresident", missing.sum()),
             ("dirty_pages", dirty),
