@@ -93,10 +93,12 @@ def _report(verdicts: Sequence[Verdict], out: Path | None) -> None:
 
 
 def _print_sensitivity(recordings: Sequence[Recording], jobs: int) -> None:
+    from capplan.sim.costs import COSTS
     from capplan.validate.sensitivity import study
 
     click.echo("\neach cost changed by 20 %: what fails")
-    for outcome in study(recordings, {}, jobs):
+    defaults = {name: cost.value for name, cost in COSTS.items()}
+    for outcome in study(recordings, defaults, jobs):
         failed = ", ".join(outcome.failed) or "none"
         share = f"{len(outcome.passed)} of {len(recordings)} pass"
         click.echo(f"{outcome.cost:24} x {outcome.factor}: {share}; fails: {failed}")

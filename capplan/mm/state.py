@@ -306,7 +306,7 @@ task_t = _record([
     ("access_vma", i32), ("access_rate", f64), ("access_credit", f64), ("access_ns", i64),
     ("clock", i8), ("lazy", i8), ("access_pattern", i8), ("exit_at_end", i8),
     ("nominal_ns", i64), ("next_ns", i64), ("backoff_ns", i64),
-    ("enomem_ns", i64), ("dirty_paused_ns", i64), ("nr_dirtied", i32), ("nr_dirtied_pause", i32), ("dirty_blocked", i8),
+    ("enomem_ns", i64), ("dirty_paused_ns", i64), ("nr_dirtied", i64), ("nr_dirtied_pause", i64), ("dirty_blocked", i8),
     ("pending", i64), ("next_on_mapping", i32),
     ("psi_running", i8), ("psi_memstall", i8), ("progress0", f64),
     ("stall_begin_ns", i64), ("wait_memcg", i32),
