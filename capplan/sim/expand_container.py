@@ -356,7 +356,9 @@ class ProcessWriter:
         stop = inst.life.stop_ns
         if stop is not None:
             tasks = [*tasks, Task((Op("wait", at_ns=stop), Op("exit")))]
-            # a stop is an exit with code 0, after which only Always would start it again
+        if stop is not None or any(task.exit_at_end for task in tasks):
+            # an end that the timeline or the trace orders is an exit with code 0, after which
+            # only Always would start it again
             restart = "Never" if restart == "Never" else "OnFailure"
         adj = inst.spec.oom_score_adj if spec.oom_score_adj is None else spec.oom_score_adj
         parent = "" if spec.fork_of is None else f"{inst.name}/{spec.fork_of}"

@@ -123,6 +123,14 @@ def test_trace_drop_to_zero_is_a_restart(tmp_path: Path) -> None:
     assert mapping(found, "web/app#2/trace").size_pages == 0
 
 
+def test_trace_that_ends_a_life_is_not_restarted_besides(tmp_path: Path) -> None:
+    write_trace(tmp_path, 100, 110, 0, 50, 60)
+    container = {"profile": trace_profile(unit="MiB"), "restart": "Always"}
+    first, second = scenario(tmp_path, {"web": container}, run={"duration": "5min"}).processes
+    assert first.restart == "OnFailure"  # the trace has its next life itself
+    assert second.restart == "Always"
+
+
 @pytest.mark.parametrize(
     ("at_end", "last", "exits"),
     [("hold", (60, 120), False), ("exit", (60, 120), True), ("repeat", (300, 120), False)],
