@@ -169,16 +169,17 @@ def disk_write(k, d, nr):
 
 @jit
 def disk_read(k, d, nr, sequential, asked_ns):
-    """Read nr pages, asked for at ``asked_ns`` (readahead), and wait for them; the wait [ns]."""
+    """Read nr pages, asked for at ``asked_ns`` (readahead), and wait for them; the wait [ns].
+
+    The actor may be ahead of the others' time: what it takes of the device counts from
+    k.now_ns, or its last read would keep everybody else waiting until it is there too.
+    """
     disk = k.disk[d]
     now = local_ns(k)
     start = max(asked_ns, disk.read_busy_ns)
-    if sequential:
-        disk.read_busy_ns = start + int(nr * disk.read_ns_per_page)
-        done = disk.read_busy_ns
-    else:
-        disk.read_busy_ns = start + int(nr * disk.read_ns_per_page)
-        done = start + int(disk.random_read_ns * nr)
+    taken = int(nr * disk.read_ns_per_page)
+    disk.read_busy_ns = max(disk.read_busy_ns, min(asked_ns, k.now_ns)) + taken
+    done = start + (taken if sequential else int(disk.random_read_ns * nr))
     wait = max(done - now, 0)
     k.wait_ns += wait
     return wait
