@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.capplan-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help dev check lint types layers unit small test demo bench golden-accept clean
+.PHONY: help dev check lint types layers unit small test verify demo bench golden-accept clean
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ small: $(STAMP)
 	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -q -m small
 
 test: check small ## check, then the small cases un-jitted and with bounds checks
+
+verify: $(STAMP) ## slow checks (convergence over the granule order); pictures in build/verification
+	$(BIN)/python -m pytest -q tests/verification -o python_files='verify_*.py'
 
 demo: $(STAMP) ## simulate a shipped node and print the verdict
 	$(BIN)/capplan demo
