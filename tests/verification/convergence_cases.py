@@ -144,8 +144,8 @@ def file_thrash(rng: np.random.Generator) -> Scenario:
 
 
 def _limited(rng: np.random.Generator, node: Node, swap_max: int) -> Scenario:
-    """A used heap and a leak beside it, in a group with a limit."""
-    heap = _near(rng, 60 * MIB)
+    """A used heap and a leak that outgrows it, in a group with a limit."""
+    heap = _near(rng, 45 * MIB)
     access = Access("uniform", _near(rng, 5_000))
     shape = {"length_mean": 1400.0, "length_sd": 500.0, "same_filled": 0.05}
     tasks = (_grower("heap", heap, _near(rng, 20 * MIB), access),)
