@@ -110,9 +110,14 @@ def last(result: Any, name: str) -> float:
 
 
 def test_run_keeps_its_books_and_granules_agree() -> None:
-    fine, coarse = run(scenario(0), check=check), run(scenario(4), check=check)
+    # file read in circles: at one order the refaults of three sets of draws lie 7168 to 9707
+    fine, coarse = (
+        [run(scenario(order), replicate=draws, check=check) for draws in range(4)]
+        for order in (0, 4)
+    )
     for name in ("pswpout", "pgscan_kswapd", "pgsteal_kswapd", "workingset_refault_file"):
-        pages = last(fine, f"vmstat.{name}")
+        pages = np.mean([last(result, f"vmstat.{name}") for result in fine])
         assert pages > 1000
-        assert last(coarse, f"vmstat.{name}") == pytest.approx(pages, rel=0.15)
-    assert not [event for event in fine.events if event.event == "oom_kill"]
+        others = np.mean([last(result, f"vmstat.{name}") for result in coarse])
+        assert others == pytest.approx(pages, rel=0.15)
+    assert not [event for result in fine for event in result.events if event.event == "oom_kill"]
