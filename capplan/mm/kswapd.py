@@ -4,8 +4,9 @@
     pass:  shrink the node once at the priority; target = sum of HIGH
     sleep: one zone above HIGH -> nap of 100 ms -> sleep
 
-One call of :func:`kswapd_pass` is one pass; the stepping loop calls again after the time it
-took, so tasks go on allocating meanwhile and the fall from LOW to MIN is emergent.
+One call of :func:`kswapd_run` is a slice of a pass of about a millisecond; the stepping loop
+calls again after the time it took, so tasks go on allocating meanwhile and the fall from LOW to
+MIN is emergent.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ from capplan.mm.state import (
     WMARK_HIGH,
 )
 from capplan.mm.swap import complete_io, local_ns
-from capplan.mm.vmscan import age_active_anon, shrink_node
+from capplan.mm.vmscan import (
+    age_active_anon,
+    shrink_node,
+    shrink_node_begin,
+    shrink_node_end,
+    shrink_node_some,
+)
 from capplan.mm.watermark import zone_watermark_ok
 
 __all__ = ["kswapd_run", "pgdat_balanced", "wake_all_kswapds", "wakeup_kswapd"]
@@ -151,8 +158,8 @@ def _writeback_throttle_ns(k, fr):
 
 
 @jit
-def _one_pass(k, fr, pt, n):
-    """One turn of balance_pgdat's loop; whether the loop is over."""
+def _begin_pass(k, fr, pt, n):
+    """Begin a turn of balance_pgdat's loop; whether the loop is over instead."""
     node = k.node[n]
     balanced = pgdat_balanced(k, n)
     if not balanced and node.kswapd_boost:
@@ -160,7 +167,8 @@ def _one_pass(k, fr, pt, n):
         node.kswapd_priority = DEF_PRIORITY
     if balanced and not node.kswapd_boost:
         return True
-    raise_priority = not (node.kswapd_boost and node.kswapd_priority == DEF_PRIORITY - 2)
+    raised = not (node.kswapd_boost and node.kswapd_priority == DEF_PRIORITY - 2)
+    node.kswapd_raise = 1 if raised else 0
     target = 0
     for z in range(4 * n, 4 * n + 4):
         if k.zone[z].managed:
@@ -177,10 +185,24 @@ def _one_pass(k, fr, pt, n):
     else:
         age_active_anon(k, fr, n)
     mem_cgroup_soft_limit_reclaim(k, fr, pt, n)
-    shrink_node(k, fr, pt, n)
+    if k.lru_gen:
+        shrink_node(k, fr, pt, n)  # the multi-gen LRU's pass is one piece
+        return False
+    shrink_node_begin(k, n)
+    node.kswapd_memcg = 0
+    node.kswapd_in_lruvec = 0
+    return False
+
+
+@jit
+def _end_pass(k, fr, n):
+    """End a turn of balance_pgdat's loop; whether the loop is over."""
+    node = k.node[n]
+    sc = k.sc
     if sc.immediate:
         k.wait_ns += _writeback_throttle_ns(k, fr)
         complete_io(k, fr, local_ns(k))
+    raise_priority = node.kswapd_raise != 0
     node.kswapd_priority = sc.priority  # the multi-gen LRU chooses where to begin
     node.kswapd_reclaimed += sc.nr_reclaimed
     if max(sc.nr_scanned, sc.nr_reclaimed) >= sc.nr_to_reclaim:
@@ -192,6 +214,24 @@ def _one_pass(k, fr, pt, n):
     if raise_priority or sc.nr_reclaimed == 0:
         node.kswapd_priority -= 1
     return node.kswapd_priority < 1
+
+
+@jit
+def _balance(k, fr, pt, n):
+    """A slice of balance_pgdat's loop; whether the loop is over."""
+    node = k.node[n]
+    if node.kswapd_memcg < 0:
+        if _begin_pass(k, fr, pt, n):
+            return True
+    else:
+        k.sc = node.kswapd_sc
+    if node.kswapd_memcg >= 0:
+        over = shrink_node_some(k, fr, pt, n)
+        if not over:
+            node.kswapd_sc = k.sc
+            return False
+        shrink_node_end(k, n, 0)
+    return _end_pass(k, fr, n)
 
 
 @jit
@@ -210,7 +250,7 @@ def kswapd_run(k, fr, pt, n):
         node.kswapd_priority = DEF_PRIORITY + 1
     if node.kswapd_priority > DEF_PRIORITY:
         _begin(k, n)
-    if _one_pass(k, fr, pt, n):
+    if _balance(k, fr, pt, n):
         _finish(k, n)
     else:
         node.kswapd_due_ns = local_ns(k)

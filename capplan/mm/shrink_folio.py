@@ -20,6 +20,7 @@ from capplan.mm.state import (
     PG_ACTIVE,
     PG_DIRTY,
     PG_EXEC,
+    PG_MAPPED,
     PG_MLOCKED,
     PG_RECLAIM,
     PG_REFERENCED,
@@ -40,6 +41,7 @@ from capplan.mm.swap import (
     drop_swap_cache,
     get_swap_page,
     local_ns,
+    plug_flush,
     start_writeback,
     swap_writepage,
 )
@@ -141,6 +143,8 @@ def _writeback_case(k, fr, i):
         page.flags |= PG_RECLAIM
         sc.writeback += nr
         return True
+    plug_flush(k, fr, 0)
+    plug_flush(k, fr, 1)
     wait = page.io_done_ns - local_ns(k)
     if wait > 0:
         k.wait_ns += wait
@@ -252,6 +256,8 @@ def shrink_folio(k, fr, pt, i):
     verdict = RECLAIM
     if not page.flags & PG_SWAP_CLEAN:
         verdict = _check_references(k, fr, i)
+        if page.flags & PG_MAPPED:
+            k.work_ns += k.cost.rmap_ns * nr
     if verdict == ACTIVATE:
         return _putback(k, fr, i, True)
     if verdict == KEEP:

@@ -373,11 +373,30 @@ zone_t = _record([
     ("free_min", i64),  # within the recorder's bin
 ])  # fmt: skip
 
+scan_control_t = _record([  # struct scan_control, of the reclaim that is going on
+    ("target", i32),  # memcg whose limit is hit; 0: global reclaim
+    ("node", i32), ("priority", i64), ("order", i64), ("reclaim_idx", i64),
+    ("nr_to_reclaim", i64), ("nr_reclaimed", i64), ("nr_scanned", i64),
+    ("kswapd", i8), ("may_writepage", i8), ("may_swap", i8), ("proactive", i8),
+    ("force_deactivate", i8), ("skipped_deactivate", i8), ("full_walk", i8),
+    ("memcg_low_reclaim", i8), ("memcg_low_skipped", i8),
+    ("deactivate_anon", i8), ("deactivate_file", i8), ("cache_trim_mode", i8),
+    ("file_is_tiny", i8), ("no_cache_trim_mode", i8), ("cache_trim_failed", i8),
+    ("anon_cost", i64), ("file_cost", i64), ("swappiness", i64),
+    ("dirty", i64), ("unqueued_dirty", i64), ("congested", i64), ("writeback", i64),
+    ("immediate", i64), ("taken", i64), ("file_taken", i64), ("pageout", i64),
+    ("nr", i64, (NR_LRU_LISTS,)), ("target_scan", i64, (NR_LRU_LISTS,)),
+    ("lruvec_reclaimed", i64), ("lruvec_adjusted", i8),  # of the lruvec under way
+])  # fmt: skip
+
 node_t = _record([
     ("kswapd_awake", i8), ("kswapd_failures", i32), ("kswapd_due_ns", i64),
     ("kswapd_order", i32), ("kswapd_hz", i32), ("kswapd_priority", i32), ("kswapd_psi", i8),
     ("kswapd_boost", i64), ("kswapd_reclaimed", i64), ("kswapd_start_boost", i64, (4,)),
     ("kswapd_cursor", i32), ("kswapd_ns", i64),
+    # kswapd's pass while others run: its scan control, the group it is at (-1: no pass)
+    ("kswapd_sc", scan_control_t), ("kswapd_memcg", i32), ("kswapd_in_lruvec", i8),
+    ("kswapd_raise", i8),
     ("kswapd_told", i8), ("kswapd_slept_ns", i64),  # a wake is in the log; when it slept last
     ("flag_writeback", i8), ("flag_dirty", i8), ("flag_congested", i8),
     ("totalreserve", i64), ("reclaim_cursor", i32), ("nr_dirty", i64),  # dirty or under writeback
@@ -406,27 +425,12 @@ disk_t = _record([
     ("dirty_ratelimit", f64), ("balanced_dirty_ratelimit", f64),
 ])  # fmt: skip
 
-scan_control_t = _record([  # struct scan_control, of the reclaim that is going on
-    ("target", i32),  # memcg whose limit is hit; 0: global reclaim
-    ("node", i32), ("priority", i64), ("order", i64), ("reclaim_idx", i64),
-    ("nr_to_reclaim", i64), ("nr_reclaimed", i64), ("nr_scanned", i64),
-    ("kswapd", i8), ("may_writepage", i8), ("may_swap", i8), ("proactive", i8),
-    ("force_deactivate", i8), ("skipped_deactivate", i8), ("full_walk", i8),
-    ("memcg_low_reclaim", i8), ("memcg_low_skipped", i8),
-    ("deactivate_anon", i8), ("deactivate_file", i8), ("cache_trim_mode", i8),
-    ("file_is_tiny", i8), ("no_cache_trim_mode", i8), ("cache_trim_failed", i8),
-    ("anon_cost", i64), ("file_cost", i64), ("swappiness", i64),
-    ("dirty", i64), ("unqueued_dirty", i64), ("congested", i64), ("writeback", i64),
-    ("immediate", i64), ("taken", i64), ("file_taken", i64), ("pageout", i64),
-    ("nr", i64, (NR_LRU_LISTS,)), ("target_scan", i64, (NR_LRU_LISTS,)),
-])  # fmt: skip
-
 costs_t = _record([
     (name, f64) for name in (
         "fault_ns", "fill_ns", "file_copy_ns", "read_syscall_ns", "write_copy_ns", "scan_ns", "visit_ns",
         "rotate_ns", "unmap_ns", "free_ns", "swap_setup_ns", "swapin_setup_ns",
         "compress_ns", "decompress_ns", "charge_ns", "touch_ns", "exit_unmap_ns",
-        "exit_free_ns", "slab_scan_ns", "contention", "kill_delay_ns", "oom_ns")
+        "exit_free_ns", "rmap_ns", "slab_scan_ns", "contention", "kill_delay_ns", "oom_ns")
 ])  # fmt: skip
 
 event_t = _record([
@@ -496,6 +500,10 @@ kernel_t = _record([
     ("reserve", i8),  # the actor may use reserves (OOM victim)
     ("spread_dirty", i8),  # the page asked for is going to be dirty (__GFP_WRITE)
     ("sc", scan_control_t),
+    # struct blk_plug of direct reclaim and of kswapd: pages of a request that is not yet sent
+    ("plug_head", i32, (2,)), ("plug_tail", i32, (2,)), ("plug_pages", i64, (2,)),
+    ("plug_disk", i32, (2,)),
+    ("isolated", i32, (64,)), ("nr_isolated", i32),  # written pages of the present batch
     ("lru_gen_isolated", i32, (64,)),  # a batch on its way out (MIN_LRU_BATCH)
     # the stepping loop
     ("heap", i32, (MAX_TASKS + 64,)), ("heap_len", i32),
@@ -564,7 +572,9 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["mapping"]["cow_parent"] = -1
     k["mapping"]["owner"] = -1
     k["node"]["kswapd_due_ns"] = NEVER_NS
+    k["node"]["kswapd_memcg"] = -1
     k["flusher_due_ns"] = NEVER_NS
+    k["plug_head"] = -1
     k["write_due_ns"] = NEVER_NS
     k["swap_full_ns"] = -QUIET_NS
     k["zswap_full_ns"] = -QUIET_NS

@@ -26,6 +26,7 @@ from capplan.mm.state import (
     EV_SWAP_FAIL,
     EV_SWAP_MAX,
     LRU_NONE,
+    NEVER_NS,
     PG_ACTIVE,
     PG_DOOMED,
     PG_RECLAIM,
@@ -54,8 +55,11 @@ __all__ = [
     "drop_swap_cache",
     "free_swap_entry",
     "get_swap_page",
+    "isolate_begin",
+    "isolate_end",
     "local_ns",
     "mem_cgroup_nr_swap_pages",
+    "plug_flush",
     "swap_in",
     "swap_writepage",
     "total_free_swap",
@@ -63,6 +67,7 @@ __all__ = [
 ]
 
 STREAM_FATE = 0x5A5A
+BLK_MAX_SEGMENTS = 128  # include/linux/blkdev.h: pages of one request, by default
 
 
 @jit
@@ -188,9 +193,26 @@ def disk_read(k, d, nr, sequential, asked_ns):
 @jit
 def start_writeback(k, fr, i, d, done_ns):
     """Page i is on its way to disk d; queued in order of completion."""
-    disk = k.disk[d]
+    _mark_writeback(k, fr, i)
+    _queue_io(k, fr, i, d, done_ns)
+
+
+@jit
+def _mark_writeback(k, fr, i):
     page = fr[i]
     page.flags |= PG_WRITEBACK
+    page.io_done_ns = NEVER_NS
+    page.io_next = -1
+    k.nr_writeback += page.nr_pages
+    k.node[page.zone >> 2].nr_dirty += page.nr_pages
+    if not page.flags & PG_SWAPBACKED:
+        k.memcg[page.memcg].stat[ST_FILE_WRITEBACK] += page.nr_pages
+
+
+@jit
+def _queue_io(k, fr, i, d, done_ns):
+    disk = k.disk[d]
+    page = fr[i]
     page.io_done_ns = done_ns
     page.io_next = -1
     if disk.wb_tail >= 0:
@@ -199,10 +221,61 @@ def start_writeback(k, fr, i, d, done_ns):
         disk.wb_head = i
     disk.wb_tail = i
     disk.wb_pages += page.nr_pages
-    k.nr_writeback += page.nr_pages
-    k.node[page.zone >> 2].nr_dirty += page.nr_pages
-    if not page.flags & PG_SWAPBACKED:
-        k.memcg[page.memcg].stat[ST_FILE_WRITEBACK] += page.nr_pages
+
+
+@jit
+def plug_flush(k, fr, which):
+    """Send the request that plug ``which`` has gathered (blk_finish_plug); it ends as a whole."""
+    i = k.plug_head[which]
+    if i < 0:
+        return
+    d = k.plug_disk[which]
+    done = disk_write(k, d, k.plug_pages[which])
+    k.plug_head[which] = -1
+    k.plug_pages[which] = 0
+    while i >= 0:
+        after = fr[i].io_next
+        _queue_io(k, fr, i, d, done)
+        i = after
+
+
+@jit
+def _plug_add(k, fr, i, d):
+    """Add page i to the reclaimer's plug; a full request is sent (blk_add_rq_to_plug)."""
+    which = 1 if k.sc.kswapd else 0
+    if k.plug_head[which] >= 0 and k.plug_disk[which] != d:
+        plug_flush(k, fr, which)
+    _mark_writeback(k, fr, i)
+    if k.plug_head[which] < 0:
+        k.plug_head[which] = i
+    else:
+        fr[k.plug_tail[which]].io_next = i
+    k.plug_tail[which] = i
+    k.plug_disk[which] = d
+    k.plug_pages[which] += fr[i].nr_pages
+    if k.plug_pages[which] >= BLK_MAX_SEGMENTS:
+        plug_flush(k, fr, which)
+
+
+@jit
+def isolate_begin(k):
+    """A batch of pages is taken off its list."""
+    k.nr_isolated = 0
+
+
+@jit
+def isolate_end(k, fr):
+    """The batch is back on its list.
+
+    A write that ended before found the page on no list, and did not rotate it
+    (folio_rotate_reclaimable() wants PG_lru): it waits at the head, clean.
+    """
+    now = local_ns(k)
+    for index in range(k.nr_isolated):
+        i = k.isolated[index]
+        if fr[i].flags & PG_WRITEBACK and fr[i].io_done_ns <= now:
+            fr[i].flags &= ~PG_RECLAIM
+    k.nr_isolated = 0
 
 
 @jit
@@ -281,11 +354,17 @@ def swap_writepage(k, fr, pt, i):
     k.work_ns += k.cost.swap_setup_ns * nr
     if area.zram:
         return zram_store(k, fr, pt, i, zero)
-    before = k.wait_ns
-    done = disk_write(k, area.disk, nr)
-    if k.wait_ns > before:
-        complete_io(k, fr, local_ns(k))  # what ended meanwhile is at the tail, to be freed next
-    start_writeback(k, fr, i, area.disk, done)
+    if k.lru_gen:
+        before = k.wait_ns
+        done = disk_write(k, area.disk, nr)
+        if k.wait_ns > before:
+            complete_io(k, fr, local_ns(k))  # what ended meanwhile is to be freed next
+        start_writeback(k, fr, i, area.disk, done)
+        return 1
+    _plug_add(k, fr, i, area.disk)
+    if k.nr_isolated < k.isolated.size:
+        k.isolated[k.nr_isolated] = i
+        k.nr_isolated += 1
     return 1
 
 

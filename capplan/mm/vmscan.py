@@ -31,8 +31,10 @@ from capplan.mm.state import (
     LRU_ACTIVE_FILE,
     LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
+    NS_PER_MS,
     PG_ACTIVE,
     PG_EXEC,
+    PG_MAPPED,
     PG_WORKINGSET,
     ST_PGSCAN,
     ST_PGSTEAL,
@@ -45,7 +47,14 @@ from capplan.mm.state import (
     VM_PGSTEAL_KSWAPD,
     WMARK_HIGH,
 )
-from capplan.mm.swap import mem_cgroup_nr_swap_pages
+from capplan.mm.swap import (
+    complete_io,
+    isolate_begin,
+    isolate_end,
+    local_ns,
+    mem_cgroup_nr_swap_pages,
+    plug_flush,
+)
 from capplan.mm.workingset import lru_note_cost, lruvec_pages
 from capplan.mm.writeback import nudge_flusher
 
@@ -55,8 +64,12 @@ __all__ = [
     "inactive_list_is_low",
     "shrink_lruvec",
     "shrink_node",
+    "shrink_node_begin",
+    "shrink_node_end",
+    "shrink_node_some",
 ]
 
+SLICE_NS = NS_PER_MS  # kswapd runs beside the tasks: their turns come between
 SCAN_EQUAL, SCAN_FRACT, SCAN_ANON, SCAN_FILE = 0, 1, 2, 3
 
 
@@ -198,6 +211,8 @@ def _shrink_active_list(k, fr, c, n, nr, lru):
         k.vmstat[VM_PGREFILL] += size
         k.work_ns += k.cost.rotate_ns * size
         touched = referenced(k, fr, i)
+        if fr[i].flags & PG_MAPPED:
+            k.work_ns += k.cost.rmap_ns * size
         lru_del(k, fr, i)
         if touched and lru == LRU_ACTIVE_FILE and fr[i].flags & PG_EXEC:
             rotated += size
@@ -225,6 +240,7 @@ def _shrink_inactive_list(k, fr, pt, c, n, nr, lru):
     unqueued_before = sc.unqueued_dirty
     stop = lruvec.head[lru]  # pages put back at the head are not met again in this turn
     last = False
+    isolate_begin(k)
     while lruvec.tail[lru] >= 0 and not last:
         i = lruvec.tail[lru]
         size = fr[i].nr_pages
@@ -237,6 +253,7 @@ def _shrink_inactive_list(k, fr, pt, c, n, nr, lru):
         if lru == LRU_INACTIVE_FILE:
             sc.file_taken += size
         reclaimed += shrink_folio(k, fr, pt, i)
+    isolate_end(k, fr)
     if lruvec.tail[lru] < 0 or last:
         lruvec.credit[lru] = 0
     if scanned == 0:
@@ -291,35 +308,48 @@ def _balance_rest(k):
 
 
 @jit
-def shrink_lruvec(k, fr, pt, c, n):
-    """Scan the lists of one group in turns of 32 pages (shrink_lruvec)."""
-    if k.lru_gen:
-        lru_gen_shrink_lruvec(k, fr, pt, c, n)
-        return
+def _begin_lruvec(k, c, n):
+    """What to scan of the lists of one group (shrink_lruvec, its beginning)."""
     sc = k.sc
     _get_scan_count(k, c, n)
+    sc.lruvec_reclaimed = 0
+    sc.lruvec_adjusted = 1 if sc.target == 0 and not sc.kswapd and sc.priority == 12 else 0
+
+
+@jit
+def _turn_lruvec(k, fr, pt, c, n):
+    """Up to 32 pages of each list; whether the lists are through (shrink_lruvec, its loop)."""
+    sc = k.sc
     nr = sc.nr
-    reclaimed = 0
-    adjusted = sc.target == 0 and not sc.kswapd and sc.priority == 12
-    while nr[LRU_INACTIVE_ANON] or nr[LRU_ACTIVE_FILE] or nr[LRU_INACTIVE_FILE]:
-        for lru in range(4):
-            part = min(nr[lru], SWAP_CLUSTER_MAX)
-            if part == 0:
-                continue
-            nr[lru] -= part
-            if lru == LRU_ACTIVE_ANON or lru == LRU_ACTIVE_FILE:
-                if sc.deactivate_anon if lru == LRU_ACTIVE_ANON else sc.deactivate_file:
-                    _shrink_active_list(k, fr, c, n, part, lru)
-                else:
-                    sc.skipped_deactivate = 1
-            else:
-                reclaimed += _shrink_inactive_list(k, fr, pt, c, n, part, lru)
-        if reclaimed < sc.nr_to_reclaim or adjusted:
+    if not (nr[LRU_INACTIVE_ANON] or nr[LRU_ACTIVE_FILE] or nr[LRU_INACTIVE_FILE]):
+        return True
+    complete_io(k, fr, local_ns(k))  # what it wrote before may be at the tail by now
+    for lru in range(4):
+        part = min(nr[lru], SWAP_CLUSTER_MAX)
+        if part == 0:
             continue
-        if not _balance_rest(k):
-            break
-        adjusted = True
-    sc.nr_reclaimed += reclaimed
+        nr[lru] -= part
+        if lru == LRU_ACTIVE_ANON or lru == LRU_ACTIVE_FILE:
+            if sc.deactivate_anon if lru == LRU_ACTIVE_ANON else sc.deactivate_file:
+                _shrink_active_list(k, fr, c, n, part, lru)
+            else:
+                sc.skipped_deactivate = 1
+        else:
+            sc.lruvec_reclaimed += _shrink_inactive_list(k, fr, pt, c, n, part, lru)
+    if sc.lruvec_reclaimed < sc.nr_to_reclaim or sc.lruvec_adjusted:
+        return False
+    if not _balance_rest(k):
+        return True
+    sc.lruvec_adjusted = 1
+    return False
+
+
+@jit
+def _end_lruvec(k, fr, c, n):
+    """Count, and keep the anonymous lists in balance (shrink_lruvec, its end)."""
+    sc = k.sc
+    plug_flush(k, fr, 1 if sc.kswapd else 0)
+    sc.nr_reclaimed += sc.lruvec_reclaimed
     if (
         k.nr_swaps > 0
         and sc.may_swap
@@ -329,6 +359,18 @@ def shrink_lruvec(k, fr, pt, c, n):
         )
     ):
         _shrink_active_list(k, fr, c, n, SWAP_CLUSTER_MAX, LRU_ACTIVE_ANON)
+
+
+@jit
+def shrink_lruvec(k, fr, pt, c, n):
+    """Scan the lists of one group in turns of 32 pages (shrink_lruvec)."""
+    if k.lru_gen:
+        lru_gen_shrink_lruvec(k, fr, pt, c, n)
+        return
+    _begin_lruvec(k, c, n)
+    while not _turn_lruvec(k, fr, pt, c, n):
+        pass
+    _end_lruvec(k, fr, c, n)
 
 
 @jit
@@ -389,8 +431,32 @@ def _shrink_node_memcgs(k, fr, pt, n):
 
 
 @jit
-def shrink_node(k, fr, pt, n):
-    """One pass of reclaim over node n for k.sc.target; pages freed are in sc.nr_reclaimed."""
+def shrink_node_some(k, fr, pt, n):
+    """A slice of kswapd's pass over all groups of node n; whether the pass is over."""
+    node = k.node[n]
+    while node.kswapd_memcg < k.nr_memcgs:
+        c = node.kswapd_memcg
+        if not node.kswapd_in_lruvec:
+            if _protected(k, c):
+                node.kswapd_memcg += 1
+                continue
+            _begin_lruvec(k, c, n)
+            node.kswapd_in_lruvec = 1
+        while not _turn_lruvec(k, fr, pt, c, n):
+            if k.work_ns + k.wait_ns >= SLICE_NS:
+                return False
+        _end_lruvec(k, fr, c, n)
+        shrink_slab(k, fr, c)
+        k.work_ns += k.cost.visit_ns
+        node.kswapd_in_lruvec = 0
+        node.kswapd_memcg += 1
+    node.kswapd_memcg = -1
+    return True
+
+
+@jit
+def shrink_node_begin(k, n):
+    """Begin a pass over node n (shrink_node, prepare_scan_control)."""
     sc = k.sc
     sc.node = n
     sc.dirty = 0
@@ -400,13 +466,26 @@ def shrink_node(k, fr, pt, n):
     sc.immediate = 0
     sc.taken = 0
     sc.file_taken = 0
-    before = sc.nr_reclaimed
-    if k.lru_gen and sc.target == 0:
-        lru_gen_shrink_node(k, fr, pt, n)
-        return
     if not k.lru_gen:
         _prepare_scan_control(k, n)
+
+
+@jit
+def shrink_node(k, fr, pt, n):
+    """One pass of reclaim over node n for k.sc.target; pages freed are in sc.nr_reclaimed."""
+    before = k.sc.nr_reclaimed
+    shrink_node_begin(k, n)
+    if k.lru_gen and k.sc.target == 0:
+        lru_gen_shrink_node(k, fr, pt, n)
+        return
     _shrink_node_memcgs(k, fr, pt, n)
+    shrink_node_end(k, n, before)
+
+
+@jit
+def shrink_node_end(k, n, before):
+    """What a pass says about dirty pages and congestion (shrink_node, its end)."""
+    sc = k.sc
     node = k.node[n]
     if sc.kswapd:
         if sc.writeback and sc.writeback == sc.taken:

@@ -29,6 +29,7 @@ COSTS: dict[str, Cost] = {
     "read_syscall_ns": Cost(20, "ns per page", "a 64 KiB read(2) call spread over 16 pages"),
     "write_copy_ns": Cost(700, "ns per page", "page allocated, copied and dirtied by write(2)"),
     "scan_ns": Cost(200, "ns per page", f"{_M}: scan 0.1 to 0.3 us"),
+    "rmap_ns": Cost(0, "ns per page", "folio_referenced() of a mapped page: part of scan_ns"),
     "visit_ns": Cost(
         1000, "ns per group and pass", "shrink_lruvec of a group: tens of cache misses"
     ),
