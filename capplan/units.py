@@ -272,7 +272,7 @@ def parse_rate(text: str | int | float) -> float:
     if not isinstance(text, str):
         if text == 0 and not isinstance(text, bool):
             return 0.0
-        raise UnitError(f"'{text}' has no unit", EXPECTED_RATE, f"{text}/s")
+        raise UnitError(f"'{text}' has no unit", EXPECTED_RATE, f"{text}Mi/s")
     amount, slash, per = text.strip().partition("/")
     unit = per.strip()
     if not slash or unit not in _NS:

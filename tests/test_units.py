@@ -177,7 +177,7 @@ def test_parse_rate(text, per_second):
         ("20Mi/x", "'20Mi/x' is not a rate", ""),
         ("-1Mi/s", "'-1Mi/s' is negative", ""),
         ("1Ei/ns", "'1Ei/ns' is more than a counter holds", ""),
-        (20, "'20' has no unit", "20/s"),
+        (20, "'20' has no unit", "20Mi/s"),
     ],
 )
 def test_parse_rate_refuses(text, message, suggestion):

@@ -183,8 +183,7 @@ def _disk_bound(context: Context, c: ContainerOutcome) -> list[str]:
         lived = context.life(row.process)
         if lived and row.io_s > DISK_BOUND_SHARE * lived and row.majfaults:
             share = f"{100 * row.io_s / lived:.3g} %"
-            return [
-                f"{row.process} waits for the disk {share} of its time: what it uses does not fit "
-                f"into memory ({row.majfaults:,} major faults)"
-            ]
+            faults = f"{row.majfaults:,} major faults"
+            why = f"what it uses does not fit into memory ({faults})"
+            return [f"{row.process} waits for the disk {share} of its time: {why}"]
     return []

@@ -98,9 +98,7 @@ def _scales(incident: Incident) -> list[str]:
     widths = [max(len(r[n]) for r in rows) for n in range(len(rows[0]))]
     lines = ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths)).rstrip() for r in rows]
     if any(c.source == "series" for c in incident.runners_up):
-        lines.append(
-            "  (~: recomputed from the last sample before; at most the victim's, reclaim went on since)"
-        )
+        lines.append("  (~: recomputed from the last sample before, at most the victim's)")
     return lines
 
 

@@ -7,9 +7,11 @@ and what nobody wrote becomes an assumption that is printed with the verdict.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from capplan.errors import InputError, Problem
 from capplan.sim.expand_cgroup import (
     add_ancestors,
     assume_oom_control,
@@ -26,9 +28,11 @@ from capplan.sim.scenario import PAGE_SIZE, Cgroup, Process, Scenario
 from capplan.spec.cgroup import CgroupFiles
 from capplan.spec.node import Container
 from capplan.spec.profile import Region
+from capplan.spec.tree import shown_path
 
 if TYPE_CHECKING:
     from capplan.spec import NodeSpec
+    from capplan.spec.loader import Source
 
 __all__ = ["expand", "instance_names", "sample_ns"]
 
@@ -165,7 +169,7 @@ def _container(world: World, name: str, spec: NodeSpec) -> None:
         draws = world.draws.at((name, replica), (name,))
         lives = lives_of(name, container, spec.timeline, draws, world.duration_ns)
         for number, life in enumerate(lives):
-            Instance(
+            instance = Instance(
                 world=world,
                 container=name,
                 replica=replica,
@@ -176,7 +180,32 @@ def _container(world: World, name: str, spec: NodeSpec) -> None:
                 folder=source.path.parent,
                 life=life,
                 number=number,
-            ).write()
+            )
+            try:
+                instance.write()
+            except InputError as error:
+                raise _placed(error, source) from error
+
+
+_ABOUT = re.compile(r"containers\.\S+: (processes\.[^:]+): (.*)", re.DOTALL)
+
+
+def _placed(error: InputError, source: Source) -> InputError:
+    """The error with its place in the profile, where it names a key of one."""
+    about = _ABOUT.fullmatch(str(error))
+    if about is None or error.problems:
+        return error
+    keys = tuple(about[1].split("."))
+    message, _, expected = about[2].partition("; ")
+    return InputError(
+        Problem(
+            source.place(*keys),
+            shown_path((*source.prefix, *keys)),
+            message,
+            expected,
+            code="C019",
+        )
+    )
 
 
 def _note_compressibility(world: World) -> None:

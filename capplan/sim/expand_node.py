@@ -87,6 +87,9 @@ def expand_node(machine: Machine, assumptions: list[str]) -> Node:
     swaps, swap_disks = _swaps(machine.swap)
     system = machine.system
     _assume_system(system, assumptions)
+    note = release.resolve(machine.kernel).note
+    if note:
+        assumptions.append(note)
     return Node(
         zones=_zones(machine, assumptions),
         cpus=machine.cpus,

@@ -337,5 +337,5 @@ class PhaseWriter:
     def _endless(self, kind: str) -> InputError:
         return InputError(
             f"{self.where}.phases: a {kind} without end takes no time; "
-            "give it a hold, a rate or a number of times"
+            "a hold, a rate or a number of times"
         )

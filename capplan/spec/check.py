@@ -185,6 +185,37 @@ def check_used(spec: NodeSpec) -> Iterator[Problem]:
             yield Problem(spec.place(*path), shown_path(path), message, expected, "", "C022")
 
 
+def check_used_groups(spec: NodeSpec) -> Iterator[Problem]:
+    """The same for a group: what a warm start puts in place in all that is below it."""
+    if spec.run.start != "warm" or spec.node.swap:
+        return
+    for name, group in spec.cgroup.groups.items():
+        limit, path = _hard_limit(group), name.strip("/")
+        used = sum(
+            _resident(spec.sources[key]) * container.replicas
+            for key, container in spec.containers.items()
+            if f"{container.parent.strip('/')}/".startswith(f"{path}/")
+        )
+        if limit is not None and used > limit:
+            key = "memory.max" if group.memory_max is not None else "memory.limit_in_bytes"
+            at = ("cgroup", "groups", name, key)
+            message = (
+                f"{format_bytes(limit)} is below the {format_bytes(used)} of anonymous and shared"
+                " memory that the containers in it hold at the start"
+            )
+            expected = f"at least {format_bytes(used)}, or run.start: cold"
+            yield Problem(spec.place(*at), shown_path(at), message, expected, "", "C022")
+
+
+def check_something_runs(spec: NodeSpec) -> Iterator[Problem]:
+    """A node without containers fits, but says nothing."""
+    if not any(container.replicas for container in spec.containers.values()):
+        path = ("containers",)
+        message = "no container runs on this node"
+        expected = "a container with its profile (capplan init writes one)"
+        yield Problem(spec.place(*path), "containers", message, expected, "", "C032", "warning")
+
+
 def check_promises(spec: NodeSpec) -> Iterator[Problem]:
     """What memory.min protects, over all replicas, must fit into the machine."""
     total = _total_bytes(spec)
@@ -256,6 +287,8 @@ CHECKS: tuple[Check, ...] = (
     check_swap_limits,
     check_sizes,
     check_used,
+    check_used_groups,
+    check_something_runs,
     check_promises,
     check_start_fits,
     check_profile_names,

@@ -180,11 +180,26 @@ def parse(text: str, file: str) -> tuple[Node, list[Problem]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file)
-        message = f"not YAML: {error.problem or error.context}"
-        raise InputError(Problem(place, "", message, code="C002")) from error
+        problem = str(error.problem or error.context)
+        expected = next((told for what, told in _REPAIRS.items() if what in problem), "")
+        raise InputError(
+            Problem(place, "", f"not YAML: {problem}", expected, code="C002")
+        ) from error
     except yaml.YAMLError as error:
         message = f"not YAML: {str(error).splitlines()[0]}"
         raise InputError(Problem(Place(file), "", message, code="C002")) from error
+
+
+# What people mostly did when PyYAML's parser says this.
+_REPAIRS = {
+    "tab character": "spaces: YAML is never indented with tabs",
+    "cannot start any token": "quotes around the text, and spaces instead of tabs",
+    "mapping values are not allowed": "'key: value' with its colon in the line above as well, and "
+    "quotes around a text that holds ': '",
+    "could not find expected ':'": "'key: value', with a colon and a space",
+    "expected <block end>": "the same indentation as the lines before",
+    "expected ',' or": "a comma between entries, and a closing bracket",
+}
 
 
 def scalar(text: str) -> Any:
