@@ -17,6 +17,7 @@ KIB = 1024
 ZONE_ORDER = ("DMA", "DMA32", "Normal", "Movable")
 GROWERS = 2  # named in a chain
 RECENT_SAMPLES = 10  # who grew in these, or in the last tenth of the time, was growing
+JUMP_SHARE = 0.9  # of a limit: usage below it just before the limit was met is a jump
 NOTABLE_SHARE = 0.2  # of the largest grower's growth: worth naming too
 
 
@@ -123,7 +124,18 @@ def limit_hit(context: Context, t: float, domain: str, key: str) -> list[str]:
         since = context.series.onset(at_limit, t)
         if since is not None and since < t:
             text += f" at {clock(since)}"
+        else:
+            text += _jumped(context, usage, limit, t)
     return [text + _lowered(context, t, domain, key)]
+
+
+def _jumped(context: Context, usage: Array, limit: int, t: float) -> str:
+    """Growth that fell between two samples: a chain that ends far below the limit is a riddle."""
+    last = int(np.searchsorted(context.series.t, t, side="left")) - 1
+    if last < 0 or not usage[last] < JUMP_SHARE * limit:
+        return ""
+    span = format_duration((t - float(context.series.t[last])) * NS_PER_S)
+    return f" within {span}: the sample before shows {format_bytes(float(usage[last]))}"
 
 
 def _lowered(context: Context, t: float, domain: str, key: str) -> str:
