@@ -108,8 +108,8 @@ def _end_actor(k):
 @jit
 def _nominal(op, task):
     """When the op should be over by its own measure [ns]."""
-    if op.op == OP_TARGET or op.op == OP_WAIT:  # absolute
-        return op.t_ns
+    if op.op == OP_TARGET or op.op == OP_WAIT:  # absolute; a later life's is due at its birth
+        return max(op.t_ns, task.nominal_ns)
     span = op.t_ns
     if op.t_ns == 0 and op.rate > 0.0:
         span = int(op.pages / op.rate * NS_PER_S)
