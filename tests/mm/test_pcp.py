@@ -9,7 +9,7 @@ import pytest
 from capplan.mm import state
 from capplan.mm.buddy import buddy_init
 from capplan.mm.page_alloc import rmqueue
-from capplan.mm.pcp import pcp_free_high_order, pcp_put
+from capplan.mm.pcp import decay_pcp_high, pcp_free_high_order, pcp_put
 
 pytestmark = pytest.mark.small
 
@@ -63,3 +63,35 @@ def test_pcp_free_high_order_from_6_7_gives_nothing() -> None:
     k.pcp_auto = 1
     pcp_free_high_order(k, frames, 0)
     assert k.zone[DMA32].pcp_count[0] == 100
+
+
+def test_decay_pcp_high_gives_an_eighth_back() -> None:
+    # high 96 falls to 96 - 12 = 84; of 100 pages 16 go back
+    k, frames = machine(100)
+    zone = k.zone[DMA32]
+    zone.pcp_high_min = 8
+    zone.pcp_high[0] = 96
+    zone.pcp_batch = 4
+    assert decay_pcp_high(k, frames)
+    assert (zone.pcp_high[0], zone.pcp_count[0], zone.free) == (84, 84, PAGES - 84)
+
+
+def test_decay_pcp_high_gives_at_most_32_batches_back() -> None:
+    # high 40 would leave 40; batch 1 allows 32 pages, so 68 stay
+    k, frames = machine(100)
+    zone = k.zone[DMA32]
+    zone.pcp_high_min = 8
+    zone.pcp_high[0] = 40
+    assert decay_pcp_high(k, frames)
+    assert (zone.pcp_high[0], zone.pcp_count[0]) == (68, 68)
+
+
+def test_decay_pcp_high_ends_at_the_low_bound() -> None:
+    k, frames = machine(100)
+    zone = k.zone[DMA32]
+    zone.pcp_high_min = 8
+    zone.pcp_high[0] = 100
+    for _ in range(60):
+        decay_pcp_high(k, frames)
+    assert zone.pcp_count[0] == 8
+    assert not decay_pcp_high(k, frames)

@@ -13,7 +13,7 @@ from capplan.plan.outcome_chain import grew, marks_hit, reclaim_in_group, reclai
 from capplan.plan.outcome_context import Context
 from capplan.sim.result import Run
 from capplan.sim.scenario import Cgroup, Zone
-from tests.plan.synthetic import MIB, Maker, global_kill, memcg_kill, pages, quiet
+from tests.plan.synthetic import MIB, Maker, global_kill, memcg_kill, pages, paused, quiet
 
 
 def with_zones(run: Run, *zones: Zone) -> Run:
@@ -163,3 +163,39 @@ def test_restarted_process_lives_the_sum_of_its_lives() -> None:
     context = Context(made.run())
     assert context.life("web") == 50.0
     assert analyse(made.run()).containers[0].stall_share == pytest.approx(0.2)
+
+
+def test_who_is_gone_is_no_runner_up() -> None:
+    made = global_kill()
+    alive = np.where(made.t < 50, 60000.0, np.nan)  # exited at 50 s with 234 MiB
+    made.container("helper", [(0, 1), (100, 1)]).put("process.helper.rss_pages", alive)
+    (incident,) = analyse(made.run()).incidents
+    assert "helper" not in [c.process for c in incident.runners_up]
+
+
+def test_throttling_without_events_is_told_by_its_counter() -> None:
+    made = Maker()
+    limits = {"memory_high": pages(100)}
+    made.container("web", [(0, 20), (40, 100), (100, 101)], limits=limits, throttle_s=20.0)
+    # asleep for half of each second from 60 s to 100 s; charges above high from 40 s on
+    made.put("cgroup.web.throttle_us", np.maximum(made.t - 60, 0) * 5e5)
+    made.put("cgroup.web.events.high", np.maximum(made.t - 40, 0))
+    outcome = analyse(made.run())
+    assert outcome.containers[0].throttled == (Span(60.0, None),)
+    assert outcome.incidents[0].t == 60.0
+
+
+def test_limit_met_between_two_samples_is_told() -> None:
+    made = memcg_kill()
+    usage = np.where(made.t < 80, 40.0 * MIB, 0.0)  # 40 of 140 MiB half a second before
+    made.put("cgroup.web.memory.current", usage).put("cgroup.web.stat.anon", usage)
+    made.events[-1] = replace(made.events[-1], t=79.5)
+    (incident,) = analyse(made.run()).incidents
+    assert "within 500 ms: the sample before shows 40 MiB" in " ".join(incident.chain)
+
+
+def test_pauses_after_the_first_are_told_to_their_end() -> None:
+    made = paused(assumed=False).event(50.0, "resumed", "app").event(60.0, "paused", "app")
+    (incident,) = analyse(made.run()).incidents
+    assert "then app is paused at 1 min to the end of the run" in incident.chain
+    assert incident.end == 50.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from capplan.sim.expand_phases import (
 )
 from capplan.sim.scenario import Op
 from capplan.spec.profile import Process
+from tests.sim.expand_cases import scenario
 
 S = 1_000_000_000
 MIB_PAGES = 256
@@ -309,3 +311,16 @@ def test_extent_is_what_the_ops_add_up_to(phases: list[dict[str, Any]], heap: in
         assert extent >= 0
         peak = max(peak, extent)
     assert (extent, peak) == (out.regions["heap"].pages, out.regions["heap"].peak)
+
+
+def test_phases_without_time_are_told_with_their_place(tmp_path: Path) -> None:
+    profile = "capplan: 1\nprofile: p\nprocesses:\n  app:\n    regions: {heap: {}}\n    phases:\n"
+    profile += "      - repeat: {phases: [{free: {region: heap}}]}\n"
+    (tmp_path / "p.yaml").write_text(profile, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        scenario(tmp_path, {"web": {"profile": "p.yaml"}})
+    (problem,) = caught.value.problems
+    assert (problem.place.line, problem.place.column) == (7, 7)
+    assert problem.path == "processes.app.phases"
+    assert problem.message == "a repeat without end takes no time"
+    assert problem.expected == "a hold, a rate or a number of times"

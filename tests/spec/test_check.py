@@ -249,3 +249,14 @@ def test_marks_are_ordered_and_evenly_spaced(memory, minimum, scale):
     found = marks(memory, minimum, scale)
     assert found.minimum <= found.low <= found.high
     assert found.high - found.low == found.low - found.minimum
+
+
+def test_group_below_what_its_containers_hold_at_the_start(tmp_path):
+    cgroup = "{groups: {apps: {memory.max: 300Mi}, apps/low: {}, apps2: {memory.max: 1Mi}}}"
+    with pytest.raises(InputError, match=r"groups\.apps\.memory\.max: 300 MiB is below the 400 MiB"):
+        load(tmp_path, cgroup=cgroup, container="parent: apps/low\nreplicas: 2")
+    assert load(tmp_path, cgroup=cgroup, container="parent: apps/low").warnings == ()
+
+
+def test_node_on_which_nothing_runs(tmp_path):
+    assert codes(load(tmp_path, container="replicas: 0")) == ["C032"]
