@@ -329,6 +329,8 @@ def format_rate(bytes_per_s: float) -> str:
 def format_duration(ns: int | float) -> str:
     """Write a duration for people: ``'250 ms'``, ``'12.5 s'``, ``'1 h 30 min'``."""
     sign, value = ("-" if ns < 0 else ""), abs(ns)
+    if not value:
+        return "0 s"
     for unit, factor in (("ns", 1), ("us", 10**3), ("ms", 10**6), ("s", 10**9)):
         limit = 60 if unit == "s" else 999.5
         if value < limit * factor:

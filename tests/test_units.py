@@ -209,7 +209,7 @@ def test_format_bytes(size, text):
 @pytest.mark.parametrize(
     ("ns", "text"),
     [
-        (0, "0 ns"),
+        (0, "0 s"),
         (250 * 10**6, "250 ms"),
         (12_500_000_000, "12.5 s"),
         (90 * 10**9, "1 min 30 s"),

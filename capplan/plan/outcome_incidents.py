@@ -54,12 +54,12 @@ class _Folded:
         """The link that says how often it came again."""
         if len(self.events) == 1:
             return []
-        together = {e.t for e in self.events} == {self.first.t}
-        names = sorted({e.name for e in self.events})
-        if together:
-            return [f"together: {', '.join(names)}"]
-        last = link.clock(self.events[-1].t)
-        return [f"it came {len(self.events)} times in all, last at {last}"]
+        times = list(dict.fromkeys(e.t for e in self.events))
+        names = sorted({e.name for e in self.events if e.t == self.first.t})
+        links = [f"together: {', '.join(names)}"] if len(names) > 1 else []
+        if len(times) > 1:
+            links.append(f"it came {len(times)} times in all, last at {link.clock(times[-1])}")
+        return links
 
 
 def _fold(context: Context) -> list[_Folded]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NS_PER_S = 1_000_000_000
 NOTHING = "-"
 SIGNS_SHOWN = 4
+LATE_SHOWN_S = 0.01  # a turn of the engine and a stall of the disk are no lateness
 
 
 def clean(text: str) -> str:
@@ -100,7 +101,7 @@ def row(c: ContainerOutcome) -> list[str]:
         limit += f" of {c.limit_cgroup}"
     return [
         c.name, size(c.peak_bytes), size(c.peak_cache_bytes or None), limit, headroom,
-        time(c.late_max_s) if c.late_max_s >= 0.001 else NOTHING,
+        time(c.late_max_s) if c.late_max_s >= LATE_SHOWN_S else NOTHING,
         spans(c.throttled, c.throttle_share, c.throttle_s),
         spans(c.paused, None, c.pause_s), times(c.killed), times(c.evicted),
         f"{c.majfaults:,}" if c.majfaults else NOTHING,
