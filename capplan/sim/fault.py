@@ -185,6 +185,30 @@ def _fill(k, fr, pt, t, i, e, state, sequential):
 
 
 @jit
+def _charged_frame(k, fr, pt, t, node, c, nr, user_fault, may_short):
+    """A frame of nr pages charged to group c: (one of FAULT_*, frame).
+
+    With ``may_short`` it has fewer pages where the group has room for a part only.
+    """
+    i = alloc_frame(k, fr, pt, t, node, nr)
+    if i == ALLOC_AGAIN:
+        return FAULT_AGAIN, i
+    if i < 0:
+        return FAULT_NOMEM, i
+    status, charged = _charge_granule(k, fr, pt, t, c, nr, user_fault, may_short)
+    if status == CHARGE_OK and charged == nr:
+        return FAULT_OK, i
+    free_frame(k, fr, i)
+    if status != CHARGE_OK:
+        return status, -1
+    i = alloc_frame(k, fr, pt, t, node, charged)
+    if i < 0:
+        cancel_charge(k, c, charged)
+        return FAULT_AGAIN, i
+    return FAULT_OK, i
+
+
+@jit
 def fault(k, fr, pt, t, v, e, nr, sequential):
     """Task t touches entry e of its vma v, which is not resident: one of FAULT_*.
 
@@ -202,27 +226,15 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
     if state == PTE_SWAP and pt[e].frame >= 0:
         return _from_swap_cache(k, fr, pt, e)
     user_fault = not mapping.via_read
-    i = alloc_frame(k, fr, pt, t, mapping.node, nr)
-    if i == ALLOC_AGAIN:
-        return FAULT_AGAIN
-    if i < 0:
-        return FAULT_NOMEM
     c = mapping.owner if mapping.owner >= 0 else k.proc[k.task[t].proc].memcg
     if pt[e].swap >= 0 and k.memcg[pt[e].owner].online:
         c = pt[e].owner
     may_short = 1 if mapping.kind == MAP_FILE and state == PTE_SHADOW and nr > 1 else 0
-    status, charged = _charge_granule(k, fr, pt, t, c, nr, user_fault, may_short)
-    if status != CHARGE_OK or charged < nr:
-        free_frame(k, fr, i)
-    if status != CHARGE_OK:
+    status, i = _charged_frame(k, fr, pt, t, mapping.node, c, nr, user_fault, may_short)
+    if status != FAULT_OK:
         return status
     pt[e].nr_pages = nr
-    if charged < nr:  # the group has room for a part of this granule of the file
-        nr = charged
-        i = alloc_frame(k, fr, pt, t, mapping.node, nr)
-        if i < 0:
-            cancel_charge(k, c, nr)
-            return FAULT_AGAIN
+    nr = fr[i].nr_pages
     install(k, fr, m, i, e, c)
     _fill(k, fr, pt, t, i, e, state, sequential)
     pt[e].frame = i
