@@ -73,6 +73,7 @@ from capplan.mm.state import (
 from capplan.mm.swap import total_free_swap
 from capplan.mm.watermark import wmark_pages, zone_watermark_ok
 from capplan.mm.writeback import nudge_flusher
+from capplan.mm.zswap_shrinker import shrink_zswap
 
 
 @jit
@@ -320,6 +321,7 @@ def _shrink_one(k: Any, fr: Any, pt: Any, c: int, n: int) -> int:
         memcg_event(k, c, EV_LOW)
     success = try_to_shrink_lruvec(k, fr, pt, c, n)
     shrink_slab(k, fr, c)
+    shrink_zswap(k, fr, pt, c)
     if success and k.memcg[c].online:
         return MEMCG_LRU_YOUNG
     if not success and lruvec_is_sizable(k, c, n):

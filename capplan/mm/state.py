@@ -205,7 +205,7 @@ entry_t = _record([
     ("state", i8), ("swap", i8), ("in_zswap", i8), ("flags", i8),  # flags: bit 0 workingset, bits 1-3 tier, bit 4 dirty
     ("nr_pages", i32),
     ("length", i32),  # bytes stored per page in zswap (0: same-filled)
-    ("node", i32),
+    ("node", i32), ("referenced", i8),  # in zswap, not yet looked at by its shrinker
     ("shadow", i64),  # nonresident_age at eviction (classic), min_seq (MGLRU)
 ])  # fmt: skip
 
@@ -265,7 +265,7 @@ memcg_t = _record([
     ("usage_min", i64), ("usage_max", i64),  # within the recorder's bin
     ("pending", i64),  # growth that tasks are going to make in their current segment
     ("throttle_ns", i64), ("stall_ns", i64), ("pause_ns", i64),
-    ("slab_deferred", i64),
+    ("slab_deferred", i64), ("zswap_deferred", i64), ("zswap_disk_swapins", i64),
     ("no_victim_until_ns", i64), ("no_victims", i64),  # told until then; not told since
     ("lruvec", lruvec_t, (MAX_NODES,)),
     ("psi", psi_t),
@@ -482,7 +482,7 @@ kernel_t = _record([
     ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("zswap_exclusive_load", i8), ("high_penalty", i8),
     ("zswap_shrinker", i8), ("full_walk_retry", i8), ("proactive_reclaim_shift", i8), ("soft_limit", i8), ("freed_highatomic_cap", i8),
     # zswap
-    ("zswap_enabled", i8), ("zswap_zpool", i8), ("zswap_full", i8), ("zswap_shrink_pending", i8),
+    ("zswap_enabled", i8), ("zswap_shrinker_enabled", i8), ("zswap_zpool", i8), ("zswap_full", i8), ("zswap_shrink_pending", i8),
     ("zswap_max_pool_percent", i64), ("zswap_accept_percent", i64),
     ("zswap_bytes", i64), ("zswap_pages", i64), ("zswap_stored", i64),
     ("zswap_same_filled", i64), ("zswap_hist", i64, (65,)), ("zswap_cursor", i32),

@@ -422,6 +422,8 @@ def swap_in(k, fr, pt, i, sequential):
         else:
             disk_read(k, area.disk, nr, sequential, local_ns(k))
             read = 1
+            if k.zswap_shrinker_enabled:
+                k.memcg[owner].zswap_disk_swapins += nr  # zswap_folio_swapin()
     if k.cgroup_v1:
         uncharge_memsw(k, owner, nr)  # the resident page has its own
     entry.state = PTE_PRESENT

@@ -57,6 +57,7 @@ from capplan.mm.swap import (
 )
 from capplan.mm.workingset import lru_note_cost, lruvec_pages
 from capplan.mm.writeback import nudge_flusher
+from capplan.mm.zswap_shrinker import shrink_zswap
 
 __all__ = [
     "age_active_anon",
@@ -424,6 +425,7 @@ def _shrink_node_memcgs(k, fr, pt, n):
             continue
         shrink_lruvec(k, fr, pt, c, n)
         shrink_slab(k, fr, c)
+        shrink_zswap(k, fr, pt, c)
         k.work_ns += k.cost.visit_ns
         if partial and sc.nr_reclaimed >= sc.nr_to_reclaim:
             k.node[n].reclaim_cursor = c + 1 if c + 1 < end else first

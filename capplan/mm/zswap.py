@@ -37,6 +37,7 @@ __all__ = [
     "zswap_pool_pages",
     "zswap_shrink",
     "zswap_store",
+    "zswap_writeback_entry",
 ]
 
 ZBUD, Z3FOLD, ZSMALLOC = 0, 1, 2
@@ -193,6 +194,7 @@ def zswap_store(k, fr, pt, i, same_filled):
     entry = pt[e]
     entry.state = PTE_ZSWAP
     entry.in_zswap = 1
+    entry.referenced = 1
     entry.length = length
     _charge(k, c, length, nr)
     k.memcg[c].stat[ST_ZSWAPPED] += nr
@@ -233,14 +235,21 @@ def zswap_shrink(k, fr, pt, limit):
         owner = entry.owner
         if owner > 0 and not k.memcg[owner].zswap_writeback:
             continue
-        nr = entry.nr_pages
-        zswap_drop(k, fr, pt, e)
-        entry.state = PTE_SWAP
-        entry.length = 0
-        k.work_ns += (k.cost.decompress_ns + k.cost.swap_setup_ns) * nr
-        disk = k.disk[k.swap[entry.swap].disk]
-        disk.write_busy_ns = max(disk.write_busy_ns, k.now_ns) + int(nr * disk.write_ns_per_page)
-        k.vmstat[VM_ZSWPWB] += nr
-        k.vmstat[VM_PSWPOUT] += nr
-        done += nr
+        done += zswap_writeback_entry(k, fr, pt, e)
     return done
+
+
+@jit
+def zswap_writeback_entry(k, fr, pt, e):
+    """Stored entry e goes to its device: decompressed and written; its pages."""
+    entry = pt[e]
+    nr = entry.nr_pages
+    zswap_drop(k, fr, pt, e)
+    entry.state = PTE_SWAP
+    entry.length = 0
+    k.work_ns += (k.cost.decompress_ns + k.cost.swap_setup_ns) * nr
+    disk = k.disk[k.swap[entry.swap].disk]
+    disk.write_busy_ns = max(disk.write_busy_ns, k.now_ns) + int(nr * disk.write_ns_per_page)
+    k.vmstat[VM_ZSWPWB] += nr
+    k.vmstat[VM_PSWPOUT] += nr
+    return nr

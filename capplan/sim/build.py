@@ -170,6 +170,7 @@ def _devices(k: Any, node: Node) -> None:
     k.totalswap = sum(area.size_pages for area in node.swaps)
     if node.zswap is not None:
         k.zswap_enabled = int(node.zswap.enabled)
+        k.zswap_shrinker_enabled = int(k.zswap_shrinker and node.zswap.shrinker_enabled)
         k.zswap_zpool = ZPOOLS[node.zswap.zpool]
         k.zswap_max_pool_percent = node.zswap.max_pool_percent
         k.zswap_accept_percent = node.zswap.accept_threshold_percent
