@@ -135,6 +135,8 @@ def get_swap_page(k, c, nr):
         _swap_event(k, over, EV_SWAP_FAIL)
         return -1
     k.swap[best].free -= nr
+    if total_free_swap(k) == 0:
+        tell_swap_full(k, c)
     return best
 
 
