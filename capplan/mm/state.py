@@ -166,9 +166,12 @@ class Record(np.record):  # type: ignore[misc]
         if dtype.fields is None or name not in dtype.fields:
             return np.void.__getattribute__(self, name)
         value = np.void.__getitem__(self, name)
-        if isinstance(value, np.generic | np.ndarray) and value.dtype.names is not None:
+        if not isinstance(value, np.generic | np.ndarray):
+            return value
+        if value.dtype.names is not None:
             return value.view(np.dtype((Record, value.dtype)))
-        return value
+        # a plain number: products of narrow fields are 64 bits wide in compiled code
+        return value.item() if isinstance(value, np.generic) else value
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Write the field of that name."""

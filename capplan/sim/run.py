@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
-
-import numpy as np
 
 import capplan
 from capplan.mm import state as s
@@ -97,9 +94,8 @@ def _advance(
 ) -> bool:
     """Bring the machine to ``until_ns``; whether it panicked."""
     while True:
-        with warnings.catch_warnings(), np.errstate(over="ignore"):
-            stop = advance(machine.kernel, machine.frames, machine.entries, machine.program,
-                           until_ns, TURNS_PER_SLICE)  # fmt: skip
+        stop = advance(machine.kernel, machine.frames, machine.entries, machine.program,
+                       until_ns, TURNS_PER_SLICE)  # fmt: skip
         read_events(machine, events)
         if progress is not None:
             progress(float(machine.kernel[0].now_ns) / scenario.duration_ns)
