@@ -22,14 +22,13 @@ from capplan.mm.state import (
     MAX_RECLAIM_RETRIES,
     NEVER_NS,
     NS_PER_MS,
-    NS_PER_S,
     SWAP_CLUSTER_MAX,
     VM_KSWAPD_HIGH_QUICKLY,
     VM_KSWAPD_LOW_QUICKLY,
     VM_PAGEOUTRUN,
     WMARK_HIGH,
 )
-from capplan.mm.swap import complete_io, local_ns
+from capplan.mm.swap import complete_io, local_ns, writeback_throttle_ns
 from capplan.mm.vmscan import (
     age_active_anon,
     shrink_node,
@@ -137,27 +136,6 @@ def _prepare_sleep(k, n):
 
 
 @jit
-def _writeback_throttle_ns(k, fr):
-    """Sleep of reclaim_throttle(VMSCAN_THROTTLE_WRITEBACK): until 33 pages are written [ns].
-
-    Kernel: __acct_reclaim_writeback() wakes the one who waits once more than SWAP_CLUSTER_MAX
-    pages ended; the timeout is HZ / 10.
-    """
-    now = local_ns(k)
-    until = now + NS_PER_S // 10 if k.nr_writeback > 0 else now
-    for d in range(k.nr_disks):
-        i = k.disk[d].wb_head
-        written = 0
-        while i >= 0:
-            written += fr[i].nr_pages
-            if written > SWAP_CLUSTER_MAX:
-                until = min(until, max(now, fr[i].io_done_ns))
-                break
-            i = fr[i].io_next
-    return until - now
-
-
-@jit
 def _begin_pass(k, fr, pt, n):
     """Begin a turn of balance_pgdat's loop; whether the loop is over instead."""
     node = k.node[n]
@@ -200,7 +178,7 @@ def _end_pass(k, fr, n):
     node = k.node[n]
     sc = k.sc
     if sc.immediate:
-        k.wait_ns += _writeback_throttle_ns(k, fr)
+        k.wait_ns += writeback_throttle_ns(k, fr)
         complete_io(k, fr, local_ns(k))
     raise_priority = node.kswapd_raise != 0
     node.kswapd_priority = sc.priority  # the multi-gen LRU chooses where to begin

@@ -27,6 +27,7 @@ from capplan.mm.state import (
     EV_SWAP_MAX,
     LRU_NONE,
     NEVER_NS,
+    NS_PER_S,
     PG_ACTIVE,
     PG_DOOMED,
     PG_RECLAIM,
@@ -40,6 +41,7 @@ from capplan.mm.state import (
     ST_PSWPOUT,
     ST_SWAPCACHED,
     ST_ZSWPIN,
+    SWAP_CLUSTER_MAX,
     VM_PGROTATED,
     VM_PSWPIN,
     VM_PSWPOUT,
@@ -64,6 +66,7 @@ __all__ = [
     "swap_writepage",
     "total_free_swap",
     "vm_swap_full",
+    "writeback_throttle_ns",
 ]
 
 STREAM_FATE = 0x5A5A
@@ -323,6 +326,27 @@ def complete_io(k, fr, until_ns):
         disk.wb_head = i
         if i < 0:
             disk.wb_tail = -1
+
+
+@jit
+def writeback_throttle_ns(k, fr):
+    """Sleep of reclaim_throttle(VMSCAN_THROTTLE_WRITEBACK): until 33 pages are written [ns].
+
+    Kernel: __acct_reclaim_writeback() wakes the one who waits once more than SWAP_CLUSTER_MAX
+    pages ended; the timeout is HZ / 10.
+    """
+    now = local_ns(k)
+    until = now + NS_PER_S // 10 if k.nr_writeback > 0 else now
+    for d in range(k.nr_disks):
+        i = k.disk[d].wb_head
+        written = 0
+        while i >= 0:
+            written += fr[i].nr_pages
+            if written > SWAP_CLUSTER_MAX:
+                until = min(until, max(now, fr[i].io_done_ns))
+                break
+            i = fr[i].io_next
+    return until - now
 
 
 @jit

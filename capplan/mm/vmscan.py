@@ -6,12 +6,10 @@
     inactive tail:  shrink_folio; active tail: back to inactive (executable file pages rotate)
 
 ``k.sc`` is the scan control of the reclaim that is going on; CPU time goes to ``k.work_ns``.
-The per-page decision is in ``shrink_folio``, the drivers (direct reclaim, memcg reclaim,
-kswapd) in ``reclaim`` and ``kswapd``. Lists are scanned on credit: a granule is taken when
-the scan budget covers it.
+The per-page decision is in ``shrink_folio``, the drivers in ``reclaim`` and ``kswapd``. Lists
+are scanned on credit: a granule is taken when the scan budget covers it.
 
-Departs from the kernel: pages are decided one by one, not isolated in batches of 32 first,
-so "too many isolated" never happens.
+Departs from the kernel: a batch of 32 pages is one step, so "too many isolated" never happens.
 """
 
 from __future__ import annotations
@@ -54,6 +52,7 @@ from capplan.mm.swap import (
     local_ns,
     mem_cgroup_nr_swap_pages,
     plug_flush,
+    writeback_throttle_ns,
 )
 from capplan.mm.workingset import lru_note_cost, lruvec_pages
 from capplan.mm.writeback import nudge_flusher
@@ -264,6 +263,8 @@ def _shrink_inactive_list(k, fr, pt, c, n, nr, lru):
     lru_note_cost(k, c, n, lru == LRU_INACTIVE_FILE, pageout, scanned - reclaimed)
     if sc.unqueued_dirty - unqueued_before == scanned:
         nudge_flusher(k, fr, pt)
+        if k.cgroup_v1 and sc.target > 0:  # its writers are not paused by their group's dirt
+            k.wait_ns += writeback_throttle_ns(k, fr)
     return reclaimed
 
 
