@@ -42,7 +42,7 @@ CPUS = 32  # the paper: two processors of 16 cores each
 SYSCTL = {"vm.dirty_ratio": 40, "vm.dirty_background_ratio": 10, "vm.swappiness": 10}
 LATENCY_NS = 100_000  # one read of a SATA SSD (data sheets: 50 to 100 us)
 SAMPLE_NS = NS // 2
-TAIL_S = 60
+TAIL = 2.0  # how much slower than the server the model may be and still be seen to end
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def to_scenario(recorded: Recorded) -> Scenario:
         cgroups=(),
         mappings=mappings,
         processes=(process,),
-        duration_ns=round((float(recorded.ends_s[-1]) + TAIL_S) * NS),
+        duration_ns=round(float(recorded.ends_s[-1]) * TAIL) * NS,
         sample_ns=SAMPLE_NS,
     )
 
