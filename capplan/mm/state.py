@@ -463,7 +463,8 @@ write_t = _record([
  WRITE_OOM_RECOVER) = range(1, 8)  # fmt: skip
 
 kernel_t = _record([
-    ("now_ns", i64), ("until_ns", i64), ("seed", u64), ("replicate", u64),
+    ("now_ns", i64), ("sample_due_ns", i64), ("sample_ns", i64), ("log_row", i64),
+    ("log_width", i64), ("seed", u64), ("replicate", u64),
     ("g", i32), ("granule_pages", i64),
     ("nr_nodes", i32), ("nr_zones", i32), ("nr_cpus", i32), ("hz", i64),
     ("nr_memcgs", i32), ("nr_procs", i32), ("nr_tasks", i32), ("nr_vmas", i32),
@@ -578,6 +579,7 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["node"]["kswapd_memcg"] = -1
     k["flusher_due_ns"] = NEVER_NS
     k["plug_head"] = -1
+    k["sample_due_ns"] = NEVER_NS
     k["write_due_ns"] = NEVER_NS
     k["swap_full_ns"] = -QUIET_NS
     k["zswap_full_ns"] = -QUIET_NS

@@ -46,12 +46,13 @@ def run(
     machine = build(scenario, replicate)
     recorder = Recorder(machine, _rows(scenario))
     events: list[Event] = []
-    for until_ns, sample, changes in _stops(scenario):
-        panicked = _advance(machine, max(until_ns, 1), events, scenario, progress)
+    machine.kernel[0].sample_ns = scenario.sample_ns
+    for until_ns, sample, changes in _stops(scenario, every_sample=check is not None):
+        panicked = _advance(machine, recorder.log, max(until_ns, 1), events, scenario, progress)
         for change in changes:
             apply_change(machine, change)
-        if sample:
-            recorder.sample(until_ns)
+        if sample or panicked:
+            _sample(machine, recorder.log, until_ns)
             if check is not None:
                 check(machine)
         if panicked:
@@ -75,18 +76,35 @@ def _rows(scenario: Scenario) -> int:
     return int(scenario.duration_ns // scenario.sample_ns) + 2
 
 
-def _stops(scenario: Scenario) -> Iterator[tuple[int, bool, list[Any]]]:
-    """Times at which the engine stops: samples and changes, in order."""
-    samples = set(range(0, scenario.duration_ns, scenario.sample_ns)) | {scenario.duration_ns}
+def _stops(scenario: Scenario, every_sample: bool) -> Iterator[tuple[int, bool, list[Any]]]:
+    """Times at which the engine stops, in order: the ends, changes, samples that are looked at.
+
+    It takes the other samples itself.
+    """
+    end = scenario.duration_ns
+    samples = {0, end} | (set(range(0, end, scenario.sample_ns)) if every_sample else set())
     changes: dict[int, list[Any]] = {}
     for change in scenario.changes:
         changes.setdefault(change.at_ns, []).append(change)
-    for at in sorted(samples | {t for t in changes if t <= scenario.duration_ns}):
-        yield at, at in samples, changes.get(at, [])
+    for at in sorted(samples | {t for t in changes if t <= end}):
+        yield at, at in samples or at % scenario.sample_ns == 0, changes.get(at, [])
+
+
+def _sample(machine: Machine, log: Any, at_ns: int) -> None:
+    """Take the sample that is due, after what was changed at the same moment."""
+    k = machine.kernel[0]
+    k.sample_due_ns = min(int(k.sample_due_ns), at_ns)
+    _engine(machine, log, at_ns, 0)
+
+
+def _engine(machine: Machine, log: Any, until_ns: int, turns: int) -> int:
+    return int(advance(machine.kernel, machine.frames, machine.entries, machine.program,
+                       log, until_ns, turns))  # fmt: skip
 
 
 def _advance(
     machine: Machine,
+    log: Any,
     until_ns: int,
     events: list[Event],
     scenario: Scenario,
@@ -94,8 +112,7 @@ def _advance(
 ) -> bool:
     """Bring the machine to ``until_ns``; whether it panicked."""
     while True:
-        stop = advance(machine.kernel, machine.frames, machine.entries, machine.program,
-                       until_ns, TURNS_PER_SLICE)  # fmt: skip
+        stop = _engine(machine, log, until_ns, TURNS_PER_SLICE)
         read_events(machine, events)
         if progress is not None:
             progress(float(machine.kernel[0].now_ns) / scenario.duration_ns)

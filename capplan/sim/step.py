@@ -57,6 +57,7 @@ from capplan.sim.ops import (
     run_op,
 )
 from capplan.sim.restart import process_gone
+from capplan.sim.sample import sample_row
 from capplan.sim.writes import write_due, write_turn
 
 __all__ = ["advance"]
@@ -453,15 +454,33 @@ def _settle_pressure(k):
         psi_update_averages(k, k.memcg[c].psi, k.now_ns)
 
 
+@jit
+def _let_pass(k, fr, until_ns):
+    """Nobody acts before ``until_ns``: it is that late now."""
+    k.now_ns = until_ns
+    complete_io(k, fr, until_ns)
+    if k.pcp_auto and k.vmstat_due_ns <= until_ns:
+        _vmstat_update(k, fr)
+
+
+@jit
+def _sample(k, log):
+    _settle_pressure(k)
+    sample_row(k, log)
+    k.sample_due_ns += k.sample_ns
+
+
 @entry
-def advance(kernel, fr, pt, pg, until_ns, max_turns):
-    """Run until ``until_ns``; why it stopped: STOP_*.
+def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
+    """Run until ``until_ns``, taking the samples before it; why it stopped: STOP_*.
 
     Parameters
     ----------
     kernel : (1,) kernel_t; fr : (F,) frame_t; pt : (E,) entry_t; pg : (P,) op_t
+    log : int64, rows of samples
     until_ns : run time to stop at [ns]
-    max_turns : turns after which the caller gets a look in (progress, Ctrl-C)
+    max_turns : turns after which the caller gets a look in (progress, Ctrl-C); 0: take one
+        sample now, whatever stands at ``k.sample_due_ns``
 
     Returns STOP_DONE (until_ns reached), STOP_EVENTS_FULL (read k.event, reset nr_events),
     STOP_PANIC (nothing left to kill), STOP_SLICE. Re-entrant: call again to go on.
@@ -469,16 +488,19 @@ def advance(kernel, fr, pt, pg, until_ns, max_turns):
     k = kernel[0]
     if not k.booted:
         _boot(k, fr)
+    if max_turns == 0:
+        _sample(k, log)
+        return STOP_SLICE
     turns = 0
     while True:
         due, actor = _next_due(k)
         if k.booted == 1 and due > 0:
             _placed(k, fr)
+        while k.sample_due_ns < until_ns and due >= k.sample_due_ns:
+            _let_pass(k, fr, k.sample_due_ns)
+            _sample(k, log)
         if due >= until_ns:
-            k.now_ns = until_ns
-            complete_io(k, fr, until_ns)
-            if k.pcp_auto and k.vmstat_due_ns <= until_ns:
-                _vmstat_update(k, fr)
+            _let_pass(k, fr, until_ns)
             _settle_pressure(k)
             return STOP_DONE
         if k.nr_events > MAX_EVENTS - 256 or k.nr_oom_dumps >= MAX_OOM_DUMPS - 8:
@@ -487,10 +509,7 @@ def advance(kernel, fr, pt, pg, until_ns, max_turns):
             return STOP_SLICE
         turns += 1
         k.steps += 1
-        k.now_ns = max(due, k.now_ns)
-        complete_io(k, fr, k.now_ns)
-        if k.pcp_auto and k.vmstat_due_ns <= k.now_ns:
-            _vmstat_update(k, fr)
+        _let_pass(k, fr, max(due, k.now_ns))
         killed = k.nr_killed
         if actor >= 0:
             state = k.task[actor].state
