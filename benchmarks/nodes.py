@@ -29,6 +29,8 @@ CONTAINERS = 50
 # Change from minute to minute, in MiB: 50 of them make the node's memory move by 0.05 % of
 # 64 GiB a minute, as node_memory_usage_pct of the Nezha traces does (0.02 to 0.08 %).
 ROUGHNESS = 0.6
+REVISIT_S = 600.0  # a page of a container is touched about this often
+READ_RATE = 12.6 * MIB / 25  # pages a second of each reader: 12.6 MiB/s together
 
 
 def node(ram_gib: int, sysctl: dict[str, int]) -> Node:
@@ -60,38 +62,35 @@ def _curve(number: int, base_mib: float, duration_ns: int) -> TracePoints:
 
 def idle(granule_order: int | None = None, duration_ns: int = DAY) -> Scenario:
     """Without pressure: half of the memory is used."""
-    return _scenario("idle", 650.0, (), (), granule_order, duration_ns)
+    return _scenario("idle", 650.0, (), 0.0, granule_order, duration_ns)
 
 
-def pressure(
-    granule_order: int | None = None, duration_ns: int = DAY, mib_s: float = 24.0
-) -> Scenario:
-    """All memory is used: kswapd takes ``mib_s`` a second, half clean file, half anonymous.
+def pressure(granule_order: int | None = None, duration_ns: int = DAY) -> Scenario:
+    """All memory is used, and kswapd takes more than 20 MiB/s, half of it clean file pages.
 
-    25 readers go round files that do not fit, 25 tables of anonymous memory are touched at
-    random, a part of each in zswap.
+    25 readers go round files that do not fit together; all anonymous memory is come back to,
+    and a part of it is in zswap.
     """
     half = CONTAINERS // 2
-    rate = mib_s / 2 / half * MIB
-    tables = [Mapping(f"c{i}.table", "anon", 1024 * MIB, 1024 * MIB, 0, length_mean=1400.0,
+    tables = [Mapping(f"c{i}.table", "anon", 1040 * MIB, 0, 1040 * MIB, length_mean=1400.0,
                       length_sd=300.0) for i in range(half)]  # fmt: skip
-    files = [Mapping(f"c{i}.file", "file", 2 * GIB, 2 * GIB, 0, via="read", disk="nvme")
+    files = [Mapping(f"c{i}.file", "file", 512 * MIB, 512 * MIB, 0, via="read", disk="nvme")
              for i in range(half, CONTAINERS)]  # fmt: skip
-    return _scenario("pressure", 650.0, (*tables, *files), (rate, half), granule_order, duration_ns)
+    return _scenario("pressure", 650.0, (*tables, *files), READ_RATE, granule_order, duration_ns)
 
 
 def _scenario(
     name: str,
     base_mib: float,
     extra: tuple[Mapping, ...],
-    load: tuple[float, int] | tuple[()],
+    read_rate: float,
     granule_order: int | None,
     duration_ns: int,
 ) -> Scenario:
     anon = [Mapping(f"c{i}.anon", "anon", int(base_mib * 1.2) * MIB, 0,
                     int(base_mib * 1.0) * MIB, length_mean=1400.0, length_sd=300.0)
             for i in range(CONTAINERS)]  # fmt: skip
-    processes = [_process(i, base_mib, extra, load, duration_ns) for i in range(CONTAINERS)]
+    processes = [_process(i, base_mib, extra, read_rate, duration_ns) for i in range(CONTAINERS)]
     return Scenario(
         name=name,
         node=node(64, {}),
@@ -107,21 +106,19 @@ def _scenario(
 
 
 def _process(
-    i: int, base_mib: float, extra: tuple[Mapping, ...], load: tuple[float, int] | tuple[()],
-    duration_ns: int,
-) -> Process:  # fmt: skip
-    tasks = [Task((), f"c{i}.anon", Access("uniform", base_mib * MIB / 120.0),
+    i: int, base_mib: float, extra: tuple[Mapping, ...], read_rate: float, duration_ns: int
+) -> Process:
+    tasks = [Task((), f"c{i}.anon", Access("uniform", base_mib * MIB / REVISIT_S),
                   trace=_curve(i, base_mib, duration_ns))]  # fmt: skip
     names = [f"c{i}.anon"]
-    if load:
-        rate, half = load
+    if extra:
         names.append(extra[i].name)
-        if i < half:
-            grow = Op("grow", extra[i].name, pages=extra[i].max_pages)
-            tasks.append(Task((grow,), extra[i].name, Access("uniform", rate * 8)))
+        if extra[i].kind == "anon":
+            rate = extra[i].max_pages / REVISIT_S
+            touch = Op("touch", names[1], rate=rate, ns=duration_ns, pattern="uniform")
+            tasks.append(Task((touch,)))
         else:
-            loop = Op(
-                "read_loop", extra[i].name, pages=extra[i].max_pages, rate=rate, ns=duration_ns
-            )
+            loop = Op("read_loop", names[1], pages=extra[i].max_pages, rate=read_rate,
+                      ns=duration_ns)  # fmt: skip
             tasks.append(Task((loop,)))
     return Process(f"p{i}", f"kubepods/c{i}", f"c{i}", mappings=tuple(names), tasks=tuple(tasks))

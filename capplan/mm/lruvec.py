@@ -91,8 +91,13 @@ def folio_list(fr, i):
 @jit
 def _count(k, fr, i, lru, nr):
     zone = fr[i].zone
-    k.memcg[fr[i].memcg].lruvec[zone >> 2].pages[lru] += nr
+    n = zone >> 2
+    c = fr[i].memcg
+    k.memcg[c].lruvec[n].pages[lru] += nr
     k.zone[zone].lru_pages[lru] += nr
+    while c > 0:
+        k.memcg[c].lruvec[n].tree_pages[lru] += nr
+        c = k.memcg[c].parent
 
 
 @jit

@@ -36,8 +36,7 @@ __all__ = [
     "global_dirtyable",
     "global_free",
     "node_dirty_ok",
-    "pool_alloc_page",
-    "pool_free_page",
+    "pool_alloc_pages",
     "rmqueue",
 ]
 
@@ -247,19 +246,29 @@ def free_kernel_pages(k, fr, nr):
 
 
 @jit
-def pool_alloc_page(k, fr):
-    """One page for a compressed pool from within reclaim: 1, or 0 when no zone has any.
+def pool_alloc_pages(k, fr, nr):
+    """Single pages for a compressed pool from within reclaim: those obtained, nr at most.
 
-    The marks are tried first, in all zones; the reclaimer runs with PF_MEMALLOC, so when every
-    zone is below MIN none holds it back (ALLOC_NO_WATERMARKS).
+    As nr calls of :func:`alloc_kernel_pages` for one page: the marks are tried first, in all
+    zones; the reclaimer runs with PF_MEMALLOC, so when every zone is below MIN none holds it
+    back (ALLOC_NO_WATERMARKS).
     """
-    return alloc_kernel_pages(k, fr, 1)
-
-
-@jit
-def pool_free_page(k, fr):
-    """Give one pool page back."""
-    free_kernel_pages(k, fr, 1)
+    got = 0
+    for attempt in range(3):
+        for step in range(k.nr_zones):
+            if got >= nr:
+                return got
+            z = _zonelist_zone(k, 0, step)
+            zone = k.zone[z]
+            if zone.managed == 0 or step % ZONES_PER_NODE == 0:
+                continue
+            room = nr - got
+            if attempt < 2:
+                mark = zone.wmark[WMARK_LOW] if attempt == 0 else zone.wmark[WMARK_MIN]
+                room = min(room, zone.free - 1 - (mark + zone.boost + zone.reserve[HZ_NORMAL]))
+            if room > 0:
+                got += alloc_scattered(k, fr, z, room)
+    return got
 
 
 @jit

@@ -222,6 +222,7 @@ op_t = _record([
 lruvec_t = _record([
     ("head", i32, (NR_LRU_LISTS,)), ("tail", i32, (NR_LRU_LISTS,)),
     ("pages", i64, (NR_LRU_LISTS,)),
+    ("tree_pages", i64, (NR_LRU_LISTS,)),  # of all groups below too (classic LRU)
     ("credit", i64, (NR_LRU_LISTS,)),  # scan pages not yet spent (a granule is never rounded)
     ("anon_cost", i64), ("file_cost", i64),
     ("nonresident_age", i64),

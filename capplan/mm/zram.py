@@ -7,7 +7,7 @@ pages that do not compress below zsmalloc's huge class are stored raw.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.page_alloc import pool_alloc_page, pool_free_page
+from capplan.mm.page_alloc import free_kernel_pages, pool_alloc_pages
 from capplan.mm.zswap import stored_length
 
 __all__ = ["zram_free", "zram_store"]
@@ -19,19 +19,20 @@ HUGE_CLASS_BYTES = 3264
 @jit
 def _resize(k, fr, area):
     """Grow or shrink the pool to what its bytes need; 0 when memory or mem_limit is exhausted."""
-    wanted = (area.zram_bytes + 4095) // 4096
-    while area.zram_pages < wanted:
-        if area.zram_limit > 0 and area.zram_pages >= area.zram_limit:
-            return 0
-        if pool_alloc_page(k, fr) == 0:
-            return 0
-        area.zram_pages += 1
-        k.nr_kernel += 1
-    while area.zram_pages > wanted:
-        pool_free_page(k, fr)
-        area.zram_pages -= 1
-        k.nr_kernel -= 1
-    return 1
+    more = (area.zram_bytes + 4095) // 4096 - area.zram_pages
+    if more < 0:
+        free_kernel_pages(k, fr, -more)
+        area.zram_pages += more
+        k.nr_kernel += more
+    if more <= 0:
+        return 1
+    allowed = more
+    if area.zram_limit > 0:
+        allowed = max(min(more, area.zram_limit - area.zram_pages), 0)
+    got = pool_alloc_pages(k, fr, allowed)
+    area.zram_pages += got
+    k.nr_kernel += got
+    return 1 if got == more else 0
 
 
 @jit

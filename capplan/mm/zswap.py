@@ -17,7 +17,7 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.events import tell_zswap_full
 from capplan.mm.lruvec import draw
-from capplan.mm.page_alloc import pool_alloc_page, pool_free_page
+from capplan.mm.page_alloc import free_kernel_pages, pool_alloc_pages
 from capplan.mm.page_counter import charge_memory, uncharge_memory
 from capplan.mm.state import (
     PTE_SWAP,
@@ -100,14 +100,14 @@ def zswap_pool_pages(k):
 @jit
 def _resize(k, fr):
     """Take or give pool pages to fit; 0 when no zone has a page left."""
-    wanted = zswap_pool_pages(k)
-    while k.zswap_pages < wanted:
-        if pool_alloc_page(k, fr) == 0:
-            return 0
-        k.zswap_pages += 1
-    while k.zswap_pages > wanted:
-        pool_free_page(k, fr)
-        k.zswap_pages -= 1
+    more = zswap_pool_pages(k) - k.zswap_pages
+    if more > 0:
+        got = pool_alloc_pages(k, fr, more)
+        k.zswap_pages += got
+        return 1 if got == more else 0
+    if more < 0:
+        free_kernel_pages(k, fr, -more)
+        k.zswap_pages += more
     return 1
 
 

@@ -32,6 +32,9 @@ __all__ = [
 
 FAULTS_PER_TURN_PAGES = 64
 LONGEST_TURN_NS = 50 * NS_PER_MS
+# A coarse granule is one sample page for many: its faults are rarer, and so are the looks.
+COARSE_GRANULE_PAGES = 4
+LONGEST_COARSE_NS = 5 * NS_PER_S
 SHORTEST_TURN_NS = NS_PER_MS
 # A task that has spent so much lets the others act: kswapd, which it may have woken, first.
 TURN_NS = NS_PER_MS
@@ -253,13 +256,15 @@ def access_play(k, fr, pt, t):
     if played < dp:
         task.next_ns = k.now_ns
         return FAULT_OK
-    turn = FAULTS_PER_TURN_PAGES / max(task.access_rate, 1e-9) * NS_PER_S
+    rate = max(task.access_rate, 1e-9)
     if mapping.pattern != ACCESS_CYCLIC:
+        # until the next granule is due at the present share, but not so long that it changes
         share = max(mapping.nonresident / max(mapping.used, 1), 1e-9)
-        turn = turn * min(k.granule_pages / FAULTS_PER_TURN_PAGES, 1.0) / share
-        turn = min(turn, 5.0 * LONGEST_TURN_NS)
+        longest = 5.0 * LONGEST_TURN_NS * max(k.granule_pages / COARSE_GRANULE_PAGES, 1.0)
+        turn = k.granule_pages / rate / share * NS_PER_S
+        turn = min(turn, min(longest, 1.0 * LONGEST_COARSE_NS))
     else:
-        turn = min(turn, 1.0 * LONGEST_TURN_NS)
+        turn = min(FAULTS_PER_TURN_PAGES / rate * NS_PER_S, 1.0 * LONGEST_TURN_NS)
     task.next_ns = min(task.next_ns, k.now_ns + int(max(turn, 1.0 * SHORTEST_TURN_NS)))
     return FAULT_OK
 
