@@ -49,7 +49,7 @@ demo: $(STAMP) ## simulate a shipped node and print the verdict
 	$(BIN)/capplan demo
 
 bench: $(STAMP) ## benchmarks (medians; not part of test)
-	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
+	$(BIN)/python -m benchmarks
 
 golden-accept: $(STAMP) ## accept the present output as the golden files
 	CAPPLAN_GOLDEN_ACCEPT=1 $(BIN)/python -m pytest -q $(wildcard tests/golden) tests/test_docs.py
