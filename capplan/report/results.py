@@ -230,6 +230,8 @@ def _timeseries(run: Run) -> bytes:
 def _cells(values: np.ndarray[Any, Any]) -> list[str]:
     """A column's numbers as text, whole ones without a point (as :func:`_number` writes one)."""
     floats = values.astype(float)
+    if bool((floats == floats[0]).all()):  # many counters never move
+        return [_number(float(floats[0]))] * floats.size
     if not bool(((abs(floats) < MAX_WHOLE) & (floats % 1 == 0)).all()):
         return [_number(value) for value in floats.tolist()]
     return [str(value) for value in floats.astype(int).tolist()]
