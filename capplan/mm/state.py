@@ -26,128 +26,7 @@ from typing import Any
 
 import numpy as np
 
-PAGE_SIZE = 4096
-NS_PER_S = 1_000_000_000
-NS_PER_MS = 1_000_000
-NS_PER_US = 1_000
-NEVER_NS = 1 << 62
-UNLIMITED = (1 << 63) // 4096 - 1  # PAGE_COUNTER_MAX [pages]
-
-# Limits of the fixed tables (sim/build.py refuses more with a clear message).
-MAX_NODES = 4
-MAX_ZONES = MAX_NODES * 4
-MAX_MEMCGS = 1024
-MAX_PROCS = 2048
-MAX_TASKS = 4096
-MAX_VMAS = 8192
-MAX_MAPPINGS = 8192
-MAX_SWAPS = 8
-MAX_DISKS = 8
-MAX_EVENTS = 4096
-MAX_WRITES = 256
-MAX_OOM_DUMPS = 64
-OOM_CANDIDATES = 5
-MAX_CPUS = 512
-PCP_CPUS = 64  # CPUs beyond share their lists
-
-# Kernel constants (kernel-model: key constants).
-SWAP_CLUSTER_MAX = 32
-DEF_PRIORITY = 12
-MAX_RECLAIM_RETRIES = 16
-INIT_BW = (100 << 20) >> 12  # wb_init(): a device is thought to write 100 MiB/s [pages/s]
-MEMCG_CHARGE_BATCH = 64
-PAGE_ALLOC_COSTLY_ORDER = 3
-NR_ORDERS = 11
-MAX_PAGE_ORDER = 10
-PAGEBLOCK_ORDER = 9
-
-# Zone types (index inside a node) and migratetypes.
-ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE = 0, 1, 2, 3
-ZONES_PER_NODE = 4
-ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable")
-MT_UNMOVABLE, MT_MOVABLE, MT_RECLAIMABLE, MT_HIGHATOMIC = 0, 1, 2, 3
-NR_MIGRATETYPES = 4
-WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARK_PROMO = 0, 1, 2, 3
-
-# LRU lists.
-LRU_INACTIVE_ANON, LRU_ACTIVE_ANON = 0, 1
-LRU_INACTIVE_FILE, LRU_ACTIVE_FILE = 2, 3
-LRU_UNEVICTABLE = 4
-NR_LRU_LISTS = 5
-LRU_NONE = 255
-MIN_NR_GENS, MAX_NR_GENS, MAX_NR_TIERS = 2, 4, 4
-MEMCG_NR_GENS, MEMCG_NR_BINS = 3, 8
-
-# Frame flags (PG_*).
-PG_FREE = 1  # head of a free block
-PG_REFERENCED = 2
-PG_ACTIVE = 4
-PG_WORKINGSET = 8
-PG_DIRTY = 16
-PG_WRITEBACK = 32
-PG_RECLAIM = 64
-PG_SWAPBACKED = 128
-PG_SWAPCACHE = 256  # holds a swap slot while resident
-PG_MLOCKED = 512
-PG_YOUNG = 1024  # touched by the fault that brought it in; cleared at the first look
-PG_EXEC = 2048
-PG_KERNEL = 4096  # on no list: page tables, slab, stacks, pool pages
-PG_SCATTERED = 8192  # a frame record without a block of its own (pages from the sub-g bag)
-PG_SWAP_CLEAN = 32768  # in the swap cache, written and not touched since
-PG_DOOMED = 65536  # freed while under writeback: goes when the I/O ends
-PG_MAPPED = 16384  # reached by page tables (anon, shmem that was mapped, mmapped file)
-
-# Entry states (pt).
-PTE_NONE, PTE_PRESENT, PTE_SWAP, PTE_ZSWAP, PTE_SHADOW, PTE_COW = 0, 1, 2, 3, 4, 5
-
-# Mapping kinds.
-MAP_ANON, MAP_FILE, MAP_SHMEM, MAP_KERNEL = 0, 1, 2, 3
-
-# Access patterns.
-ACCESS_IDLE, ACCESS_CYCLIC, ACCESS_UNIFORM, ACCESS_ZIPF, ACCESS_ONCE = 0, 1, 2, 3, 4
-
-# memory.events
-EV_LOW, EV_HIGH, EV_MAX, EV_OOM, EV_OOM_KILL, EV_OOM_GROUP_KILL = 0, 1, 2, 3, 4, 5
-EV_SWAP_HIGH, EV_SWAP_MAX, EV_SWAP_FAIL = 6, 7, 8
-NR_MEMCG_EVENTS = 9
-
-# Per-memcg statistics that change page by page (memory.stat, own, not hierarchical).
-ST_ANON, ST_FILE, ST_SHMEM, ST_KERNEL, ST_PAGETABLES, ST_SLAB_RECLAIMABLE = 0, 1, 2, 3, 4, 5
-ST_SLAB_UNRECLAIMABLE, ST_FILE_MAPPED, ST_FILE_DIRTY, ST_FILE_WRITEBACK = 6, 7, 8, 9
-ST_SWAPCACHED, ST_ZSWAPPED, ST_PGSCAN, ST_PGSTEAL, ST_PGFAULT, ST_PGMAJFAULT = (
-    10, 11, 12, 13, 14, 15)  # fmt: skip
-ST_REFAULT_ANON, ST_REFAULT_FILE, ST_ACTIVATE_ANON, ST_ACTIVATE_FILE = 16, 17, 18, 19
-ST_RESTORE_ANON, ST_RESTORE_FILE, ST_PSWPIN, ST_PSWPOUT = 20, 21, 22, 23
-ST_ZSWPIN, ST_ZSWPOUT, ST_KERNEL_STACK = 24, 25, 26
-NR_MEMCG_STATS = 28
-MEMCG_STATS = (
-    "anon", "file", "shmem", "kernel", "pagetables", "slab_reclaimable",
-    "slab_unreclaimable", "file_mapped", "file_dirty", "file_writeback", "swapcached",
-    "zswapped", "pgscan", "pgsteal", "pgfault", "pgmajfault", "workingset_refault_anon",
-    "workingset_refault_file", "workingset_activate_anon", "workingset_activate_file",
-    "workingset_restore_anon", "workingset_restore_file", "pswpin", "pswpout", "zswpin",
-    "zswpout", "kernel_stack", "reserved",
-)  # fmt: skip
-
-# /proc/vmstat counters (node-wide, cumulative).
-VM_PSWPIN, VM_PSWPOUT, VM_PGSCAN_KSWAPD, VM_PGSCAN_DIRECT = 0, 1, 2, 3
-VM_PGSTEAL_KSWAPD, VM_PGSTEAL_DIRECT, VM_ALLOCSTALL, VM_REFAULT_ANON = 4, 5, 6, 7
-VM_REFAULT_FILE, VM_ACTIVATE_FILE, VM_ACTIVATE_ANON, VM_PGMAJFAULT, VM_PGFAULT = 8, 9, 10, 11, 12
-VM_OOM_KILL, VM_KSWAPD_LOW_QUICKLY, VM_KSWAPD_HIGH_QUICKLY, VM_PAGEOUTRUN = 13, 14, 15, 16
-VM_ZSWPIN, VM_ZSWPOUT, VM_ZSWPWB, VM_SLABS_SCANNED, VM_PGACTIVATE, VM_PGDEACTIVATE = (
-    17, 18, 19, 20, 21, 22)  # fmt: skip
-VM_PGREFILL, VM_PGROTATED, VM_COMPACT_STALL, VM_COMPACT_SUCCESS = 23, 24, 25, 26
-VM_THP_FAULT_ALLOC, VM_THP_FAULT_FALLBACK, VM_PGALLOC, VM_PGFREE = 27, 28, 29, 30
-NR_VMSTAT = 32
-VMSTAT = (
-    "pswpin", "pswpout", "pgscan_kswapd", "pgscan_direct", "pgsteal_kswapd",
-    "pgsteal_direct", "allocstall", "workingset_refault_anon", "workingset_refault_file",
-    "workingset_activate_file", "workingset_activate_anon", "pgmajfault", "pgfault",
-    "oom_kill", "kswapd_low_wmark_hit_quickly", "kswapd_high_wmark_hit_quickly",
-    "pageoutrun", "zswpin", "zswpout", "zswpwb", "slabs_scanned", "pgactivate",
-    "pgdeactivate", "pgrefill", "pgrotated", "compact_stall", "compact_success",
-    "thp_fault_alloc", "thp_fault_fallback", "pgalloc", "pgfree", "reserved",
-)  # fmt: skip
+from capplan.mm.constants import *
 
 
 def _record(fields: list[Any]) -> np.dtype[Any]:
@@ -447,12 +326,6 @@ candidate_t = _record([
     ("swapents", i64), ("pgtables", i64),
 ])  # fmt: skip
 oom_dump_t = _record([("nr", i32), ("candidate", candidate_t, (OOM_CANDIDATES,))])
-# Events of the same kind less than this apart are one: the log keeps its first and its end.
-QUIET_NS = NS_PER_S
-(KIND_START, KIND_EXIT, KIND_OOM_KILL, KIND_PAUSED, KIND_RESUMED, KIND_THROTTLE_BEGIN,
- KIND_THROTTLE_END, KIND_OOM_NO_VICTIM, KIND_PANIC, KIND_DIRECT_RECLAIM, KIND_KSWAPD_WAKE,
- KIND_KSWAPD_SLEEP, KIND_SWAP_FULL, KIND_ZSWAP_FULL, KIND_ENOMEM, KIND_RESTART,
- KIND_WRITE_FAILED) = range(1, 18)  # fmt: skip
 
 # Writes to cgroup files (and sysctls) that do work of their own; up to REPLAN they move a
 # limit, so growth that was safe may not be any more.
@@ -460,8 +333,6 @@ write_t = _record([
     ("kind", i32), ("memcg", i32), ("value", i64), ("due_ns", i64), ("done", i64),
     ("retries", i32), ("drained", i8), ("begun", i8),
 ])  # fmt: skip
-(WRITE_MAX, WRITE_HIGH, WRITE_V1_LIMIT, WRITE_V1_MEMSW, WRITE_REPLAN, WRITE_RECLAIM,
- WRITE_OOM_RECOVER) = range(1, 8)  # fmt: skip
 
 kernel_t = _record([
     ("now_ns", i64), ("sample_due_ns", i64), ("sample_ns", i64), ("log_row", i64),
@@ -537,55 +408,27 @@ kernel_t = _record([
 
 
 def new_kernel() -> np.ndarray[Any, Any]:
-    """One zeroed kernel record, ``(1,) kernel_t``, with every link set to "none"."""
+    """One zeroed kernel record, ``(1,) kernel_t``: links say "none", nothing is due."""
     kernel = np.zeros(1, _attributes(kernel_t))
     k = kernel[0]
-    k["memcg"]["lruvec"]["head"] = -1
-    k["memcg"]["lruvec"]["tail"] = -1
-    k["memcg"]["lruvec"]["gen_head"] = -1
-    k["memcg"]["lruvec"]["gen_tail"] = -1
-    k["memcg"]["lruvec"]["memcg_next"] = -1
-    k["memcg"]["lruvec"]["memcg_prev"] = -1
-    k["node"]["memcg_lru_head"] = -1
-    k["node"]["memcg_lru_tail"] = -1
-    k["memcg"]["parent"] = -1
+    for table, links in _LINKS.items():
+        for link in links:
+            (k[table] if table else k)[link] = -1
+    for link in ("head", "tail", "gen_head", "gen_tail", "memcg_next", "memcg_prev"):
+        k["memcg"]["lruvec"][link] = -1
     for counter in ("memory", "swap", "memsw"):
         for field in ("max", "high"):
             k["memcg"][counter][field] = UNLIMITED
     k["memcg"]["zswap_max"] = UNLIMITED
     k["memcg"]["soft_limit"] = UNLIMITED
     k["memcg"]["zswap_writeback"] = 1
-    k["zone"]["head"] = -1
-    k["zone"]["tail"] = -1
-    k["zone"]["pcp_head"] = -1
-    k["zone"]["pcp_tail"] = -1
-    k["zone"]["bag_head"] = -1
-    k["disk"]["wb_head"] = -1
-    k["disk"]["wb_tail"] = -1
-    k["proc"]["first_vma"] = -1
-    k["proc"]["next_in_memcg"] = -1
-    k["proc"]["parent"] = -1
-    k["task"]["heap_pos"] = -1
-    k["task"]["access_vma"] = -1
-    k["task"]["own_vma"] = -1
     k["task"]["due_ns"] = NEVER_NS
-    k["mapping"]["first_vma"] = -1
-    k["mapping"]["first_task"] = -1
-    k["task"]["next_on_mapping"] = -1
-    k["proc"]["gather_head"] = -1
-    k["proc"]["first_task"] = -1
-    k["mapping"]["cow_parent"] = -1
-    k["mapping"]["owner"] = -1
     k["node"]["kswapd_due_ns"] = NEVER_NS
-    k["node"]["kswapd_memcg"] = -1
-    k["flusher_due_ns"] = NEVER_NS
-    k["plug_head"] = -1
-    k["sample_due_ns"] = NEVER_NS
-    k["write_due_ns"] = NEVER_NS
+    for field in ("flusher_due_ns", "sample_due_ns", "write_due_ns"):
+        k[field] = NEVER_NS
     k["swap_full_ns"] = -QUIET_NS
     k["zswap_full_ns"] = -QUIET_NS
     k["task"]["reclaim_told_ns"] = -QUIET_NS
-    k["frames_free_spare"] = -1
     _init_writeback(k)
     return kernel
 
@@ -595,10 +438,21 @@ def _init_writeback(k: Any) -> None:
     for field in ("write_bandwidth", "avg_write_bandwidth", "dirty_ratelimit"):
         k["disk"][field] = INIT_BW
     k["disk"]["balanced_dirty_ratelimit"] = INIT_BW
-    k["flusher_file"] = -1
     k["flusher_turn"] = 1
     k["task"]["nr_dirtied_pause"] = 32  # 128 KiB
-    k["mapping"]["ra_next"] = -1
+
+
+# Fields that are links, by table ("": of the kernel itself).
+_LINKS = {
+    "": ("plug_head", "frames_free_spare", "flusher_file"),
+    "memcg": ("parent",),
+    "node": ("memcg_lru_head", "memcg_lru_tail", "kswapd_memcg"),
+    "zone": ("head", "tail", "pcp_head", "pcp_tail", "bag_head"),
+    "disk": ("wb_head", "wb_tail"),
+    "proc": ("first_vma", "next_in_memcg", "parent", "gather_head", "first_task"),
+    "task": ("heap_pos", "access_vma", "own_vma", "next_on_mapping"),
+    "mapping": ("first_vma", "first_task", "cow_parent", "owner", "ra_next"),
+}
 
 
 def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:

@@ -21,6 +21,7 @@ from capplan.mm.events import memcg_event
 from capplan.mm.lru_gen import lru_gen_shrink_lruvec, lru_gen_shrink_node
 from capplan.mm.lruvec import lru_add, lru_del, referenced
 from capplan.mm.page_counter import calculate_protection
+from capplan.mm.scan_count import get_scan_count
 from capplan.mm.shrink_folio import shrink_folio
 from capplan.mm.slab import shrink_slab
 from capplan.mm.state import (
@@ -50,7 +51,6 @@ from capplan.mm.swap import (
     isolate_begin,
     isolate_end,
     local_ns,
-    mem_cgroup_nr_swap_pages,
     plug_flush,
     writeback_throttle_ns,
 )
@@ -70,7 +70,6 @@ __all__ = [
 ]
 
 SLICE_NS = NS_PER_MS  # kswapd runs beside the tasks: their turns come between
-SCAN_EQUAL, SCAN_FRACT, SCAN_ANON, SCAN_FILE = 0, 1, 2, 3
 
 
 @jit
@@ -128,68 +127,6 @@ def _prepare_scan_control(k, n):
         anon = lruvec_pages(k, 0, n, LRU_INACTIVE_ANON)
         if file + free <= high and not sc.deactivate_anon and (anon >> sc.priority):
             sc.file_is_tiny = 1
-
-
-@jit
-def _scan_balance(k, c):
-    """Which lists to scan: EQUAL, FRACT, ANON or FILE (get_scan_count, first half)."""
-    sc = k.sc
-    if not sc.may_swap or mem_cgroup_nr_swap_pages(k, c) <= 0:
-        return SCAN_FILE
-    swappiness = k.memcg[c].swappiness if k.cgroup_v1 and c > 0 else k.swappiness
-    sc.swappiness = swappiness
-    if sc.target > 0 and swappiness == 0:
-        return SCAN_FILE
-    if sc.priority == 0 and swappiness:
-        return SCAN_EQUAL
-    if sc.file_is_tiny:
-        return SCAN_ANON
-    if sc.cache_trim_mode:
-        return SCAN_FILE
-    return SCAN_FRACT
-
-
-@jit
-def protected_scan(k, c, size):
-    """Pages of a list that protection leaves to be scanned (get_scan_count). [pages]"""
-    sc = k.sc
-    counter = k.memcg[c].memory
-    low = counter.elow
-    floor = counter.emin
-    if c == sc.target or (floor == 0 and low == 0):
-        return size
-    protection = floor
-    if not sc.memcg_low_reclaim and low > floor:
-        protection = low
-        sc.memcg_low_skipped = 1
-    usage = max(counter.usage, protection)
-    return max(size - size * protection // (usage + 1), SWAP_CLUSTER_MAX)
-
-
-@jit
-def _get_scan_count(k, c, n):
-    """Pages to scan of each list of group c at this priority, into sc.nr (get_scan_count)."""
-    sc = k.sc
-    balance = _scan_balance(k, c)
-    total = sc.anon_cost + sc.file_cost
-    anon_cost = total + sc.anon_cost
-    file_cost = total + sc.file_cost
-    both = anon_cost + file_cost
-    ap = sc.swappiness * (both + 1) // (anon_cost + 1)
-    fp = (200 - sc.swappiness) * (both + 1) // (file_cost + 1)
-    lruvec = k.memcg[c].lruvec[n]
-    for lru in range(4):
-        size = lruvec.pages[lru]
-        is_file = lru >= LRU_INACTIVE_FILE
-        scan = protected_scan(k, c, size) >> sc.priority
-        if scan == 0 and not k.memcg[c].online:
-            scan = min(size, SWAP_CLUSTER_MAX)
-        if balance == SCAN_FRACT:
-            scan = scan * (fp if is_file else ap) // (ap + fp)
-        elif (balance == SCAN_FILE) != is_file and balance != SCAN_EQUAL:
-            scan = 0
-        sc.nr[lru] = scan
-        sc.target_scan[lru] = scan
 
 
 @jit
@@ -313,7 +250,7 @@ def _balance_rest(k):
 def _begin_lruvec(k, c, n):
     """What to scan of the lists of one group (shrink_lruvec, its beginning)."""
     sc = k.sc
-    _get_scan_count(k, c, n)
+    get_scan_count(k, c, n)
     sc.lruvec_reclaimed = 0
     sc.lruvec_adjusted = 1 if sc.target == 0 and not sc.kswapd and sc.priority == 12 else 0
 

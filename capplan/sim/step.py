@@ -9,22 +9,12 @@ is free, so runnable tasks, kswapd and the flusher share them fairly.
 from __future__ import annotations
 
 from capplan.mm._jit import entry, jit
-from capplan.mm.buddy import alloc_block
-from capplan.mm.events import record
 from capplan.mm.kswapd import kswapd_run
-from capplan.mm.lru_gen_lists import lru_gen_init_lruvec
-from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
-from capplan.mm.memcg import mem_cgroup_margin
-from capplan.mm.page_alloc import alloc_kernel_pages
-from capplan.mm.pcp import decay_pcp_high, pcp_free_high_order, pcp_put
+from capplan.mm.pcp import decay_pcp_high, pcp_free_high_order
 from capplan.mm.psi import psi_task_change, psi_task_set, psi_update_averages
 from capplan.mm.state import (
-    KIND_ENOMEM,
-    KIND_PAUSED,
-    KIND_RESUMED,
     MAX_EVENTS,
     MAX_OOM_DUMPS,
-    MT_MOVABLE,
     NEVER_NS,
     NS_PER_MS,
     NS_PER_S,
@@ -41,6 +31,7 @@ from capplan.mm.writeback import flusher_run
 from capplan.mm.zswap import zswap_shrink
 from capplan.sim.access import access_play, wake_accessors
 from capplan.sim.birth import born
+from capplan.sim.boot import boot, placed
 from capplan.sim.exit import begin_exit, exit_run
 from capplan.sim.heap import heap_remove, heap_set
 from capplan.sim.ops import (
@@ -56,6 +47,7 @@ from capplan.sim.ops import (
     begin_op,
     run_op,
 )
+from capplan.sim.pause import enomem, leave_oom_wait, may_leave_oom_wait, oom_wait
 from capplan.sim.restart import process_gone
 from capplan.sim.sample import sample_row
 from capplan.sim.writes import write_due, write_turn
@@ -64,7 +56,6 @@ __all__ = ["advance"]
 
 STOP_DONE, STOP_EVENTS_FULL, STOP_PANIC, STOP_SLICE = 0, 1, 2, 3
 SIGKILL = 9
-ENOMEM_RETRY_NS = 10 * NS_PER_MS  # a program that retries at once would only spin
 OPS_PER_TURN = 64
 ACTOR_WRITER = -10  # who writes to cgroup files; -1 is the flusher, -2 - node a kswapd
 
@@ -149,70 +140,14 @@ def _run_program(k, fr, pt, pg, t):
 
 
 @jit
-def _oom_wait(k, t):
-    """Sleep on the memcg's OOM wait queue (v1, oom_kill_disable); looked at with back-off."""
-    task = k.task[t]
-    if task.state != TASK_OOM_WAIT:
-        task.state = TASK_OOM_WAIT
-        task.stall_begin_ns = k.now_ns
-        task.backoff_ns = 10 * NS_PER_MS
-        access_end_pause(k, t)
-        psi_task_set(k, t, 0, 0, k.now_ns)  # schedule() outside of any memstall section
-        record(k, KIND_PAUSED, task.proc, task.wait_memcg, 0, 0, 0, 0, 0, 0)
-    else:
-        task.backoff_ns = min(2 * task.backoff_ns, NS_PER_S // 4)
-    heap_set(k, t, k.now_ns + task.backoff_ns)
-
-
-@jit
-def access_end_pause(k, t):
-    """A paused task's running accesses stop; they go on when it resumes."""
-    task = k.task[t]
-    if task.access_vma >= 0 and task.lazy:
-        wake_accessors(k, k.vma[task.access_vma].mapping)
-
-
-@jit
-def _may_leave_oom_wait(k, t):
-    """Whether a paused task tries again: somebody uncharged, or the limit was raised."""
-    c = k.proc[k.task[t].proc].memcg
-    while c > 0:
-        if k.memcg[c].oom_kill_disable and mem_cgroup_margin(k, c) < k.granule_pages:
-            return False
-        c = k.memcg[c].parent
-    return True
-
-
-@jit
-def _leave_oom_wait(k, t):
-    """A paused task's charge has succeeded: it goes on."""
-    task = k.task[t]
-    paused = k.now_ns - task.stall_begin_ns
-    task.pause_ns += paused
-    k.memcg[k.proc[task.proc].memcg].pause_ns += paused
-    task.state = TASK_READY
-    record(k, KIND_RESUMED, task.proc, task.wait_memcg, paused, 0, 0, 0, 0, 0)
-
-
-@jit
-def _enomem(k, t, end):
-    """A charge of a system call failed: the caller sees ENOMEM and tries again later."""
-    task = k.task[t]
-    if k.now_ns >= task.enomem_ns:
-        record(k, KIND_ENOMEM, task.proc, k.proc[task.proc].memcg, 0, 0, 0, 0, 0, 0)
-        task.enomem_ns = k.now_ns + NS_PER_S
-    return max(end, k.now_ns + ENOMEM_RETRY_NS)
-
-
-@jit
 def _task_turn(k, fr, pt, pg, t):
     """One turn of a live task."""
     task = k.task[t]
     waiting = task.state == TASK_OOM_WAIT
     if waiting:
         task.access_ns = k.now_ns  # it touched nothing meanwhile
-        if not _may_leave_oom_wait(k, t):
-            _oom_wait(k, t)
+        if not may_leave_oom_wait(k, t):
+            oom_wait(k, t)
             return
     _begin_actor(k, t, k.task[t].wait)
     if k.cpu_lazy_mm[k.cpu % PCP_CPUS]:
@@ -230,12 +165,12 @@ def _task_turn(k, fr, pt, pg, t):
     end = _end_actor(k)
     task.wait = k.cpu
     if status == OOM_WAIT:
-        _oom_wait(k, t)
+        oom_wait(k, t)
         return
     if waiting:
-        _leave_oom_wait(k, t)
+        leave_oom_wait(k, t)
     if status == FAILED:
-        end = _enomem(k, t, end)
+        end = enomem(k, t, end)
     _schedule(k, t, end, status, finished)
 
 
@@ -399,45 +334,6 @@ def _zswap_worker(k, fr, pt):
 
 
 @jit
-def _fill_per_cpu_lists(k, fr, z):
-    """Pages that per-cpu lists hold at t = 0, evenly on all CPUs.
-
-    After what the node holds was placed, which took some of them.
-    """
-    left = k.zone[z].pcp_boot - k.zone[z].pcp_count.sum()
-    cpu = 0
-    while left >= k.granule_pages and not k.zone[z].counters_only:
-        i = alloc_block(k, fr, z, k.g, MT_MOVABLE)
-        if i < 0:
-            return
-        pcp_put(k, fr, z, cpu, i)
-        left -= k.granule_pages
-        cpu = (cpu + 1) % min(k.nr_cpus, PCP_CPUS)
-
-
-@jit
-def _placed(k, fr):
-    """All that is in memory at t = 0 has been placed."""
-    k.booted = 2
-    for z in range(k.nr_zones):
-        _fill_per_cpu_lists(k, fr, z)
-
-
-@jit
-def _boot(k, fr):
-    """What the first call sets up: the generations of the multi-gen LRU."""
-    k.booted = 1
-    k.nr_slab_reclaimable = alloc_kernel_pages(k, fr, k.nr_slab_reclaimable)
-    k.nr_slab_pinned = min(k.nr_slab_pinned, k.nr_slab_reclaimable)
-    if not k.lru_gen:
-        return
-    for c in range(k.nr_memcgs):
-        for n in range(k.nr_nodes):
-            lru_gen_init_lruvec(k, c, n)
-            lru_gen_online_memcg(k, c, n)
-
-
-@jit
 def _vmstat_update(k, fr):
     """The per-cpu vmstat workers, once a second (vm.stat_interval)."""
     while k.vmstat_due_ns <= k.now_ns:
@@ -448,10 +344,15 @@ def _vmstat_update(k, fr):
 
 @jit
 def _settle_pressure(k):
-    """Bring PSI totals up to now, as whoever reads the files would (psi_show())."""
-    psi_update_averages(k, k.psi, k.now_ns)
+    """Bring PSI totals up to now, as whoever reads the files would (psi_show()).
+
+    Where nobody is stalled they stand still.
+    """
+    if k.psi.nr_memstall > 0:
+        psi_update_averages(k, k.psi, k.now_ns)
     for c in range(1, k.nr_memcgs):
-        psi_update_averages(k, k.memcg[c].psi, k.now_ns)
+        if k.memcg[c].psi.nr_memstall > 0:
+            psi_update_averages(k, k.memcg[c].psi, k.now_ns)
 
 
 @jit
@@ -487,7 +388,7 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
     """
     k = kernel[0]
     if not k.booted:
-        _boot(k, fr)
+        boot(k, fr)
     if max_turns == 0:
         _sample(k, log)
         return STOP_SLICE
@@ -495,7 +396,7 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
     while True:
         due, actor = _next_due(k)
         if k.booted == 1 and due > 0:
-            _placed(k, fr)
+            placed(k, fr)
         while k.sample_due_ns < until_ns and due >= k.sample_due_ns:
             _let_pass(k, fr, k.sample_due_ns)
             _sample(k, log)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -11,13 +10,9 @@ from hypothesis import strategies as st
 
 from capplan.mm import lru_gen, lru_gen_age, lru_gen_lists, lru_gen_memcg, lru_gen_scan
 from capplan.mm.state import (
-    ACCESS_IDLE,
     LRU_ACTIVE_ANON,
     LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
-    LRU_NONE,
-    MAP_ANON,
-    MAP_FILE,
     MEMCG_NR_BINS,
     MEMCG_NR_GENS,
     PG_ACTIVE,
@@ -26,7 +21,6 @@ from capplan.mm.state import (
     PG_MLOCKED,
     PG_RECLAIM,
     PG_REFERENCED,
-    PG_SWAPBACKED,
     PG_SWAPCACHE,
     PG_WORKINGSET,
     PG_YOUNG,
@@ -36,69 +30,14 @@ from capplan.mm.state import (
     ST_RESTORE_FILE,
     VM_REFAULT_FILE,
     ZONE_NORMAL,
-    new_entries,
-    new_frames,
-    new_kernel,
 )
+from tests.mm.lru_gen_world import ANON, FILE, add, list_of, page, seq_of, world
 
 pytestmark = [
     pytest.mark.small,
     # un-jitted, the hash behind draws wraps around as it should, and numpy says so
     pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning"),
 ]
-
-ANON, FILE = 0, 1
-
-
-def world(nr_memcgs: int = 1, nr_frames: int = 64) -> tuple[Any, Any, Any]:
-    """One node with one zone, an anonymous mapping 0 and a mmapped file 1; idle accesses."""
-    k, fr, pt = new_kernel()[0], new_frames(nr_frames), new_entries(2 * nr_frames)
-    k.lru_gen, k.nr_nodes, k.nr_memcgs, k.granule_pages = 1, 1, nr_memcgs, 1
-    k.sc.reclaim_idx, k.sc.priority, k.sc.may_swap = ZONE_NORMAL, 12, 1
-    k.swappiness = 60
-    k.nr_mappings = 2
-    for m, kind in ((0, MAP_ANON), (1, MAP_FILE)):
-        mapping = k.mapping[m]
-        mapping.kind, mapping.pattern = kind, ACCESS_IDLE
-        mapping.first_pte, mapping.nr_ptes = m * nr_frames, nr_frames
-        mapping.size_pages = nr_frames
-    for c in range(nr_memcgs):
-        k.memcg[c].online, k.memcg[c].parent = 1, c - 1 if c < 2 else 0
-        lru_gen_lists.lru_gen_init_lruvec(k, c, 0)
-        lru_gen_memcg.lru_gen_online_memcg(k, c, 0)
-    return k, fr, pt
-
-
-def page(fr: Any, i: int, t: int, flags: int = 0, memcg: int = 0, nr_pages: int = 1) -> int:
-    """Set up frame i as a page of one of the two mappings, on no list."""
-    f = fr[i]
-    f.zone, f.memcg, f.nr_pages = ZONE_NORMAL, memcg, nr_pages
-    f.flags = flags | (PG_SWAPBACKED if t == ANON else 0)
-    f.mapping, f.pte = t, t * len(fr) + i
-    f.gen, f.refs, f.lru = 0, 0, LRU_NONE
-    return i
-
-
-def add(k: Any, fr: Any, i: int, t: int, flags: int = 0, **kw: int) -> int:
-    page(fr, i, t, flags, **kw)
-    assert lru_gen_lists.lru_gen_add_folio(k, fr, i, False)
-    return i
-
-
-def seq_of(k: Any, fr: Any, i: int) -> int:
-    """Sequence number that the folio's generation stands for."""
-    lv = k.memcg[fr[i].memcg].lruvec[0]
-    return next(s for s in range(lv.max_seq - 3, lv.max_seq + 1) if s % 4 == fr[i].gen - 1)
-
-
-def list_of(lv: Any, fr: Any, g: int, t: int) -> list[int]:
-    """Frames from the head of a generation's list to its tail."""
-    frames, i = [], int(lv.gen_head[g, t, ZONE_NORMAL])
-    while i >= 0:
-        frames.append(i)
-        i = int(fr[i].next)
-    assert (frames[-1] if frames else -1) == lv.gen_tail[g, t, ZONE_NORMAL]
-    return frames
 
 
 def test_lru_tier_from_refs_is_log2_of_accesses() -> None:
@@ -404,147 +343,6 @@ def test_refault_of_a_page_read_often_is_restored() -> None:
     evict(k, fr, pt, 0)
     assert lru_gen_lists.lru_gen_refault(k, fr, pt, 0, False)
     assert fr[0].refs == 3
-
-
-@dataclass
-class Naive:
-    """The lists as plain Python lists, head first; ``gen`` by folio."""
-
-    max_seq: int = 3
-    min_seq: list[int] = field(default_factory=lambda: [0, 0])
-    lists: dict[tuple[int, int], list[int]] = field(default_factory=dict)
-    seq: dict[int, int] = field(default_factory=dict)
-    type: dict[int, int] = field(default_factory=dict)
-
-    def at(self, seq: int, t: int) -> list[int]:
-        return self.lists.setdefault((seq % 4, t), [])
-
-    def add(self, i: int, t: int, active: bool, reclaiming: bool) -> None:
-        low = self.min_seq[t]
-        if active and not reclaiming:
-            seq = self.max_seq
-        elif t == ANON:
-            seq = self.max_seq - 1
-        else:
-            seq = low if reclaiming or low + 2 >= self.max_seq else low + 1
-        self.seq[i], self.type[i] = seq, t
-        self.at(seq, t).insert(len(self.at(seq, t)) if reclaiming else 0, i)
-
-    def remove(self, i: int) -> None:
-        for folios in self.lists.values():
-            if i in folios:
-                folios.remove(i)
-        del self.seq[i]
-
-    def age(self, young: set[int]) -> None:
-        for i in young & set(self.seq):
-            self.seq[i] = self.max_seq
-        for t in (FILE, ANON):
-            if self.max_seq - self.min_seq[t] == 3:
-                self.merge_oldest(t)
-        self.max_seq += 1
-
-    def merge_oldest(self, t: int) -> None:
-        low = self.min_seq[t]
-        for i in reversed(self.at(low, t).copy()):
-            self.at(low, t).remove(i)
-            self.seq[i] = max(self.seq[i], low + 1)
-            self.at(self.seq[i], t).append(i)
-        self.min_seq[t] += 1
-
-    def scan(self, t: int) -> list[int]:
-        low = self.min_seq[t]
-        taken: list[int] = []
-        if self.max_seq - low == 1:
-            return taken
-        for i in reversed(self.at(low, t).copy()):
-            if len(taken) == 64:
-                break
-            self.at(low, t).remove(i)
-            if self.seq[i] != low:
-                self.at(self.seq[i], t).insert(0, i)
-            else:
-                taken.append(i)
-                del self.seq[i]
-        return taken
-
-    def skip_empty(self) -> None:
-        low = self.min_seq.copy()
-        for t in (ANON, FILE):
-            while low[t] + 2 <= self.max_seq and not self.at(low[t], t):
-                low[t] += 1
-        low[ANON] = min(low)
-        self.min_seq = [low[ANON], max(low[ANON], self.min_seq[FILE])]
-
-
-FOLIOS = 12
-moves = st.one_of(
-    st.tuples(
-        st.just("add"), st.integers(0, FOLIOS - 1), st.booleans(), st.booleans(), st.booleans()
-    ),
-    st.tuples(st.just("del"), st.integers(0, FOLIOS - 1)),
-    st.tuples(st.just("age"), st.sets(st.integers(0, FOLIOS - 1))),
-    st.tuples(st.just("scan"), st.integers(0, 1)),
-    st.tuples(st.just("skip")),
-)
-
-
-def play(k: Any, fr: Any, naive: Naive, move: tuple[Any, ...]) -> None:
-    """Do one move on both sides."""
-    if move[0] == "add" and move[1] not in naive.seq:
-        _, i, is_file, active, reclaiming = move
-        naive.add(i, int(is_file), active, reclaiming)
-        page(fr, i, int(is_file), (PG_ACTIVE if active else 0) | PG_MAPPED, nr_pages=i + 1)
-        lru_gen_lists.lru_gen_add_folio(k, fr, i, reclaiming)
-    elif move[0] == "del" and move[1] in naive.seq:
-        naive.remove(move[1])
-        lru_gen_lists.lru_gen_del_folio(k, fr, move[1])
-    elif move[0] == "age":
-        naive.age(move[1])
-        for i in move[1]:
-            fr[i].flags |= PG_YOUNG
-        lru_gen_age.try_to_inc_max_seq(k, fr, 0, 0, True)
-    elif move[0] == "scan":
-        _, nr, _ = lru_gen_scan.scan_folios(k, fr, 0, 0, move[1], 3)
-        assert list(k.lru_gen_isolated[:nr]) == naive.scan(move[1])
-    elif move[0] == "skip":
-        lru_gen_age.try_to_inc_min_seq(k, 0, 0, True)
-        naive.skip_empty()
-
-
-@settings(max_examples=80)
-@given(st.lists(moves, min_size=20, max_size=60))
-def test_lists_match_a_naive_model(played: list[tuple[Any, ...]]) -> None:
-    k, fr, _ = world(nr_frames=16)
-    naive = Naive()
-    lv = k.memcg[0].lruvec[0]
-    for move in played:
-        play(k, fr, naive, move)
-        for i in range(FOLIOS):
-            fr[i].flags &= ~PG_YOUNG
-        assert (lv.max_seq, list(lv.min_seq)) == (naive.max_seq, naive.min_seq)
-        for t in (ANON, FILE):
-            for g in range(4):
-                assert list_of(lv, fr, g, t) == naive.lists.get((g, t), [])
-        for i, seq in naive.seq.items():
-            assert seq_of(k, fr, i) == seq
-        check_counts(k, fr, naive)
-
-
-def check_counts(k: Any, fr: Any, naive: Naive) -> None:
-    """Every page is counted once, in its generation, the lruvec and the zone."""
-    lv = k.memcg[0].lruvec[0]
-    for t in (ANON, FILE):
-        for active in (False, True):
-            pages = sum(
-                i + 1
-                for i, seq in naive.seq.items()
-                if naive.type[i] == t and (seq >= naive.max_seq - 1) == active
-            )
-            lru = t * LRU_INACTIVE_FILE + active
-            assert lv.pages[lru] == pages
-            assert k.zone[ZONE_NORMAL].lru_pages[lru] == pages
-            assert lru_gen_lists.lru_gen_counts(k, 0, 0, t, active) == pages
 
 
 def bins_of(k: Any) -> list[int]:

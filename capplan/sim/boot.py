@@ -1,0 +1,52 @@
+"""What the first turn of a run sets up, and what t = 0 ends with."""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.buddy import alloc_block
+from capplan.mm.lru_gen_lists import lru_gen_init_lruvec
+from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
+from capplan.mm.page_alloc import alloc_kernel_pages
+from capplan.mm.pcp import pcp_put
+from capplan.mm.state import MT_MOVABLE, PCP_CPUS
+
+__all__ = ["boot", "placed"]
+
+
+@jit
+def _fill_per_cpu_lists(k, fr, z):
+    """Pages that per-cpu lists hold at t = 0, evenly on all CPUs.
+
+    After what the node holds was placed, which took some of them.
+    """
+    left = k.zone[z].pcp_boot - k.zone[z].pcp_count.sum()
+    cpu = 0
+    while left >= k.granule_pages and not k.zone[z].counters_only:
+        i = alloc_block(k, fr, z, k.g, MT_MOVABLE)
+        if i < 0:
+            return
+        pcp_put(k, fr, z, cpu, i)
+        left -= k.granule_pages
+        cpu = (cpu + 1) % min(k.nr_cpus, PCP_CPUS)
+
+
+@jit
+def placed(k, fr):
+    """All that is in memory at t = 0 has been placed."""
+    k.booted = 2
+    for z in range(k.nr_zones):
+        _fill_per_cpu_lists(k, fr, z)
+
+
+@jit
+def boot(k, fr):
+    """What the first call sets up: the generations of the multi-gen LRU."""
+    k.booted = 1
+    k.nr_slab_reclaimable = alloc_kernel_pages(k, fr, k.nr_slab_reclaimable)
+    k.nr_slab_pinned = min(k.nr_slab_pinned, k.nr_slab_reclaimable)
+    if not k.lru_gen:
+        return
+    for c in range(k.nr_memcgs):
+        for n in range(k.nr_nodes):
+            lru_gen_init_lruvec(k, c, n)
+            lru_gen_online_memcg(k, c, n)
