@@ -371,6 +371,35 @@ def _sample(k, log):
     k.sample_due_ns += k.sample_ns
 
 
+@jit
+def _act(k, fr, pt, pg, actor):
+    """The actor's turn, and what follows from it at once: exits of the killed, wake-ups."""
+    killed = k.nr_killed
+    if actor >= 0:
+        state = k.task[actor].state
+        if state == TASK_UNBORN:
+            born(k, fr, pg, actor)
+        if state == TASK_EXITING:
+            _exit_turn(k, fr, pt, actor)
+        elif state == TASK_DEAD:
+            _last_reference(k, fr, actor)
+        else:
+            _task_turn(k, fr, pt, pg, actor)
+    elif actor == -1:
+        _begin_actor(k, -1, 0)
+        flusher_run(k, fr, pt)
+        _end_actor(k)
+    elif actor == ACTOR_WRITER:
+        _writer_turn(k, fr, pt, pg)
+    else:
+        _kswapd_turn(k, fr, pt, -2 - actor)
+    _reap_killed(k, killed)
+    if k.nr_lost:
+        _wake_lost(k)
+    if k.zswap_shrink_pending:
+        _zswap_worker(k, fr, pt)
+
+
 @entry
 def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
     """Run until ``until_ns``, taking the samples before it; why it stopped: STOP_*.
@@ -411,29 +440,6 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
         turns += 1
         k.steps += 1
         _let_pass(k, fr, max(due, k.now_ns))
-        killed = k.nr_killed
-        if actor >= 0:
-            state = k.task[actor].state
-            if state == TASK_UNBORN:
-                born(k, fr, pg, actor)
-            if state == TASK_EXITING:
-                _exit_turn(k, fr, pt, actor)
-            elif state == TASK_DEAD:
-                _last_reference(k, fr, actor)
-            else:
-                _task_turn(k, fr, pt, pg, actor)
-        elif actor == -1:
-            _begin_actor(k, -1, 0)
-            flusher_run(k, fr, pt)
-            _end_actor(k)
-        elif actor == ACTOR_WRITER:
-            _writer_turn(k, fr, pt, pg)
-        else:
-            _kswapd_turn(k, fr, pt, -2 - actor)
-        _reap_killed(k, killed)
-        if k.nr_lost:
-            _wake_lost(k)
-        if k.zswap_shrink_pending:
-            _zswap_worker(k, fr, pt)
+        _act(k, fr, pt, pg, actor)
         if k.panicked:
             return STOP_PANIC
