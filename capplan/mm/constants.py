@@ -8,7 +8,6 @@ from __future__ import annotations
 PAGE_SIZE = 4096
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
-NS_PER_US = 1_000
 NEVER_NS = 1 << 62
 UNLIMITED = (1 << 63) // 4096 - 1  # PAGE_COUNTER_MAX [pages]
 
@@ -35,7 +34,6 @@ DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
 INIT_BW = (100 << 20) >> 12  # wb_init(): a device is thought to write 100 MiB/s [pages/s]
 MEMCG_CHARGE_BATCH = 64
-PAGE_ALLOC_COSTLY_ORDER = 3
 NR_ORDERS = 11
 MAX_PAGE_ORDER = 10
 PAGEBLOCK_ORDER = 9

@@ -22,7 +22,6 @@ __all__ = [
     "uncharge_memory",
     "uncharge_memsw",
     "uncharge_swap",
-    "update_children_protection",
 ]
 
 
@@ -41,12 +40,6 @@ def propagate_protected_usage(k, c):
     protected = min(counter.usage, counter.low)
     above.children_low_usage += protected - counter.low_usage
     counter.low_usage = protected
-
-
-@jit
-def update_children_protection(k, c):
-    """Refresh the sums after memory.min or memory.low of group c was written."""
-    propagate_protected_usage(k, c)
 
 
 @jit
@@ -95,69 +88,77 @@ def try_charge_memory(k, c, nr):
 
 
 @jit
-def charge_swap(k, c, nr):
-    """Charge nr swap slots at c and every ancestor."""
+def _side_counter(k, c, memsw):
+    """Group c's counter beside ``memory``: memory+swap (v1), or swap slots."""
+    if memsw:
+        return k.memcg[c].memsw
+    return k.memcg[c].swap
+
+
+@jit
+def _charge(k, c, memsw, nr):
     while c > 0:
-        counter = k.memcg[c].swap
+        counter = _side_counter(k, c, memsw)
         counter.usage += nr
         if counter.usage > counter.peak:
             counter.peak = counter.usage
         c = k.memcg[c].parent
+
+
+@jit
+def _uncharge(k, c, memsw, nr):
+    while c > 0:
+        _side_counter(k, c, memsw).usage -= nr
+        c = k.memcg[c].parent
+
+
+@jit
+def _try_charge(k, c, memsw, nr):
+    level = c
+    while level > 0:
+        counter = _side_counter(k, level, memsw)
+        if counter.usage + nr > counter.max:
+            counter.failcnt += 1
+            return level
+        level = k.memcg[level].parent
+    _charge(k, c, memsw, nr)
+    return -1
+
+
+@jit
+def charge_swap(k, c, nr):
+    """Charge nr swap slots at c and every ancestor."""
+    _charge(k, c, False, nr)
 
 
 @jit
 def uncharge_swap(k, c, nr):
     """Give nr swap slots back at c and every ancestor."""
-    while c > 0:
-        k.memcg[c].swap.usage -= nr
-        c = k.memcg[c].parent
+    _uncharge(k, c, False, nr)
 
 
 @jit
 def try_charge_swap(k, c, nr):
     """Charge nr slots; the group over memory.swap.max, or -1."""
-    level = c
-    while level > 0:
-        counter = k.memcg[level].swap
-        if counter.usage + nr > counter.max:
-            counter.failcnt += 1
-            return level
-        level = k.memcg[level].parent
-    charge_swap(k, c, nr)
-    return -1
+    return _try_charge(k, c, False, nr)
 
 
 @jit
 def charge_memsw(k, c, nr):
     """Charge nr pages of memory+swap (v1) at c and every ancestor."""
-    while c > 0:
-        counter = k.memcg[c].memsw
-        counter.usage += nr
-        if counter.usage > counter.peak:
-            counter.peak = counter.usage
-        c = k.memcg[c].parent
+    _charge(k, c, True, nr)
 
 
 @jit
 def uncharge_memsw(k, c, nr):
     """Give nr pages of memory+swap (v1) back at c and every ancestor."""
-    while c > 0:
-        k.memcg[c].memsw.usage -= nr
-        c = k.memcg[c].parent
+    _uncharge(k, c, True, nr)
 
 
 @jit
 def try_charge_memsw(k, c, nr):
     """Charge nr pages of memory+swap (v1); the group over its limit, or -1."""
-    level = c
-    while level > 0:
-        counter = k.memcg[level].memsw
-        if counter.usage + nr > counter.max:
-            counter.failcnt += 1
-            return level
-        level = k.memcg[level].parent
-    charge_memsw(k, c, nr)
-    return -1
+    return _try_charge(k, c, True, nr)
 
 
 @jit

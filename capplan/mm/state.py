@@ -139,10 +139,9 @@ memcg_t = _record([
     ("depth", i32), ("online", i8),
     ("memory", counter_t), ("swap", counter_t), ("memsw", counter_t),
     ("zswap_bytes", i64), ("zswap_max", i64), ("zswap_writeback", i8),
-    ("swappiness", i32), ("oom_group", i8), ("oom_kill_disable", i8), ("under_oom", i32),
+    ("swappiness", i32), ("oom_group", i8), ("oom_kill_disable", i8),
     ("soft_limit", i64),
     ("stock", i64),  # charged, not yet used (MEMCG_CHARGE_BATCH)
-    ("kernel_bytes", i64),  # byte-granular objects behind ST_KERNEL
     ("stat", i64, (NR_MEMCG_STATS,)),
     ("events", i64, (NR_MEMCG_EVENTS,)), ("events_local", i64, (NR_MEMCG_EVENTS,)),
     ("usage_min", i64), ("usage_max", i64),  # within the recorder's bin
@@ -164,7 +163,7 @@ proc_t = _record([
     ("exit_code", i32),
     ("rss_anon", i64), ("rss_file", i64), ("rss_shmem", i64), ("swapents", i64),
     ("pgtables", i64), ("locked", i64),
-    ("first_vma", i32), ("next_in_memcg", i32),
+    ("first_vma", i32),
     ("start_ns", i64), ("kill_ns", i64), ("exit_ns", i64), ("restarts", i32),
     ("restarting", i8), ("kernel_pages", i64), ("kernel_wanted", i64), ("first_task", i32), ("gather_head", i32),
     # the main process of its container, and how that starts again
@@ -183,7 +182,7 @@ task_t = _record([
     ("op_prev_target", f64),
     # an allocation or charge that could not finish at once goes on from here
     ("retries", i32), ("drained", i8), ("passed_oom", i8), ("no_progress", i32),
-    ("high_retries", i32), ("reserve", i8), ("stage", i8),
+    ("reserve", i8), ("stage", i8),
     ("over_high", i64),
     ("own_vma", i32), ("own_pattern", i8), ("own_rate", f64),  # accessed from birth on
     ("access_vma", i32), ("access_rate", f64), ("access_credit", f64), ("access_ns", i64),
@@ -191,7 +190,7 @@ task_t = _record([
     ("nominal_ns", i64), ("next_ns", i64), ("backoff_ns", i64),
     ("enomem_ns", i64), ("dirty_paused_ns", i64), ("nr_dirtied", i64), ("nr_dirtied_pause", i64), ("dirty_blocked", i8),
     ("pending", i64), ("next_on_mapping", i32),
-    ("psi_running", i8), ("psi_memstall", i8), ("progress0", f64),
+    ("psi_running", i8), ("psi_memstall", i8),
     ("stall_begin_ns", i64), ("wait_memcg", i32),
     ("late_ns", i64), ("late_max_ns", i64),
     ("stall_ns", i64), ("throttle_ns", i64), ("pause_ns", i64), ("io_ns", i64),
@@ -225,9 +224,9 @@ mapping_t = _record([
     ("first_task", i32),  # tasks that access it: woken when it loses its first page
     ("dirty_pages", i64), ("wb_cursor", i64), ("wb_turn", i64), ("dirtied_ns", i64),
     ("ra_next", i32), ("ra_ns", i64),  # readahead: entry that follows, when it was asked for
-    ("nonresident_weight", f64),
+
     ("stream", i64),  # number of this mapping's stream of draws
-    ("table_pages", i64),
+
     ("thp_spare", i64),  # of the last huge page: in memory, not touched yet
 ])  # fmt: skip
 
@@ -243,7 +242,7 @@ zone_t = _record([
     ("bag_used", i64),  # pages handed out singly from broken granules
     ("bag_seed", i64, (NR_ORDERS,)), ("bag_seed_pages", i64),  # free blocks below order g at boot
     ("bag_head", i32), ("bag_granules", i64),  # stack of broken granules
-    ("nr_reserved_highatomic", i64), ("nr_free_highatomic", i64),
+    ("nr_free_highatomic", i64),
     # per-cpu lists: frames that are allocated from the zone's viewpoint
     ("pcp_head", i32, (PCP_CPUS,)), ("pcp_tail", i32, (PCP_CPUS,)),
     ("pcp_count", i64, (PCP_CPUS,)), ("pcp_high", i64, (PCP_CPUS,)),
@@ -274,9 +273,9 @@ scan_control_t = _record([  # struct scan_control, of the reclaim that is going 
 
 node_t = _record([
     ("kswapd_awake", i8), ("kswapd_failures", i32), ("kswapd_due_ns", i64),
-    ("kswapd_order", i32), ("kswapd_hz", i32), ("kswapd_priority", i32), ("kswapd_psi", i8),
+    ("kswapd_priority", i32), ("kswapd_psi", i8),
     ("kswapd_boost", i64), ("kswapd_reclaimed", i64), ("kswapd_start_boost", i64, (4,)),
-    ("kswapd_cursor", i32), ("kswapd_ns", i64),
+    ("kswapd_ns", i64),
     # kswapd's pass while others run: its scan control, the group it is at (-1: no pass)
     ("kswapd_sc", scan_control_t), ("kswapd_memcg", i32), ("kswapd_in_lruvec", i8),
     ("kswapd_raise", i8),
@@ -356,7 +355,7 @@ kernel_t = _record([
     ("anon_starts_active", i8), ("oom_reaper_delay_ns", i64), ("root_bonus", i8),
     ("oom_ties_to_first", i8), ("badness_per_mille", i8),
     ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("zswap_exclusive_load", i8), ("high_penalty", i8),
-    ("zswap_shrinker", i8), ("full_walk_retry", i8), ("proactive_reclaim_shift", i8), ("soft_limit", i8), ("freed_highatomic_cap", i8),
+    ("zswap_shrinker", i8), ("full_walk_retry", i8), ("proactive_reclaim_shift", i8), ("soft_limit", i8),
     # zswap
     ("zswap_enabled", i8), ("zswap_shrinker_enabled", i8), ("zswap_zpool", i8), ("zswap_full", i8), ("zswap_shrink_pending", i8),
     ("zswap_max_pool_percent", i64), ("zswap_accept_percent", i64),
@@ -449,7 +448,7 @@ _LINKS = {
     "node": ("memcg_lru_head", "memcg_lru_tail", "kswapd_memcg"),
     "zone": ("head", "tail", "pcp_head", "pcp_tail", "bag_head"),
     "disk": ("wb_head", "wb_tail"),
-    "proc": ("first_vma", "next_in_memcg", "parent", "gather_head", "first_task"),
+    "proc": ("first_vma", "parent", "gather_head", "first_task"),
     "task": ("heap_pos", "access_vma", "own_vma", "next_on_mapping"),
     "mapping": ("first_vma", "first_task", "cow_parent", "owner", "ra_next"),
 }

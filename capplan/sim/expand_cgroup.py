@@ -6,23 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from capplan.sim.expand_draws import Draws
-from capplan.sim.scenario import PAGE_SIZE, UNLIMITED, Cgroup, Change
+from capplan.sim.scenario import LIMIT_FILES, PAGE_SIZE, UNLIMITED, Cgroup, Change
 from capplan.spec.cgroup import CgroupFiles
 from capplan.spec.node import Container
 from capplan.spec.timeline import RECLAIM, Setting, Step
 
-_LIMITS = {
-    "memory.max": "memory_max",
-    "memory.limit_in_bytes": "memory_max",
-    "memory.high": "memory_high",
-    "memory.low": "memory_low",
-    "memory.min": "memory_min",
-    "memory.swap.max": "swap_max",
-    "memory.swap.high": "swap_high",
-    "memory.zswap.max": "zswap_max",
-    "memory.memsw.limit_in_bytes": "memsw_max",
-    "memory.soft_limit_in_bytes": "soft_limit",
-}
 _PLAIN = {
     "memory.zswap.writeback": "zswap_writeback",
     "memory.oom.group": "oom_group",
@@ -48,8 +36,8 @@ def cgroup_of(path: str, files: CgroupFiles) -> Cgroup:
     """The IR's group; what is not written has the kernel's default."""
     fields: dict[str, Any] = {}
     for name, value in files.written().items():
-        if name in _LIMITS:
-            fields[_LIMITS[name]] = pages_of_limit(int(value))
+        if name in LIMIT_FILES:
+            fields[LIMIT_FILES[name]] = pages_of_limit(int(value))
         else:
             fields[_PLAIN[name]] = value
     return Cgroup(path, **fields)
@@ -142,7 +130,7 @@ def _changes(at_ns: int, setting: Setting, paths: dict[str, list[str]]) -> list[
         return [Change(at_ns, "", setting.key, int(value))]
     assert not isinstance(value, tuple)
     pages = int(value)
-    if setting.key in _LIMITS or setting.key == RECLAIM:
+    if setting.key in LIMIT_FILES or setting.key == RECLAIM:
         pages = pages_of_limit(pages)
     return [
         Change(at_ns, path, setting.key, pages) for path in paths[f"{setting.scope} {setting.name}"]

@@ -116,6 +116,21 @@ class Cgroup:
     oom_kill_disable_assumed: bool = False  # nothing was written: capplan's assumption
 
 
+# Cgroup files that hold a limit in bytes, v2's and v1's, and the field each sets.
+LIMIT_FILES = {
+    "memory.max": "memory_max",
+    "memory.limit_in_bytes": "memory_max",
+    "memory.high": "memory_high",
+    "memory.low": "memory_low",
+    "memory.min": "memory_min",
+    "memory.swap.max": "swap_max",
+    "memory.swap.high": "swap_high",
+    "memory.zswap.max": "zswap_max",
+    "memory.memsw.limit_in_bytes": "memsw_max",
+    "memory.soft_limit_in_bytes": "soft_limit",
+}
+
+
 @dataclass(frozen=True)
 class Access:
     """How a region is accessed while its task is not stalled."""

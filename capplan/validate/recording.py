@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from capplan.sim.scenario import (
+    LIMIT_FILES,
     PAGE_SIZE,
     UNLIMITED,
     Cgroup,
@@ -198,20 +199,6 @@ def _zswap_of(raw: Mapping[str, Any] | None) -> Zswap | None:
     )
 
 
-_LIMITS = {
-    "memory.max": "memory_max",
-    "memory.limit_in_bytes": "memory_max",
-    "memory.high": "memory_high",
-    "memory.low": "memory_low",
-    "memory.min": "memory_min",
-    "memory.swap.max": "swap_max",
-    "memory.swap.high": "swap_high",
-    "memory.zswap.max": "zswap_max",
-    "memory.memsw.limit_in_bytes": "memsw_max",
-    "memory.soft_limit_in_bytes": "soft_limit",
-}
-
-
 def cgroup_of(raw: Mapping[str, Any]) -> Cgroup:
     """One control group; what was not written has the kernel's default.
 
@@ -224,8 +211,8 @@ def cgroup_of(raw: Mapping[str, Any]) -> Cgroup:
     for key, value in raw.items():
         if key == "name":
             continue
-        if key in _LIMITS:
-            fields[_LIMITS[key]] = _limit(value)
+        if key in LIMIT_FILES:
+            fields[LIMIT_FILES[key]] = _limit(value)
         elif key == "memory.oom.group":
             fields["oom_group"] = int(value) != 0
         elif key == "memory.oom_control":
