@@ -224,7 +224,6 @@ mapping_t = _record([
     ("first_task", i32),  # tasks that access it: woken when it loses its first page
     ("dirty_pages", i64), ("wb_cursor", i64), ("wb_turn", i64), ("dirtied_ns", i64),
     ("ra_next", i32), ("ra_ns", i64),  # readahead: entry that follows, when it was asked for
-
     ("stream", i64),  # number of this mapping's stream of draws
 
     ("thp_spare", i64),  # of the last huge page: in memory, not touched yet
