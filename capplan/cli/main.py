@@ -7,16 +7,16 @@ pydantic, matplotlib, scipy or rich: ``capplan --help`` has to answer at once
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import click
 
 import capplan
 from capplan.cli.errors import reported
+from capplan.cli.lazy import LazyGroup, Table
 
 # name -> (module, attribute, the line in `capplan --help`)
-COMMANDS: dict[str, tuple[str, str, str]] = {
+COMMANDS: Table = {
     "simulate": (
         "capplan.cli.simulate",
         "simulate",
@@ -37,6 +37,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "demo",
         "Simulate a shipped node.",
     ),
+    "import": (
+        "capplan.cli.import_",
+        "import_",
+        "Turn foreign files into a node file and profiles.",
+    ),
     "validate": (
         "capplan.cli.validate",
         "validate",
@@ -50,33 +55,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
-class Commands(click.Group):
-    """A group whose commands are imported when they are asked for."""
+class Commands(LazyGroup):
+    """The table of commands; what goes wrong in one is said on stderr with an exit code."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every command, in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command; None when there is none of that name."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or name the nearest one."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            _no_such_command(ctx, args[0])
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing any."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+    def hint(self, name: str) -> str:
+        """What was probably meant; a node file is meant to be simulated."""
+        if name.endswith((".yaml", ".yml")):
+            return f" Did you mean 'capplan simulate {name}'?"
+        return super().hint(name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what goes wrong is said on stderr with an exit code."""
@@ -84,17 +70,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
 
 
-def _no_such_command(ctx: click.Context, name: str) -> None:
-    import difflib
-
-    near = difflib.get_close_matches(name, COMMANDS, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    if name.endswith((".yaml", ".yml")):
-        hint = f" Did you mean 'capplan simulate {name}'?"
-    raise click.UsageError(f"No such command '{name}'.{hint}", ctx)
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(capplan.__version__, prog_name="capplan")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def cli(debug: bool) -> None:

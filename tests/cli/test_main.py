@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from capplan.cli import main
+from capplan.cli import lazy, main
 from capplan.errors import CapplanError
 
 
@@ -31,7 +31,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> object:
     real = importlib.import_module
     monkeypatch.setitem(main.COMMANDS, "fail", ("capplan.cli.fail", "fail", "Fails."))
     monkeypatch.setattr(
-        main.importlib,
+        lazy.importlib,
         "import_module",
         lambda name: module if name == "capplan.cli.fail" else real(name),
     )
