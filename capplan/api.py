@@ -67,8 +67,11 @@ def load(
     return capplan.spec.load(Path(path), changes)
 
 
-def expand(node: Loaded | Scenario | str | Path) -> Scenario:
-    """What ``node`` means in the kernel's units (pages, nanoseconds)."""
+def expand(node: Loaded | Scenario | str | Path, *, replicate: int = 0) -> Scenario:
+    """What ``node`` means in the kernel's units (pages, nanoseconds).
+
+    ``replicate`` is the number of the run among many (its draws); 0 is the single run.
+    """
     from capplan.sim.scenario import Scenario
 
     if isinstance(node, Scenario):
@@ -77,7 +80,7 @@ def expand(node: Loaded | Scenario | str | Path) -> Scenario:
         node = load(node)
     import capplan.sim.expand
 
-    return capplan.sim.expand.expand(node)
+    return capplan.sim.expand.expand(node, replicate=replicate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +144,10 @@ class Simulation:
 
 
 def simulate(
-    node: Loaded | Scenario | str | Path, *, progress: Progress | None = None
+    node: Loaded | Scenario | str | Path,
+    *,
+    replicate: int = 0,
+    progress: Progress | None = None,
 ) -> Simulation:
     """Run ``node`` once.
 
@@ -149,6 +155,8 @@ def simulate(
     ----------
     node : Loaded, Scenario, str or Path
         What :func:`load` returned, a scenario, or a node file's path.
+    replicate : int, default 0
+        Which of the runs of a risk run or sweep: replicate 17 is the same alone as among others.
     progress : callable, optional
         Called with the share done (0 to 1) some ten times a second.
 
@@ -159,28 +167,14 @@ def simulate(
     """
     import capplan.plan.outcome
     import capplan.sim.run
+    from capplan.plan.stock import pause_is_assumed, stock_kernel
 
     if isinstance(node, str | Path):
         node = load(node)
-    scenario = expand(node)
-    run = capplan.sim.run.run(scenario, progress)
-    stock = capplan.sim.run.run(_stock_kernel(scenario)) if _pause_is_assumed(run) else None
+    scenario = expand(node, replicate=replicate)
+    run = capplan.sim.run.run(scenario, progress, replicate)
+    stock = None
+    if pause_is_assumed(run):
+        stock = capplan.sim.run.run(stock_kernel(scenario), replicate=replicate)
     outcome = capplan.plan.outcome.analyse(run, getattr(node, "gate", None), stock)
     return Simulation(run, outcome, getattr(node, "resolved", {}))
-
-
-def _pause_is_assumed(run: Run) -> bool:
-    """Whether anything was paused (cgroup v1) because ``oom_kill_disable`` was left out."""
-    assumed = any(group.oom_kill_disable_assumed for group in run.scenario.cgroups)
-    return assumed and any(event.event == "paused" for event in run.events)
-
-
-def _stock_kernel(scenario: Scenario) -> Scenario:
-    """The scenario with ``oom_kill_disable: 0``, a stock kernel's, where 1 was assumed."""
-    cgroups = tuple(
-        dataclasses.replace(group, oom_kill_disable=False)
-        if group.oom_kill_disable_assumed
-        else group
-        for group in scenario.cgroups
-    )
-    return dataclasses.replace(scenario, cgroups=cgroups)

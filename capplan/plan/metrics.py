@@ -1,0 +1,265 @@
+"""A finished run as one flat row of numbers and words: what a run of many leaves behind.
+
+Names are ``node.<metric>`` and ``container.<replica>.<metric>``; a metric's name has no dot.
+Bytes, seconds and shares of one; None is "did not happen" or "there is none". The figures are
+those of :func:`capplan.plan.outcome.analyse`: a replicate shown by ``capplan simulate`` says the
+same (but for samples, which a run of many takes more rarely; extremes between samples are kept).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from capplan.plan.outcome_containers import containers
+from capplan.plan.outcome_context import NS_PER_S, Context
+from capplan.plan.outcome_gate import Bars, beyond
+from capplan.plan.outcome_node import node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from capplan.plan.outcome_model import ContainerOutcome, GateLike, NodeOutcome
+    from capplan.sim.result import Event, Run
+
+__all__ = ["CONTAINER_METRICS", "INCIDENTS", "NODE_METRICS", "dump", "failed", "row", "split"]
+
+Row = dict[str, Any]
+INCIDENTS = ("kill", "pause", "throttle", "evict")
+ORDER_SHOWN = 20  # victims named in node.kill_order
+
+NODE_METRICS = {
+    "kills": "OOM kills, all containers and daemons",
+    "kill_t": "time of the first OOM kill [s]",
+    "kill_first": "container that lost a process first",
+    "kill_scope": "memcg or global: of the first kill",
+    "kill_order": "containers in the order in which they first lost a process, joined by >",
+    "kill_containers": "containers that lost a process",
+    "pauses": "containers that were paused (cgroup v1)",
+    "pause_t": "time of the first pause [s]",
+    "throttles": "containers asleep in memory.high's throttle for more than the gate's share",
+    "throttle_share": "largest share of a process's life asleep in a throttle",
+    "evictions": "pods evicted, and processes killed by user-space killers",
+    "evict_t": "time of the first eviction [s]",
+    "evict_first": "container evicted first",
+    "stock_kills": "OOM kills on a stock kernel where a pause rests on an assumption",
+    "panic_t": "time of a kernel panic [s]",
+    "unfinished": "containers whose work was not done",
+    "beyond_gate": "containers later or closer to their limit than the gate allows",
+    "fits": "1 when nobody was killed, paused, evicted, throttled or unfinished, within the gate",
+    "late_s": "largest lateness of any process [s]",
+    "available_min": "lowest MemAvailable [bytes]",
+    "free_min": "lowest free memory above the min mark, worst zone [bytes]",
+    "headroom_min": "least room under a limit, any container [bytes]",
+    "kswapd_wakes": "times that kswapd woke",
+    "kswapd_awake_share": "share of the run in which kswapd was awake",
+    "kswapd_cpu_share": "share of one CPU that kswapd used",
+    "direct_stalls": "allocations that reclaimed for themselves (allocstall)",
+    "direct_reclaimed": "by direct reclaim [bytes]",
+    "kswapd_reclaimed": "by kswapd [bytes]",
+    "swap_in": "read from swap [bytes]",
+    "swap_out": "written to swap [bytes]",
+    "swap_peak": "most swap in use [bytes]",
+    "zswap_peak": "largest zswap pool [bytes]",
+    "refaults": "read back after it had been reclaimed [bytes]",
+    "majfaults": "major faults",
+    "psi_some": "share of the run with some task stalled for memory",
+    "psi_full": "share of the run with all tasks stalled for memory",
+    "compact_stalls": "allocations that compacted for themselves",
+    "order9_min": "fewest free blocks of 2 MiB at any sample, all zones",
+}
+CONTAINER_METRICS = {
+    "kills": "processes OOM-killed",
+    "kill_t": "time of the first [s]",
+    "kill_scope": "memcg or global: of the first",
+    "pauses": "stretches paused (cgroup v1)",
+    "pause_t": "begin of the first [s]",
+    "pause_s": "paused, all processes [s]",
+    "throttle_share": "largest share of a process's life asleep in memory.high's throttle",
+    "throttle_s": "asleep in the throttle, all processes [s]",
+    "evictions": "times evicted",
+    "evict_t": "time of the first eviction [s]",
+    "peak": "largest usage of its cgroup [bytes]",
+    "headroom": "least room under the nearest limit, page cache counted as room [bytes]",
+    "late_s": "largest lateness [s]",
+    "stall_share": "share of its processes' lives stalled for memory",
+    "majfaults": "major faults",
+    "restarts": "restarts",
+    "unfinished": "1 when its work was not done",
+}
+
+
+def row(run: Run, gate: GateLike | None = None, stock: Run | None = None) -> Row:
+    """The row of a finished run.
+
+    Parameters
+    ----------
+    run : Run
+        A finished simulation; its series may be coarse.
+    gate : GateLike, optional
+        Whose ``max_throttle_share`` says from when on a container counts as throttled.
+    stock : Run, optional
+        The same with ``oom_kill_disable: 0``, where that had been left out (cgroup v1).
+
+    Returns
+    -------
+    dict
+        :data:`NODE_METRICS` and, for each container's replica, :data:`CONTAINER_METRICS`.
+    """
+    bars = Bars.of(gate)
+    context = Context(run)
+    found = containers(context, bars.max_throttle_share)
+    made: Row = {f"node.{k}": v for k, v in _node(context, found, bars, stock).items()}
+    scopes = _first_scopes(context)
+    for c in found:
+        made |= {f"container.{c.name}.{k}": v for k, v in _container(c, scopes).items()}
+    return made
+
+
+def failed(error: str) -> Row:
+    """The row of a point that could not be run."""
+    return {"error": error}
+
+
+def dump(made: Mapping[str, Any]) -> str:
+    """A row as text: the same row is the same text."""
+    return json.dumps(made, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def split(made: Mapping[str, Any]) -> tuple[Row, dict[str, Row]]:
+    """A row's node metrics, and those of each container's replica."""
+    of_node: Row = {}
+    of_containers: dict[str, Row] = {}
+    for name, value in made.items():
+        head, _, rest = name.partition(".")
+        if head == "node":
+            of_node[rest] = value
+        elif head == "container":
+            container, _, metric = rest.rpartition(".")
+            of_containers.setdefault(container, {})[metric] = value
+    return of_node, of_containers
+
+
+# --- the node ------------------------------------------------------------------------------
+
+
+def _node(
+    context: Context, found: tuple[ContainerOutcome, ...], bars: Bars, stock: Run | None
+) -> Row:
+    broken = beyond(context, found, bars)
+    over = [c for c in found if c.throttle_share > bars.max_throttle_share]
+    troubled = over or broken or any(c.troubled for c in found)
+    panic = _first(context.events("panic"))
+    kills = _kills(context)
+    fits = not troubled and not kills["kills"] and panic is None
+    rooms = [c.headroom_bytes for c in found if c.headroom_bytes is not None]
+    return {
+        **kills,
+        **_befallen(found),
+        "throttles": len(over),
+        "throttle_share": _number(max((c.throttle_share for c in found), default=0.0)),
+        "stock_kills": None if stock is None else sum(e.event == "oom_kill" for e in stock.events),
+        "panic_t": None if panic is None else _number(panic.t),
+        "unfinished": sum(bool(c.unfinished) for c in found),
+        "beyond_gate": len({i.container for i in broken}),
+        "fits": int(fits),
+        "late_s": _number(max((c.late_max_s for c in found), default=0.0)),
+        "headroom_min": min(rooms, default=None),
+        **_memory(context, node(context)),
+    }
+
+
+def _kills(context: Context) -> Row:
+    events = list(context.events("oom_kill"))
+    victims = list(dict.fromkeys(context.container_of(e) or e.name for e in events))
+    first = _first(events)
+    return {
+        "kills": len(events),
+        "kill_t": None if first is None else _number(first.t),
+        "kill_first": victims[0] if victims else None,
+        "kill_scope": None if first is None else first.scope,
+        "kill_order": ">".join(victims[:ORDER_SHOWN]) if victims else None,
+        "kill_containers": len(victims),
+    }
+
+
+def _befallen(found: tuple[ContainerOutcome, ...]) -> Row:
+    """Pauses and evictions over all containers."""
+    pauses = [c.paused[0].begin for c in found if c.paused]
+    evicted = sorted((c.evicted[0], c.name) for c in found if c.evicted)
+    return {
+        "pauses": len(pauses),
+        "pause_t": _number(min(pauses)) if pauses else None,
+        "evictions": sum(len(c.evicted) for c in found),
+        "evict_t": _number(evicted[0][0]) if evicted else None,
+        "evict_first": evicted[0][1] if evicted else None,
+    }
+
+
+def _memory(context: Context, of_node: NodeOutcome) -> Row:
+    span = max(context.duration, 1.0 / NS_PER_S)
+    cpu = context.series.increase(context.series.get("kswapd.cpu_us")) / 1e6
+    zones = [z.lowest_free_bytes - z.min_bytes for z in of_node.zones if z.lowest_free_bytes]
+    return {
+        "available_min": of_node.lowest_available_bytes,
+        "free_min": min(zones, default=None),
+        "kswapd_wakes": of_node.kswapd_wakes,
+        "kswapd_awake_share": _number(of_node.kswapd_awake_s / span),
+        "kswapd_cpu_share": _number(cpu / span),
+        "direct_stalls": of_node.direct_stalls,
+        "direct_reclaimed": of_node.direct_reclaimed_bytes,
+        "kswapd_reclaimed": of_node.kswapd_reclaimed_bytes,
+        "swap_in": of_node.swap_in_bytes,
+        "swap_out": of_node.swap_out_bytes,
+        "swap_peak": of_node.swap_peak_bytes,
+        "zswap_peak": of_node.zswap_peak_bytes,
+        "refaults": of_node.refault_bytes,
+        "majfaults": of_node.majfaults,
+        "psi_some": _number(of_node.psi_some_share),
+        "psi_full": _number(of_node.psi_full_share),
+        "compact_stalls": of_node.compact_stalls,
+        "order9_min": sum(of_node.least_huge_blocks.values()),
+    }
+
+
+# --- containers ----------------------------------------------------------------------------
+
+
+def _container(c: ContainerOutcome, scopes: Mapping[str, str]) -> Row:
+    return {
+        "kills": len(c.killed),
+        "kill_t": _number(c.killed[0]) if c.killed else None,
+        "kill_scope": scopes.get(c.name),
+        "pauses": len(c.paused),
+        "pause_t": _number(c.paused[0].begin) if c.paused else None,
+        "pause_s": _number(c.pause_s),
+        "throttle_share": _number(c.throttle_share),
+        "throttle_s": _number(c.throttle_s),
+        "evictions": len(c.evicted),
+        "evict_t": _number(c.evicted[0]) if c.evicted else None,
+        "peak": c.peak_bytes,
+        "headroom": c.headroom_bytes,
+        "late_s": _number(c.late_max_s),
+        "stall_share": _number(c.stall_share),
+        "majfaults": c.majfaults,
+        "restarts": c.restarts,
+        "unfinished": int(bool(c.unfinished)),
+    }
+
+
+def _first_scopes(context: Context) -> dict[str, str]:
+    scopes: dict[str, str] = {}
+    for event in context.events("oom_kill"):
+        scopes.setdefault(context.container_of(event), event.scope)
+    return scopes
+
+
+def _first(events: Iterable[Event]) -> Event | None:
+    return next(iter(events), None)
+
+
+def _number(value: float) -> float | None:
+    """A plain float that JSON takes and gives back; None for what is not finite."""
+    value = float(value)
+    return value if math.isfinite(value) else None
