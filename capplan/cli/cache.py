@@ -34,9 +34,9 @@ def cache(clear: bool) -> None:
 
 
 def _engines(base: Path) -> list[Path]:
-    """Folders in ``base`` that hold a compiled engine: named by a hash, with numba's index."""
+    """Folders in ``base`` that hold a compiled engine: named by a hash."""
     return [
         folder
         for folder in sorted(base.glob("[0-9a-f]" * 16))
-        if folder.is_dir() and any(folder.glob("**/*.nbi"))
+        if folder.is_dir() and any(folder.glob("*.o"))
     ]

@@ -4,14 +4,15 @@
 functions that Python calls in a hot loop. ``CAPPLAN_JIT=0`` leaves both as plain Python:
 the same source, to debug, to count coverage, and to compare with the compiled run.
 
-Why so little is cached: only entries are written to disk, each with everything it calls
-linked in, so a warm start reads one file. numba's cache does not notice an edit in another
-module, so the cache folder's name is a hash of all sources of ``mm`` and ``sim``, of the
-versions of numba, llvmlite and numpy, and of the NUMBA_ flags.
+Only the engine's entries are written to disk, each as one file of object code with everything
+it calls linked in (``_jit_object.py``), so a warm start does not even import numba. The cache
+folder's name is a hash of all sources of ``mm`` and ``sim``, of the versions of numba, llvmlite
+and numpy, of the CPU, and of the NUMBA_ flags: an edited mechanism is compiled anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -24,8 +25,11 @@ from typing import Any, TypeVar
 ENABLED = os.environ.get("CAPPLAN_JIT", "1") != "0"
 
 
+@functools.cache
 def source_hash() -> str:
     """Hash of everything the compiled code depends on (hex, 16 digits)."""
+    from capplan.mm._jit_object import host_cpu
+
     digest = hashlib.sha256()
     package = pathlib.Path(__file__).resolve().parent.parent
     for folder in ("mm", "sim"):
@@ -37,9 +41,9 @@ def source_hash() -> str:
     flags = sorted(
         f"{k}={v}"
         for k, v in os.environ.items()
-        if k.startswith("NUMBA_") and k != "NUMBA_CACHE_DIR"  # set below, from this hash
+        if k.startswith("NUMBA_") and k != "NUMBA_CACHE_DIR"  # does not change the code
     )
-    digest.update("\n".join([*flags, sys.version]).encode())
+    digest.update("\n".join([*flags, sys.version, host_cpu()]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -54,17 +58,8 @@ def cache_dir() -> pathlib.Path:
 
 def is_compiled() -> bool:
     """Whether a warm start is possible (an entry is in the cache)."""
-    return not ENABLED or any(cache_dir().glob("**/*.nbi"))
+    return not ENABLED or any(cache_dir().glob("*.o"))
 
-
-if ENABLED:
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir()))
-    import numba
-    import numba.core.config
-
-    from capplan.mm._jit_lean import LeanCompiler, compile_lean, quick_compile
-
-    numba.core.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
 
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 _LEAN: dict[str, Any] = {
@@ -83,6 +78,26 @@ def jit(function: F) -> F:
     if not ENABLED:
         return function
     return Mechanism(function)  # type: ignore[return-value]
+
+
+def _njit(function: Callable[..., Any], **options: Any) -> Any:
+    """``numba.njit``; numba is imported when the first function is compiled."""
+    import numba
+
+    _install()
+    return numba.njit(**options)(function)
+
+
+def _quick_compile() -> contextlib.AbstractContextManager[None]:
+    from capplan.mm._jit_lean import quick_compile
+
+    return quick_compile()
+
+
+def _type_of(arg: Any) -> Any:
+    import numba
+
+    return numba.typeof(arg) if hasattr(arg, "dtype") else _wide(numba.typeof(arg))
 
 
 def _wide(arg: Any) -> Any:
@@ -114,8 +129,15 @@ class Mechanism:
         self.__module__ = function.__module__
         self.__wrapped__ = function
         _INNER.add(function.__qualname__)
-        self.dispatcher: Any = numba.njit(pipeline_class=LeanCompiler, **_LEAN)(function)
-        compiler = self.dispatcher._compiler
+        self._entry: Any = None
+
+    @functools.cached_property
+    def dispatcher(self) -> Any:
+        """numba's dispatcher, made when something is compiled: a warm start needs none."""
+        from capplan.mm._jit_lean import LeanCompiler, compile_lean
+
+        dispatcher = _njit(self.py_func, pipeline_class=LeanCompiler, **_LEAN)
+        compiler = dispatcher._compiler
 
         def no_code_yet(flags: Any) -> Any:
             flags.no_compile = True
@@ -123,29 +145,29 @@ class Mechanism:
 
         def keep(result: Any) -> None:
             token = object()  # stands for the address that callers are compiled against
-            target = self.dispatcher.targetctx
+            target = dispatcher.targetctx
             target.insert_user_function(token, result.fndesc, [result.library])
             result = result._replace(entry_point=token)
-            self.dispatcher.overloads[tuple(result.signature.args)] = result
+            dispatcher.overloads[tuple(result.signature.args)] = result
 
-        resolve = self.dispatcher.get_call_template
+        resolve = dispatcher.get_call_template
 
         def one_signature(args: Any, kws: Any) -> Any:
             return resolve([_wide(arg) for arg in args], kws)
 
         compiler._customize_flags = no_code_yet
-        self.dispatcher.get_call_template = one_signature
-        self.dispatcher.add_overload = keep
-        self.dispatcher.compile = functools.partial(compile_lean, self.dispatcher)
-        self._entry: Any = None
+        dispatcher.get_call_template = one_signature
+        dispatcher.add_overload = keep
+        dispatcher.compile = functools.partial(compile_lean, dispatcher)
+        return dispatcher
 
     def __call__(self, *args: Any) -> Any:
         if self._entry is None:
             names = ", ".join(f"a{i}" for i in range(len(args)))
             space: dict[str, Any] = {"mechanism": self}
             exec(f"def from_python({names}):\n    return mechanism({names})", space)
-            self._entry = numba.njit(**_OPTIONS)(space["from_python"])
-            with quick_compile():
+            self._entry = _njit(space["from_python"], **_OPTIONS)
+            with _quick_compile():
                 return self._entry(*args)
         return self._entry(*args)
 
@@ -169,7 +191,9 @@ def _finalize(library: Any, original: Callable[[Any], None]) -> None:
     original(library)
 
 
+@functools.cache
 def _install() -> None:
+    """Teach numba what a mechanism is, and when its code is finished."""
     from numba.core import codegen, types
     from numba.extending import typeof_impl
 
@@ -184,28 +208,47 @@ def _install() -> None:
     codegen.CPUCodeLibrary.finalize = lambda library: _finalize(library, original)
 
 
-if ENABLED:
-    _install()
-
-
 class entry:  # noqa: N801 - reads like the decorator it is
-    """Compile a function that Python calls often; its arguments never change type.
+    """Compile a function that Python calls; its arguments never change type.
 
-    numba works out the type of each argument at each call, which costs a millisecond for
-    the nested records used here. After the first call the compiled wrapper is called itself.
+    It takes dense arrays of one dimension and integers. One of capplan's own modules is kept on
+    disk and returns an int64; any other (a test's) is compiled in each process and returns what
+    it likes.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.py_func = function
         self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
         self._call: Callable[..., Any] | None = None if ENABLED else function
-        self._dispatcher: Any = numba.njit(cache=True, **_OPTIONS)(function) if ENABLED else None
 
     def __call__(self, *args: Any) -> Any:
         if self._call is None:
-            with quick_compile():
-                result = self._dispatcher(*args)
-            (overload,) = self._dispatcher.overloads.values()
-            self._call = overload.entry_point
-            return result
+            own = self.__module__.startswith("capplan.")
+            self._call = self._loaded(args) if own else _njit(self.py_func, **_OPTIONS)
+            if not own:
+                with _quick_compile():
+                    return self._call(*args)
         return self._call(*args)
+
+    def _loaded(self, args: tuple[Any, ...]) -> Callable[..., int]:
+        """The function out of its file; compiled, and the file written, where there is none."""
+        from capplan.mm import _jit_object
+
+        name = f"{self.__module__}.{self.py_func.__qualname__}{_jit_object.SUFFIX}"
+        path = cache_dir() / name
+        found = _jit_object.load(path)
+        if found is not None:
+            return found
+        library, symbol = self._compile(args)
+        address = library.get_pointer_to_function(symbol)
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
+            _jit_object.save(path, symbol, library._get_compiled_object())
+        return _jit_object.bind(address, keep=library)
+
+    def _compile(self, args: tuple[Any, ...]) -> tuple[Any, str]:
+        """A code library that needs nothing of numba when it runs, and the symbol in it."""
+        dispatcher = _njit(self.py_func, **_LEAN)
+        with _quick_compile():
+            result = dispatcher._compiler.compile(tuple(map(_type_of, args)), None)
+        return result.library, result.fndesc.llvm_func_name

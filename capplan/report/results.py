@@ -168,7 +168,9 @@ def _resolved(run: Run, resolved: Mapping[str, Any] | None) -> tuple[str, Callab
     def as_yaml() -> bytes:
         import yaml
 
-        text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+        # libyaml's, where PyYAML was built with it, is ten times as fast
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        text: str = yaml.dump(plain, Dumper=dumper, sort_keys=False, allow_unicode=True)
         return text.encode()
 
     return "resolved.yaml", as_yaml

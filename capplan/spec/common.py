@@ -15,14 +15,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
     PlainValidator,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from capplan import units
+from capplan.spec.schema import descriptions
 
 Q = TypeVar("Q")
 
@@ -33,13 +36,23 @@ class Model(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         validate_by_name=True,
         validate_by_alias=True,
         # YAML has typed its scalars: '4' in quotes is no number, and yes is no truth
         strict=True,
         allow_inf_nan=False,
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Add the fields' docstrings to the JSON schema."""
+        reference = handler(core)
+        properties = handler.resolve_ref_schema(reference).get("properties", {})
+        for key, text in descriptions(cls).items():
+            properties.get(key, {}).setdefault("description", text)
+        return reference
 
 
 def problem(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
+import itertools
+import textwrap
 import types
 import typing
 from collections.abc import Iterable
@@ -75,12 +80,46 @@ def is_open(of: Types) -> bool:
 
 
 def summary(of: Types, key: str) -> str:
-    """Return the first sentence of a field's description."""
+    """Return the first sentence of a field's docstring."""
     for branch in of:
-        field = fields(branch).get(key)
-        if field is not None and field.description:
-            return field.description.replace("\n", " ").split(". ")[0].rstrip(".")
+        text = descriptions(branch).get(key) if _is_model(branch) else None
+        if text:
+            return text.replace("\n", " ").split(". ")[0].rstrip(".")
     return ""
+
+
+def descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """Return the docstrings below a model's fields, by the keys that files use."""
+    found: dict[str, str] = {}
+    for cls in reversed(model.__mro__):
+        found |= _docstrings(cls)
+    return {
+        field.alias or name: found[name]
+        for name, field in model.model_fields.items()
+        if name in found
+    }
+
+
+@functools.cache
+def _docstrings(cls: type) -> dict[str, str]:
+    """The docstrings below a class's fields, read from its source.
+
+    Read when a message needs one: pydantic's ``use_attribute_docstrings`` reads all of them at
+    import, which takes a third of the import's time.
+    """
+    try:
+        (node,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    except (OSError, TypeError):  # no source at hand: the parametrised models, and object
+        return {}
+    found: dict[str, str] = {}
+    for pair in itertools.pairwise(getattr(node, "body", ())):
+        match pair:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                found[name] = inspect.cleandoc(text)
+    return found
 
 
 def _origin(of: Any) -> Any:

@@ -107,7 +107,7 @@ def test_cache_shows_and_clears(monkeypatch: pytest.MonkeyPatch, tmp_path: pathl
     monkeypatch.setenv("CAPPLAN_CACHE_DIR", str(tmp_path))
     engine = tmp_path / "0123456789abcdef"
     engine.mkdir()
-    (engine / "step.nbi").write_bytes(b"x")
+    (engine / "step.advance.o").write_bytes(b"x")
     (tmp_path / "notes").mkdir()
     code, out, _ = _invoke("cache")
     assert code == 0
