@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 # name -> (module, attribute, the line in `capplan import --help`)
-KINDS: Table = {
-}
+KINDS: Table = {}
 
 
 @click.group("import", cls=LazyGroup, table=KINDS)

@@ -47,6 +47,11 @@ COMMANDS: Table = {
         "validate",
         "Compare the model with recordings of real kernels.",
     ),
+    "help": (
+        "capplan.cli.help",
+        "help_",
+        "Say what an error's code stands for.",
+    ),
     "cache": (
         "capplan.cli.cache",
         "cache",

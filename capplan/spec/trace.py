@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import gzip
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from capplan.errors import InputError, closest, quoted, row_problem
+from capplan.errors import InputError, Problem, closest, quoted, row_problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +40,9 @@ batches and the reclaim at the limit keep usage just below."""
 
 CLIP_RUN = 3
 """So many samples in a row at the limit are a demand that was cut off, not a peak."""
+
+MAX_PROBLEMS = 1000
+"""Bad rows of a kind that are told apart; a file of nothing else has millions."""
 
 _UNIT_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
@@ -206,9 +209,11 @@ def load_trace(query: TraceQuery) -> MemoryTrace:
     rows, seconds, values = rows[~blank], seconds[~blank], values[~blank]
     if rows.size == 0:
         _no_rows(table, query)
-    _check_cells(table, query, rows, seconds, values)
+    problems = list(_bad_cells(table, query, rows, seconds, values))
     rows, seconds, values = _drop_repeats(rows, seconds, values)
-    _check_times(query, rows, seconds)
+    problems += _bad_times(query, rows, seconds)
+    if problems:
+        raise InputError(sorted(problems, key=lambda problem: problem.place))
     counter = None if query.counter is None else table.numbers(query.counter)[rows]
     return MemoryTrace(
         file=query.file,
@@ -343,41 +348,39 @@ def _drop_repeats(
     return rows[keep], seconds[keep], values[keep]
 
 
-def _check_cells(
+def _bad_cells(
     table: Table, query: TraceQuery, rows: IntArray, seconds: FloatArray, values: FloatArray
-) -> None:
-    for name, array in ((query.time, seconds), (query.value, values)):
-        bad = ~np.isfinite(array)
-        if bad.any():
-            row = int(rows[np.argmax(bad)])
-            cell = table.column(name).iloc[row]
-            what = "a time" if name == query.time else "a number"
-            _fail(query.file, row + 2, f"{quoted(cell)} is not {what}", column=name)
-    negative = values < 0
-    if negative.any():
-        at = int(np.argmax(negative))
+) -> Iterator[Problem]:
+    """Cells that hold no time, no number, or a negative one."""
+    for name, array, what in ((query.time, seconds, "a time"), (query.value, values, "a number")):
+        column = table.column(name)
+        for row in rows[~np.isfinite(array)][:MAX_PROBLEMS]:
+            message = f"{quoted(column.iloc[row])} is not {what}"
+            yield row_problem(query.file, int(row) + 2, message, column=name)
+    for at in np.flatnonzero(values < 0)[:MAX_PROBLEMS]:
         message = f"{values[at]:g} is negative"
-        _fail(query.file, int(rows[at]) + 2, message, column=query.value, expected="0 or more")
+        line = int(rows[at]) + 2
+        yield row_problem(query.file, line, message, column=query.value, expected="0 or more")
 
 
-def _check_times(query: TraceQuery, rows: IntArray, seconds: FloatArray) -> None:
-    steps = np.diff(seconds)
+def _bad_times(query: TraceQuery, rows: IntArray, seconds: FloatArray) -> Iterator[Problem]:
+    """Rows at which time stands still, runs backwards, or leaves a gap."""
+    timed = np.isfinite(seconds)
+    steps, lines = np.diff(seconds[timed]), rows[timed][1:] + 2
     if steps.size == 0:
         return
-    if (steps <= 0).any():
-        at = int(np.argmax(steps <= 0))
+    for at in np.flatnonzero(steps <= 0)[:MAX_PROBLEMS]:
         word = "stands still" if steps[at] == 0 else f"runs backwards by {-steps[at]:g} s"
-        line = int(rows[at + 1]) + 2
         expected = "rows in the order of time, one for each time"
-        _fail(query.file, line, f"time {word}", column=query.time, expected=expected)
+        message = f"time {word}"
+        yield row_problem(query.file, int(lines[at]), message, column=query.time, expected=expected)
     longest = query.max_gap_s
     if longest is None:
         longest = GAP_INTERVALS * float(np.median(steps))
-    if (steps > longest).any():
-        at = int(np.argmax(steps > longest))
-        line = int(rows[at + 1]) + 2
+    for at in np.flatnonzero((steps > longest) & (longest > 0))[:MAX_PROBLEMS]:
         expected = f"steps of at most {longest:g} s; cut the file there, or raise max_gap"
-        _fail(query.file, line, f"a gap of {steps[at]:g} s", column=query.time, expected=expected)
+        message = f"a gap of {steps[at]:g} s"
+        yield row_problem(query.file, int(lines[at]), message, column=query.time, expected=expected)
 
 
 def _no_rows(table: Table, query: TraceQuery) -> NoReturn:

@@ -24,7 +24,7 @@ MAX_NODES = 200_000
 MAX_DEPTH = 64
 """Deepest nesting."""
 
-SET = "<--set>"
+SET = "<command line>"
 """Stands in the place of a file for what came from ``--set``."""
 
 KeyPath = tuple[str | int, ...]

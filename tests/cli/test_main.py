@@ -116,3 +116,12 @@ def test_cache_shows_and_clears(monkeypatch: pytest.MonkeyPatch, tmp_path: pathl
     code, out, _ = _invoke("cache", "--clear")
     assert (code, out) == (0, f"removed {engine}\n")
     assert [p.name for p in tmp_path.iterdir()] == ["notes"]
+
+
+def test_help_explains_codes_and_commands() -> None:
+    assert _invoke("help", "c012")[:2] == (0, "C012  Not a memory size.\n")
+    assert "C040  A trace with a bad row.\n" in _invoke("help")[1]
+    assert _invoke("help", "simulate")[1] == _invoke("simulate", "--help")[1]
+    code, _, err = _invoke("help", "C099")
+    assert code == 2
+    assert "'C099' is neither an error's code nor a command. Did you mean 'C0" in err

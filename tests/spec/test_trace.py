@@ -131,6 +131,18 @@ def test_load_trace_bad_file_is_refused_with_its_line(
         load_trace(query(path))
 
 
+def test_load_trace_names_all_bad_rows_in_the_order_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "time,web\n0,1\n60,x\n120,-2\nsoon,4\n90,5\n150,6\n")
+    with pytest.raises(InputError, match="is not a number") as raised:
+        load_trace(query(path))
+    assert [(problem.place.line, problem.message) for problem in raised.value.problems] == [
+        (3, "'x' is not a number"),
+        (4, "-2 is negative"),
+        (5, "'soon' is not a time"),
+        (6, "time runs backwards by 30 s"),
+    ]
+
+
 def test_load_trace_missing_file_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.csv: the trace cannot be read: No such file"):
         load_trace(query(tmp_path / "none.csv"))
