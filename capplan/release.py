@@ -57,6 +57,8 @@ class Features:
     """memory.high makes tasks sleep, not only reclaim."""
     zswap_shrinker: bool = False
     """zswap has a shrinker (off by default)."""
+    vma_readahead: bool = False
+    """Swap read-ahead goes by address, not by slot, where no swap device rotates."""
     full_walk_retry: bool = False
     """Direct reclaim that got nothing tries once more over all memcgs."""
     soft_limit: bool = True
@@ -96,7 +98,7 @@ KERNEL_FIELDS = (
     "lru_gen", "recursiveprot", "direct_reclaim_cursor", "cost_rotations", "movable_excluded",
     "pcp_auto", "zeromap", "anon_starts_active", "oom_reaper_delay_ns", "root_bonus",
     "badness_clamped", "badness_per_mille", "oom_ties_to_first", "empty_lru_counts_free",
-    "high_penalty", "zswap_shrinker", "full_walk_retry", "proactive_reclaim_shift",
+    "high_penalty", "zswap_shrinker", "vma_readahead", "full_walk_retry", "proactive_reclaim_shift",
     "soft_limit",
 )  # fmt: skip
 
@@ -125,6 +127,7 @@ HISTORY: tuple[Change, ...] = (
     _change((3, 14), "OOM reports of 3.10.el7 to 4.16", root_bonus=1),
     _change((4, 6), "zone dumps of 4.4 to 6.19", watermark_scale_factor=10),
     _change((4, 6), BACKGROUND, oom_reaper=True),
+    _change((4, 14), BACKGROUND, vma_readahead=True),
     _change((4, 17), "OOM reports from 4.17", root_bonus=0),
     _change((4, 19), BACKGROUND, oom_group=True),
     _change((5, 0), "zone dumps of 5.0", watermark_boost_factor=15000),

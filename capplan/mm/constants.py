@@ -72,6 +72,7 @@ PG_KERNEL = 4096  # on no list: page tables, slab, stacks, pool pages
 PG_SCATTERED = 8192  # a frame record without a block of its own (pages from the sub-g bag)
 PG_SWAP_CLEAN = 32768  # in the swap cache, written and not touched since
 PG_DOOMED = 65536  # freed while under writeback: goes when the I/O ends
+PG_READAHEAD = 131072  # in the swap cache, read along with another and not touched yet
 PG_MAPPED = 16384  # reached by page tables (anon, shmem that was mapped, mmapped file)
 
 # Entry states (pt).
@@ -115,7 +116,8 @@ VM_ZSWPIN, VM_ZSWPOUT, VM_ZSWPWB, VM_SLABS_SCANNED, VM_PGACTIVATE, VM_PGDEACTIVA
     17, 18, 19, 20, 21, 22)  # fmt: skip
 VM_PGREFILL, VM_PGROTATED, VM_COMPACT_STALL, VM_COMPACT_SUCCESS = 23, 24, 25, 26
 VM_THP_FAULT_ALLOC, VM_THP_FAULT_FALLBACK, VM_PGALLOC, VM_PGFREE = 27, 28, 29, 30
-NR_VMSTAT = 32
+VM_SWAP_RA, VM_SWAP_RA_HIT = 31, 32
+NR_VMSTAT = 33
 VMSTAT = (
     "pswpin", "pswpout", "pgscan_kswapd", "pgscan_direct", "pgsteal_kswapd",
     "pgsteal_direct", "allocstall", "workingset_refault_anon", "workingset_refault_file",
@@ -123,7 +125,7 @@ VMSTAT = (
     "oom_kill", "kswapd_low_wmark_hit_quickly", "kswapd_high_wmark_hit_quickly",
     "pageoutrun", "zswpin", "zswpout", "zswpwb", "slabs_scanned", "pgactivate",
     "pgdeactivate", "pgrefill", "pgrotated", "compact_stall", "compact_success",
-    "thp_fault_alloc", "thp_fault_fallback", "pgalloc", "pgfree", "reserved",
+    "thp_fault_alloc", "thp_fault_fallback", "pgalloc", "pgfree", "swap_ra", "swap_ra_hit",
 )  # fmt: skip
 
 # Events of the same kind less than this apart are one: the log keeps its first and its end.

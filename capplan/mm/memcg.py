@@ -46,6 +46,7 @@ __all__ = [
     "handle_over_high",
     "high_delay_jiffies",
     "mem_cgroup_margin",
+    "reset_charge",
     "try_charge",
     "try_charge_huge",
 ]
@@ -133,7 +134,8 @@ def cancel_charge(k, c, nr):
 
 
 @jit
-def _reset(k, t):
+def reset_charge(k, t):
+    """Task t begins its next charge anew."""
     task = k.task[t]
     task.retries = MAX_RECLAIM_RETRIES
     task.drained = 0
@@ -184,7 +186,7 @@ def try_charge(k, fr, pt, t, c, nr, user_fault, may_short):
         if over < 0:
             memcg.stock += batch - nr
             _note_over_high(k, t, c, batch)
-            _reset(k, t)
+            reset_charge(k, t)
             return CHARGE_OK
         if batch > nr:
             batch = nr
@@ -205,11 +207,11 @@ def try_charge(k, fr, pt, t, c, nr, user_fault, may_short):
             task.retries -= 1
             continue
         if may_short and mem_cgroup_margin(k, over) > 0:
-            _reset(k, t)
+            reset_charge(k, t)
             return CHARGE_SHORT
         status = _memcg_oom(k, t, over, user_fault)
         if status != CHARGE_AGAIN:
-            _reset(k, t)
+            reset_charge(k, t)
         return status
 
 

@@ -22,6 +22,7 @@ from capplan.mm.state import (
     PG_EXEC,
     PG_MAPPED,
     PG_MLOCKED,
+    PG_READAHEAD,
     PG_RECLAIM,
     PG_REFERENCED,
     PG_SWAP_CLEAN,
@@ -31,6 +32,7 @@ from capplan.mm.state import (
     PTE_PRESENT,
     PTE_SHADOW,
     PTE_SWAP,
+    PTE_ZSWAP,
     ST_FILE_DIRTY,
     ST_SWAPCACHED,
     VM_PGACTIVATE,
@@ -166,7 +168,9 @@ def _remove_mapping(k, fr, pt, i):
     else:
         workingset_eviction(k, fr, pt, i, k.sc.target)
     if page.flags & PG_SWAPCACHE:
-        page.flags &= ~(PG_SWAPCACHE | PG_SWAP_CLEAN)
+        page.flags &= ~(PG_SWAPCACHE | PG_SWAP_CLEAN | PG_READAHEAD)
+        if pt[e].in_zswap:
+            pt[e].state = PTE_ZSWAP  # one that was read ahead, and not wanted
         k.nr_swapcached -= nr
         k.memcg[c].stat[ST_SWAPCACHED] -= nr
     else:
@@ -204,17 +208,20 @@ def _swap_out(k, fr, pt, i):
         k.memcg[c].stat[ST_SWAPCACHED] += nr
     elif pt[e].in_zswap:
         zswap_drop(k, fr, pt, e)  # the older copy
-    pt[e].state = PTE_SWAP
-    unmap_page(k, fr, i)
-    add_swapents(k, m, nr)
-    granule_lost(k, m, nr)
-    k.work_ns += k.cost.unmap_ns * nr
+    ahead = page.flags & PG_READAHEAD  # nobody has mapped it
+    if not ahead:
+        pt[e].state = PTE_SWAP
+        unmap_page(k, fr, i)
+        add_swapents(k, m, nr)
+        granule_lost(k, m, nr)
+        k.work_ns += k.cost.unmap_ns * nr
     result = swap_writepage(k, fr, pt, i)
     if result == 0:
         return _remove_mapping(k, fr, pt, i)
-    if result < 0:
+    if result < 0 and not ahead:
         _take_back(k, fr, pt, i)
         drop_swap_cache(k, fr, pt, i)
+    if result < 0:
         return _putback(k, fr, i, True)
     k.sc.pageout += nr
     page.flags |= PG_RECLAIM | PG_SWAP_CLEAN
@@ -254,7 +261,7 @@ def shrink_folio(k, fr, pt, i):
     if writeback and _writeback_case(k, fr, i):
         return _putback(k, fr, i, True)
     verdict = RECLAIM
-    if not page.flags & PG_SWAP_CLEAN:
+    if not page.flags & (PG_SWAP_CLEAN | PG_READAHEAD):
         verdict = _check_references(k, fr, i)
         if page.flags & PG_MAPPED:
             k.work_ns += k.cost.rmap_ns * nr

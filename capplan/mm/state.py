@@ -187,7 +187,7 @@ task_t = _record([
     ("own_vma", i32), ("own_pattern", i8), ("own_rate", f64),  # accessed from birth on
     ("access_vma", i32), ("access_rate", f64), ("access_credit", f64), ("access_ns", i64),
     ("clock", i8), ("lazy", i8), ("access_pattern", i8), ("exit_at_end", i8),
-    ("nominal_ns", i64), ("next_ns", i64), ("backoff_ns", i64),
+    ("nominal_ns", i64), ("next_ns", i64), ("busy_ns", i64), ("backoff_ns", i64),  # busy: until its work and waits are over
     ("enomem_ns", i64), ("dirty_paused_ns", i64), ("nr_dirtied", i64), ("nr_dirtied_pause", i64), ("dirty_blocked", i8),
     ("pending", i64), ("next_on_mapping", i32),
     ("psi_running", i8), ("psi_memstall", i8),
@@ -205,6 +205,7 @@ vma_t = _record([
     ("next_on_mapping", i32),
     ("mapped_pages", i64),  # present in this process's page tables
     ("via_read", i8), ("locked", i8),
+    ("ra_index", i32), ("ra_win", i32), ("ra_hits", i32),  # swap_readahead_info: granule, pages, hits
 ])  # fmt: skip
 
 mapping_t = _record([
@@ -294,7 +295,7 @@ swap_t = _record([
 ])  # fmt: skip
 
 disk_t = _record([
-    ("read_latency_ns", i64), ("write_latency_ns", i64),
+    ("read_latency_ns", i64), ("write_latency_ns", i64), ("rotational", i8),
     ("read_ns_per_page", f64), ("write_ns_per_page", f64), ("random_read_ns", f64),
     ("read_busy_ns", i64), ("write_busy_ns", i64),  # time up to which the queue is full
     ("wb_head", i32), ("wb_tail", i32),  # frames under writeback, in order of completion
@@ -354,7 +355,9 @@ kernel_t = _record([
     ("anon_starts_active", i8), ("oom_reaper_delay_ns", i64), ("root_bonus", i8),
     ("oom_ties_to_first", i8), ("badness_per_mille", i8),
     ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("zswap_exclusive_load", i8), ("high_penalty", i8),
-    ("zswap_shrinker", i8), ("full_walk_retry", i8), ("proactive_reclaim_shift", i8), ("soft_limit", i8),
+    ("zswap_shrinker", i8), ("full_walk_retry", i8), ("vma_readahead", i8), ("proactive_reclaim_shift", i8), ("soft_limit", i8),
+    # swap read-ahead by cluster: rotating areas, hits, where it was last, its window
+    ("nr_rotate_swap", i32), ("swapin_readahead_hits", i64), ("swapin_prev", i64), ("swapin_last_pages", i64),
     # zswap
     ("zswap_enabled", i8), ("zswap_shrinker_enabled", i8), ("zswap_zpool", i8), ("zswap_full", i8), ("zswap_shrink_pending", i8),
     ("zswap_max_pool_percent", i64), ("zswap_accept_percent", i64),
@@ -424,6 +427,7 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["node"]["kswapd_due_ns"] = NEVER_NS
     for field in ("flusher_due_ns", "sample_due_ns", "write_due_ns"):
         k[field] = NEVER_NS
+    k["swapin_readahead_hits"] = 4  # mm/swap_state.c, ATOMIC_INIT(4)
     k["swap_full_ns"] = -QUIET_NS
     k["zswap_full_ns"] = -QUIET_NS
     k["task"]["reclaim_told_ns"] = -QUIET_NS

@@ -6,9 +6,10 @@
 A device is a queue with a rate: an operation starts when the earlier ones are done. Slots
 have no addresses; entries of the virtual side know their area.
 
-Departs from the kernel: a page read ahead is not put into the swap cache, its reading is
-only cheaper (sequential rate instead of a random read). A page that comes back is written
-to, so its next way out is a new write to the slot it kept.
+Which pages are read along with one that is missing is said by ``swap_state``.
+
+Departs from the kernel: a page that comes back is written to, so its next way out is a new
+write to the slot it kept.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from capplan.mm.state import (
     NS_PER_S,
     PG_ACTIVE,
     PG_DOOMED,
+    PG_READAHEAD,
     PG_RECLAIM,
     PG_SWAP_CLEAN,
     PG_SWAPBACKED,
@@ -37,15 +39,11 @@ from capplan.mm.state import (
     PG_WRITEBACK,
     PTE_PRESENT,
     ST_FILE_WRITEBACK,
-    ST_PSWPIN,
     ST_PSWPOUT,
     ST_SWAPCACHED,
-    ST_ZSWPIN,
     SWAP_CLUSTER_MAX,
     VM_PGROTATED,
-    VM_PSWPIN,
     VM_PSWPOUT,
-    VM_ZSWPIN,
 )
 from capplan.mm.zram import zram_free, zram_store
 from capplan.mm.zswap import zswap_drop, zswap_store
@@ -62,7 +60,6 @@ __all__ = [
     "local_ns",
     "mem_cgroup_nr_swap_pages",
     "plug_flush",
-    "swap_in",
     "swap_writepage",
     "total_free_swap",
     "vm_swap_full",
@@ -412,50 +409,7 @@ def vm_swap_full(k, c):
 @jit
 def drop_swap_cache(k, fr, pt, i):
     """Page i leaves the swap cache, its slot is given back (folio_free_swap)."""
-    fr[i].flags &= ~(PG_SWAPCACHE | PG_SWAP_CLEAN)
+    fr[i].flags &= ~(PG_SWAPCACHE | PG_SWAP_CLEAN | PG_READAHEAD)
     k.nr_swapcached -= fr[i].nr_pages
     k.memcg[fr[i].memcg].stat[ST_SWAPCACHED] -= fr[i].nr_pages
     free_swap_entry(k, fr, pt, fr[i].pte)
-
-
-@jit
-def swap_in(k, fr, pt, i, sequential):
-    """Bring the contents of page i's entry from its slot: waits for I/O; 1 if a device was read.
-
-    Kernel
-    ------
-    mm/memory.c, do_swap_page(): the slot is kept, the page stays in the swap cache, unless
-    swap is half full. (A write fault of the only owner would free it, but the page that has
-    just been read is still referenced by the LRU's add batch, should_try_to_free_swap().)
-    """
-    entry = pt[fr[i].pte]
-    nr = entry.nr_pages
-    area = k.swap[entry.swap]
-    owner = entry.owner
-    k.work_ns += k.cost.swapin_setup_ns * nr
-    read = 0
-    if entry.in_zswap:
-        k.work_ns += k.cost.decompress_ns * nr
-        k.vmstat[VM_ZSWPIN] += nr
-        k.memcg[owner].stat[ST_ZSWPIN] += nr
-        if k.zswap_exclusive_load:
-            zswap_drop(k, fr, pt, fr[i].pte)
-    else:
-        k.vmstat[VM_PSWPIN] += nr
-        k.memcg[owner].stat[ST_PSWPIN] += nr
-        if area.zram:
-            k.work_ns += k.cost.decompress_ns * nr
-        else:
-            disk_read(k, area.disk, nr, sequential, local_ns(k))
-            read = 1
-            if k.zswap_shrinker_enabled:
-                k.memcg[owner].zswap_disk_swapins += nr  # zswap_folio_swapin()
-    if k.cgroup_v1:
-        uncharge_memsw(k, owner, nr)  # the resident page has its own
-    entry.state = PTE_PRESENT
-    fr[i].flags |= PG_SWAPCACHE
-    k.nr_swapcached += nr
-    k.memcg[fr[i].memcg].stat[ST_SWAPCACHED] += nr
-    if area.zram or vm_swap_full(k, owner):
-        drop_swap_cache(k, fr, pt, i)
-    return read

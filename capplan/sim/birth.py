@@ -17,6 +17,7 @@ from capplan.mm.state import (
     ST_KERNEL,
     TASK_READY,
 )
+from capplan.mm.swap_state import swap_ra_init
 from capplan.sim.access import access_begin
 from capplan.sim.ops import OP_POPULATE, OP_TARGET
 
@@ -32,6 +33,7 @@ def _attach(k, v):
     vma.next_on_mapping = mapping.first_vma
     mapping.first_vma = v
     vma.mapped_pages = 0
+    swap_ra_init(vma)
     if not shared or vma.via_read:
         return
     nr = k.vma[vma.next_on_mapping].mapped_pages

@@ -159,6 +159,7 @@ def _devices(k: Any, node: Node) -> None:
         for field in ("read_latency_ns", "write_latency_ns", "read_ns_per_page",
                       "write_ns_per_page", "random_read_ns"):  # fmt: skip
             record[field] = getattr(disk, field)
+        record.rotational = int(disk.rotational)
         record.queue_depth = 256  # nr_requests of a block queue
     for i, area in enumerate(node.swaps):
         record = k.swap[i]
@@ -167,6 +168,9 @@ def _devices(k: Any, node: Node) -> None:
         record.total = record.free = area.size_pages
         record.zram = int(area.zram)
         record.zram_limit = area.zram_limit_pages
+    k.nr_rotate_swap = sum(
+        int(k.disk[int(k.swap[i].disk)].rotational) for i in range(len(node.swaps))
+    )
     k.totalswap = sum(area.size_pages for area in node.swaps)
     if node.zswap is not None:
         k.zswap_enabled = int(node.zswap.enabled)

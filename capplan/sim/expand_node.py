@@ -139,6 +139,7 @@ def disk_of(name: str, speeds: Speeds) -> Disk:
         write_ns_per_page=_ns_per_page(speeds.write, kind.writes),
         random_read_ns=max(float(latency), random),
         origin=origin,
+        rotational=speeds.device == "hdd",
     )
 
 

@@ -16,27 +16,31 @@ from capplan.mm.memcg import (
     charge_forced,
     charge_what_fits,
     handle_over_high,
+    reset_charge,
     try_charge,
 )
 from capplan.mm.page_alloc import alloc_kernel_pages, free_frame
 from capplan.mm.page_alloc_slowpath import ALLOC_AGAIN, alloc_frame
+from capplan.mm.page_io import swap_in, swap_in_ahead
 from capplan.mm.rmap import account_cache, add_swapents, map_page
 from capplan.mm.state import (
-    MAP_ANON,
     MAP_FILE,
     MAP_KERNEL,
     MEMCG_CHARGE_BATCH,
     PG_ACTIVE,
     PG_EXEC,
     PG_MLOCKED,
+    PG_READAHEAD,
     PG_RECLAIM,
     PG_SWAP_CLEAN,
     PG_SWAPBACKED,
+    PG_WRITEBACK,
     PG_YOUNG,
     PTE_NONE,
     PTE_PRESENT,
     PTE_SHADOW,
     PTE_SWAP,
+    PTE_ZSWAP,
     ST_KERNEL,
     ST_PAGETABLES,
     ST_PGFAULT,
@@ -44,7 +48,14 @@ from capplan.mm.state import (
     VM_PGFAULT,
     VM_PGMAJFAULT,
 )
-from capplan.mm.swap import disk_read, local_ns, swap_in, total_free_swap
+from capplan.mm.swap import (
+    disk_read,
+    drop_swap_cache,
+    local_ns,
+    total_free_swap,
+    vm_swap_full,
+)
+from capplan.mm.swap_state import swap_ra_hit, swap_ra_window
 from capplan.mm.workingset import workingset_refault
 
 __all__ = [
@@ -103,22 +114,75 @@ def page_tables(k, fr, v, index, nr):
 
 
 @jit
-def _from_swap_cache(k, fr, pt, e):
-    """The page is still in the swap cache, on its way out: map it again."""
+def _from_swap_cache(k, fr, pt, v, e):
+    """The page is in the swap cache, on its way out or read ahead: map it."""
     i = pt[e].frame
     m = fr[i].mapping
     nr = fr[i].nr_pages
     pt[e].state = PTE_PRESENT
-    fr[i].flags &= ~(PG_RECLAIM | PG_SWAP_CLEAN)
+    ahead = fr[i].flags & PG_READAHEAD
+    swap_ra_hit(k, v, e, nr if ahead else 0)
+    fr[i].flags &= ~(PG_RECLAIM | PG_SWAP_CLEAN | PG_READAHEAD)
     fr[i].flags |= PG_YOUNG
     fr[i].seen = progress_now(k, m)
     add_swapents(k, m, -nr)
     k.mapping[m].resident_pages += nr
     k.mapping[m].nonresident -= 1
-    if k.mapping[m].kind == MAP_ANON:
+    if not k.mapping[m].via_read:
         map_page(k, fr, i)
+        k.vmstat[VM_PGFAULT] += nr
+        k.memcg[fr[i].memcg].stat[ST_PGFAULT] += nr
     k.work_ns += k.cost.fault_ns * nr
+    if ahead and not fr[i].flags & PG_WRITEBACK and vm_swap_full(k, pt[e].owner):
+        drop_swap_cache(k, fr, pt, i)
     return FAULT_OK
+
+
+@jit
+def _read_ahead(k, fr, pt, t, v, e):
+    """Put entry e's page into the swap cache (__read_swap_cache_async).
+
+    Returns the pages that its device has to read, -1 when there was no memory for it.
+    """
+    m = k.vma[v].mapping
+    nr = pt[e].nr_pages
+    c = pt[e].owner if k.memcg[pt[e].owner].online else k.proc[k.task[t].proc].memcg
+    status, i = _charged_frame(k, fr, pt, t, k.mapping[m].node, c, nr, True, 0)
+    if status != FAULT_OK:
+        reset_charge(k, t)
+        return -1
+    refault = pt[e].memcg >= 0
+    install(k, fr, m, i, e, c)
+    fr[i].flags &= ~PG_YOUNG
+    if not k.lru_gen:  # folio_add_lru() in a fault makes them active, these as well
+        fr[i].flags &= ~PG_ACTIVE
+    read = swap_in_ahead(k, fr, pt, i)
+    if refault and k.lru_gen:
+        lru_gen_refault(k, fr, pt, i, True)
+    elif refault:
+        workingset_refault(k, fr, pt, i, total_free_swap(k) > 0)
+    pt[e].frame = i
+    account_cache(k, c, k.mapping[m].kind, nr)
+    lru_add(k, fr, i)
+    return read
+
+
+@jit
+def _swapin_readahead(k, fr, pt, t, v, e):
+    """Read what lies around entry e: (pages that one read brings, pages asked for along)."""
+    if k.swap[pt[e].swap].zram:
+        return 1, 0
+    win, first, end = swap_ra_window(k, v, e)
+    ahead = 0
+    for other in range(first, end):
+        entry = pt[other]
+        if other == e or entry.frame >= 0 or entry.swap < 0 or k.swap[entry.swap].zram:
+            continue
+        got = _read_ahead(k, fr, pt, t, v, other)
+        if got < 0:
+            break
+        ahead += got
+    return win, ahead
 
 
 @jit
@@ -150,8 +214,11 @@ def _asked(k, mapping, e, sequential):
 
 
 @jit
-def _fill(k, fr, pt, t, i, e, state, sequential):
-    """Bring the contents and decide where the page goes; its reading time is in k.wait_ns."""
+def _fill(k, fr, pt, t, v, i, e, state, sequential, window, ahead):
+    """Bring the contents and decide where the page goes; its reading time is in k.wait_ns.
+
+    window, ahead : of swap, as :func:`_swapin_readahead` returns them
+    """
     m = fr[i].mapping
     mapping = k.mapping[m]
     nr = fr[i].nr_pages
@@ -163,11 +230,14 @@ def _fill(k, fr, pt, t, i, e, state, sequential):
     if state == PTE_NONE or state == PTE_SHADOW:
         if mapping.kind == MAP_FILE and state == PTE_SHADOW:  # else write(2) makes a new page
             disk_read(k, mapping.disk, nr, sequential, _asked(k, mapping, e, sequential))
-            read = 1
+            read = nr
         elif not mapping.via_read:  # write(2) takes no fault: all it costs is write_copy_ns
             k.work_ns += k.cost.fault_ns * nr
     else:
-        read = swap_in(k, fr, pt, i, sequential)
+        reads = (nr + window - 1) // window if sequential else nr
+        read = swap_in(k, fr, pt, i, reads, ahead)
+        if reads < nr:
+            swap_ra_hit(k, v, e, nr - reads)  # of its own pages
         add_swapents(k, m, -nr)
     if refault:
         if k.lru_gen:
@@ -177,9 +247,9 @@ def _fill(k, fr, pt, t, i, e, state, sequential):
     if state != PTE_NONE:
         mapping.nonresident -= 1
     if read and not mapping.via_read:
-        k.task[t].majfaults += nr
-        k.memcg[c].stat[ST_PGMAJFAULT] += nr
-        k.vmstat[VM_PGMAJFAULT] += nr
+        k.task[t].majfaults += read
+        k.memcg[c].stat[ST_PGMAJFAULT] += read
+        k.vmstat[VM_PGMAJFAULT] += read
     if restored:
         k.memstall_ns += k.wait_ns - before
 
@@ -224,7 +294,10 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
     mapping = k.mapping[m]
     state = pt[e].state
     if state == PTE_SWAP and pt[e].frame >= 0:
-        return _from_swap_cache(k, fr, pt, e)
+        return _from_swap_cache(k, fr, pt, v, e)
+    window, ahead = 1, 0
+    if state == PTE_SWAP or state == PTE_ZSWAP:
+        window, ahead = _swapin_readahead(k, fr, pt, t, v, e)
     user_fault = not mapping.via_read
     c = mapping.owner if mapping.owner >= 0 else k.proc[k.task[t].proc].memcg
     if pt[e].swap >= 0 and k.memcg[pt[e].owner].online:
@@ -236,7 +309,7 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
     pt[e].nr_pages = nr
     nr = fr[i].nr_pages
     install(k, fr, m, i, e, c)
-    _fill(k, fr, pt, t, i, e, state, sequential)
+    _fill(k, fr, pt, t, v, i, e, state, sequential, window, ahead)
     pt[e].frame = i
     pt[e].state = PTE_PRESENT
     account_cache(k, c, mapping.kind, nr)

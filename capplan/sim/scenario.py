@@ -46,6 +46,7 @@ class Disk:
     write_ns_per_page: float
     random_read_ns: float  # one 4 KiB read, queue depth 1
     origin: str = ""
+    rotational: bool = False  # seeks: swap on it is read ahead by cluster
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,7 @@ def _schedule(k, t, end, status, finished):
         task.stall_ns += int(k.memstall_ns)
         k.memcg[k.proc[task.proc].memcg].stall_ns += int(k.memstall_ns)
     task.io_ns += int(max(k.wait_ns - k.memstall_ns, 0.0))
+    task.busy_ns = end
     due = end
     if status == DONE or status == LATER:
         due = max(end, task.next_ns)
@@ -272,10 +273,11 @@ def _wake_lost(k):
 def _wake_mapping(k, m):
     t = wake_accessors(k, m)
     while t >= 0:
-        if k.task[t].state == TASK_READY and k.task[t].due_ns > k.now_ns + NS_PER_MS:
-            if not k.task[t].psi_memstall:
-                heap_set(k, t, k.now_ns + NS_PER_MS)
-        t = k.task[t].next_on_mapping
+        task = k.task[t]
+        at = max(k.now_ns + NS_PER_MS, task.busy_ns)  # what it works on or waits for goes first
+        if task.state == TASK_READY and task.due_ns > at:
+            heap_set(k, t, at)
+        t = task.next_on_mapping
 
 
 @jit

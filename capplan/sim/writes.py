@@ -67,7 +67,7 @@ def _replan(k, pg, c):
         if c <= own and own < k.memcg[c].subtree_end and pg[task.pc].op == OP_TARGET:
             if task.op_cursor == 2 and task.due_ns < NEVER_NS:
                 task.op_cursor = 1
-                heap_set(k, t, k.now_ns)
+                heap_set(k, t, max(k.now_ns, min(task.busy_ns, task.due_ns)))
 
 
 @jit

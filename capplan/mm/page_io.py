@@ -1,0 +1,133 @@
+"""Reading from swap: pool, zero page or device (mm/page_io.c, mm/memory.c).
+
+    fault      -> contents at once (zswap, zram, zero page) or from the device; mapped, the slot
+                  is kept while swap is less than half full
+    read ahead -> the same, but the page waits in the swap cache and nobody maps it
+
+What is written is in ``swap``; which pages come along, in ``swap_state``.
+"""
+
+from __future__ import annotations
+
+from capplan.mm._jit import jit
+from capplan.mm.lruvec import draw_below
+from capplan.mm.page_counter import uncharge_memsw
+from capplan.mm.state import (
+    PG_READAHEAD,
+    PG_SWAP_CLEAN,
+    PG_SWAPCACHE,
+    PTE_PRESENT,
+    PTE_SWAP,
+    ST_PSWPIN,
+    ST_SWAPCACHED,
+    ST_ZSWPIN,
+    VM_PSWPIN,
+    VM_SWAP_RA,
+    VM_ZSWPIN,
+)
+from capplan.mm.swap import STREAM_FATE, drop_swap_cache, local_ns, vm_swap_full
+from capplan.mm.zswap import zswap_drop
+
+__all__ = ["swap_in", "swap_in_ahead"]
+
+
+@jit
+def _read(k, d, nr, reads, ahead):
+    """Read nr pages in ``reads`` requests, and ``ahead`` more along with them; the wait [ns].
+
+    The first page of a request takes as long as one alone, those behind it come at the
+    device's rate.
+    """
+    disk = k.disk[d]
+    now = local_ns(k)
+    start = max(now, disk.read_busy_ns)
+    behind = nr - reads + ahead
+    disk.read_busy_ns = max(disk.read_busy_ns, k.now_ns) + int((nr + ahead) * disk.read_ns_per_page)
+    done = start + int(reads * disk.random_read_ns + behind * disk.read_ns_per_page)
+    wait = max(done - now, 0)
+    k.wait_ns += wait
+    return wait
+
+
+@jit
+def _load(k, fr, pt, i):
+    """Contents of page i from its slot: 1 where the device is to be read (swap_read_folio)."""
+    e = fr[i].pte
+    entry = pt[e]
+    nr = entry.nr_pages
+    area = k.swap[entry.swap]
+    owner = entry.owner
+    k.work_ns += k.cost.swapin_setup_ns * nr
+    if k.cgroup_v1:
+        uncharge_memsw(k, owner, nr)  # the resident page has its own
+    if entry.in_zswap:
+        k.work_ns += k.cost.decompress_ns * nr
+        k.vmstat[VM_ZSWPIN] += nr
+        k.memcg[owner].stat[ST_ZSWPIN] += nr
+        if k.zswap_exclusive_load:
+            zswap_drop(k, fr, pt, e)
+        return 0
+    zero = k.mapping[fr[i].mapping].same_filled
+    if k.zeromap and draw_below(k, k.mapping[fr[i].mapping].stream, e, STREAM_FATE, zero):
+        return 0  # swap_read_folio_zeromap()
+    k.vmstat[VM_PSWPIN] += nr
+    k.memcg[owner].stat[ST_PSWPIN] += nr
+    if area.zram:
+        k.work_ns += k.cost.decompress_ns * nr
+        return 0
+    if k.zswap_shrinker_enabled:
+        k.memcg[owner].zswap_disk_swapins += nr  # zswap_folio_swapin()
+    return 1
+
+
+@jit
+def _into_swap_cache(k, fr, i):
+    nr = fr[i].nr_pages
+    fr[i].flags |= PG_SWAPCACHE
+    k.nr_swapcached += nr
+    k.memcg[fr[i].memcg].stat[ST_SWAPCACHED] += nr
+
+
+@jit
+def swap_in(k, fr, pt, i, reads, ahead):
+    """Bring the contents of page i's entry from its slot: waits for I/O; the device reads it took.
+
+    reads : requests that the granule is read in; ahead : pages asked for along with it
+
+    Kernel
+    ------
+    mm/memory.c, do_swap_page(): the slot is kept, the page stays in the swap cache, unless
+    swap is half full. (A write fault of the only owner would free it, but the page that has
+    just been read is still referenced by the LRU's add batch, should_try_to_free_swap().)
+    """
+    entry = pt[fr[i].pte]
+    area = k.swap[entry.swap]
+    owner = entry.owner
+    device = _load(k, fr, pt, i)
+    if device:
+        _read(k, area.disk, entry.nr_pages, reads, ahead)
+    elif ahead:
+        disk = k.disk[area.disk]
+        disk.read_busy_ns = max(disk.read_busy_ns, k.now_ns) + int(ahead * disk.read_ns_per_page)
+    entry.state = PTE_PRESENT
+    _into_swap_cache(k, fr, i)
+    if area.zram or vm_swap_full(k, owner):
+        drop_swap_cache(k, fr, pt, i)
+    return reads if device else 0
+
+
+@jit
+def swap_in_ahead(k, fr, pt, i):
+    """Bring page i into the swap cache before anybody asks: the pages its device has to read.
+
+    What the pool gave up (6.12: an exclusive load) has no copy any more and is dirty.
+    """
+    entry = pt[fr[i].pte]
+    device = _load(k, fr, pt, i)
+    fr[i].flags |= PG_READAHEAD
+    if device or entry.in_zswap or not k.zswap_exclusive_load:
+        fr[i].flags |= PG_SWAP_CLEAN
+    entry.state = PTE_SWAP
+    _into_swap_cache(k, fr, i)
+    k.vmstat[VM_SWAP_RA] += entry.nr_pages
+    return entry.nr_pages if device else 0
