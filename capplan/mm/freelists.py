@@ -11,15 +11,24 @@ Algorithm::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from capplan.mm.state import MAX_PAGE_ORDER, MT_MOVABLE, NR_ORDERS, PG_FREE
+from capplan.mm.state import (
+    MAX_PAGE_ORDER,
+    MT_MOVABLE,
+    MT_RECLAIMABLE,
+    MT_UNMOVABLE,
+    NR_ORDERS,
+    PG_FREE,
+)
 
-__all__ = ["buddy_init"]
+__all__ = ["buddy_init", "buddy_init_captured"]
+
+FREE_TYPES = (MT_UNMOVABLE, MT_RECLAIMABLE, MT_MOVABLE)
 
 
 def buddy_init(
@@ -54,9 +63,24 @@ def buddy_init(
     g = NR_ORDERS if zone.counters_only else int(k.g)
     counts = _block_counts(free_pages, buddyinfo)
     first, n = int(zone.first_frame), 0 if zone.counters_only else int(zone.nr_frames)
+    frames = _reset(k, fr, z)
     if sum(count << o for o, count in enumerate(counts) if o >= g) > n << int(k.g):
         msg = f"zone {z}: {free_pages} free pages do not fit in {n} frames of order {int(k.g)}"
         raise ValueError(msg)
+    zone.bag_seed[:g] = counts[:g]
+    zone.bag_seed_pages = sum(count << o for o, count in enumerate(counts[:g]))
+    zone.free = free_pages
+    zone.nr_free[:g, MT_MOVABLE] = counts[:g]
+    if n > 0:
+        free = _place(counts[g:], n)
+        for order, heads in _maximal_blocks(free, g):
+            _write_list(zone, frames, order, heads, first)
+
+
+def _reset(k: Any, fr: Any, z: int) -> Any:
+    """Make all frames of zone `z` used ones in Movable pageblocks; return them."""
+    zone = k.zone[z]
+    first, n = int(zone.first_frame), 0 if zone.counters_only else int(zone.nr_frames)
     frames = fr[first : first + n]
     frames["zone"] = z
     frames["migratetype"] = MT_MOVABLE
@@ -65,16 +89,103 @@ def buddy_init(
     zone.head[:] = -1
     zone.tail[:] = -1
     zone.bag_seed[:] = 0
-    zone.bag_seed[:g] = counts[:g]
-    zone.bag_seed_pages = sum(count << o for o, count in enumerate(counts[:g]))
-    zone.bag_used = zone.bag_granules = 0
+    zone.bag_seed_pages = zone.bag_used = zone.bag_granules = 0
     zone.bag_head = -1
-    zone.free = free_pages
-    zone.nr_free[:g, MT_MOVABLE] = counts[:g]
-    if n > 0:
-        free = _place(counts[g:], n)
-        for order, heads in _maximal_blocks(free, g):
-            _write_list(zone, frames, order, heads, first)
+    return frames
+
+
+def buddy_init_captured(
+    k: Any,
+    fr: Any,
+    z: int,
+    free_pages: int,
+    used_pages: int,
+    blocks: Mapping[int, Sequence[int]],
+) -> None:
+    """Free lists of a zone whose state was captured: its free blocks are put by.
+
+    While what the node holds is being placed the lists hold `used_pages` and nothing else;
+    :func:`capplan.mm.captured.finish` then takes what is left of them for the kernel and puts
+    the captured blocks on the lists, so a run starts with the free lists that were seen.
+
+    Parameters
+    ----------
+    k, fr, z
+        As of :func:`buddy_init`. The zone must have frames.
+    free_pages : int
+        Free pages that were seen. [pages]
+    used_pages : int
+        The other pages, without those on per-cpu lists that are placed from them too. [pages]
+    blocks : mapping of int to sequence of int
+        Free blocks per order by migratetype (Unmovable, Movable, Reclaimable); made to add up
+        to `free_pages`. Where only buddyinfo is known all are Movable.
+
+    Departs from the kernel
+    -----------------------
+    Where blocks lie is not known: Unmovable and Reclaimable ones are put at the zone's end,
+    in pageblocks of their type as far as there is room. Highatomic blocks count as Movable.
+    """
+    zone = k.zone[z]
+    g = int(k.g)
+    frames = _reset(k, fr, z)
+    first, n = int(zone.first_frame), int(zone.nr_frames)
+    counts = _counts_by_type(free_pages, blocks)
+    zone.free = 0
+    zone.stash = -1
+    zone.stash_seed[:g] = [sum(c[o] for c in counts.values()) for o in range(g)]
+    end = n
+    free = np.zeros(n, np.bool_)
+    for mt in FREE_TYPES:
+        start = 0
+        if mt != MT_MOVABLE:
+            start = end - _frames_for(counts[mt][g:], g)
+            if start == end:
+                continue
+            if start < n // 2:  # no room for a place of their own
+                counts[MT_MOVABLE] = _sum(counts[MT_MOVABLE], counts[mt])
+                continue
+        free[start:end] = _place(counts[mt][g:], end - start)
+        frames["migratetype"][start:end] = mt
+        end = start
+    for order, heads in _maximal_blocks(free, g):
+        _stash(zone, frames, order, heads, first)
+    room = np.flatnonzero(~free & (frames["migratetype"] == MT_MOVABLE))
+    placed = np.zeros(n, np.bool_)
+    placed[room[: used_pages >> g]] = True
+    zone.free = int(placed.sum()) << g
+    for order, heads in _maximal_blocks(placed, g):
+        _write_list(zone, frames, order, heads, first)
+
+
+def _counts_by_type(free_pages: int, blocks: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:
+    """Free blocks per migratetype and order that add up to `free_pages`."""
+    counts = {mt: (list(blocks.get(mt, ())) + [0] * NR_ORDERS)[:NR_ORDERS] for mt in FREE_TYPES}
+    others = sum(n << o for mt in FREE_TYPES if mt != MT_MOVABLE for o, n in enumerate(counts[mt]))
+    if others > free_pages:  # seen at another moment than the free pages
+        return {mt: [0] * NR_ORDERS for mt in FREE_TYPES} | {
+            MT_MOVABLE: _block_counts(free_pages, counts[MT_MOVABLE])
+        }
+    counts[MT_MOVABLE] = _block_counts(free_pages - others, counts[MT_MOVABLE])
+    return counts
+
+
+def _sum(a: Sequence[int], b: Sequence[int]) -> list[int]:
+    return [x + y for x, y in zip(a, b)]
+
+
+def _frames_for(counts: Sequence[int], g: int) -> int:
+    """Frames, in whole blocks of the largest order, that blocks apart from buddies need."""
+    largest = 1 << (MAX_PAGE_ORDER - g)
+    frames = 2 * sum(count << r for r, count in enumerate(counts))
+    return -(-frames // largest) * largest
+
+
+def _stash(zone: Any, frames: Any, order: int, heads: npt.NDArray[np.int64], first: int) -> None:
+    """Chain free blocks apart from the lists, the lowest address first."""
+    for head in heads[::-1].tolist():
+        frames["order"][head] = order
+        frames["next"][head] = zone.stash
+        zone.stash = head + first
 
 
 def _block_counts(free_pages: int, buddyinfo: Sequence[int] | None) -> list[int]:

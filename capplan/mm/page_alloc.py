@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.buddy import alloc_block, alloc_scattered, free_scattered
+from capplan.mm.captured import placing_pages, placing_zone
 from capplan.mm.pcp import pcp_alloc, pcp_free
 from capplan.mm.state import (
     LRU_NONE,
@@ -157,12 +158,26 @@ def _prepare_frame(fr, i, nr_pages):
 
 
 @jit
+def _place_frame(k, fr, node, nr_pages):
+    """A frame for what a captured node held: from the pages that were in use, without marks."""
+    for step in range(k.nr_zones):
+        z = _zonelist_zone(k, node, step)
+        if placing_zone(k, z):
+            i = rmqueue(k, fr, z, nr_pages)
+            if i >= 0:
+                return i
+    return -1
+
+
+@jit
 def get_page_from_freelist(k, fr, node, nr_pages, mark, flags):
     """A frame for user memory from the first zone that stays above ``mark``; -1 if none does.
 
     mark : WMARK_MIN, WMARK_LOW or WMARK_HIGH; boost is added as everywhere. A granule stands
     for as many single pages: the last of them must leave the mark too.
     """
+    if k.captured == 1:
+        return _place_frame(k, fr, node, nr_pages)
     for step in range(k.nr_zones):
         z = _zonelist_zone(k, node, step)
         zone = k.zone[z]
@@ -213,6 +228,8 @@ def alloc_kernel_pages(k, fr, nr):
     Zones from Normal down, to LOW first, then MIN, then whatever is left: these callers do
     not fail before the user page beside them does.
     """
+    if k.captured == 1:
+        return placing_pages(k, fr, nr)
     got = 0
     for attempt in range(3):
         for step in range(k.nr_zones):
@@ -253,6 +270,8 @@ def pool_alloc_pages(k, fr, nr):
     zones; the reclaimer runs with PF_MEMALLOC, so when every zone is below MIN none holds it
     back (ALLOC_NO_WATERMARKS).
     """
+    if k.captured == 1:
+        return placing_pages(k, fr, nr)
     got = 0
     for attempt in range(3):
         for step in range(k.nr_zones):

@@ -11,11 +11,13 @@ from capplan.mm._jit import jit
 from capplan.mm.state import (
     MAP_ANON,
     MAP_FILE,
+    MAP_KERNEL,
     MAP_SHMEM,
     PG_MAPPED,
     ST_ANON,
     ST_FILE,
     ST_FILE_MAPPED,
+    ST_KERNEL,
     ST_SHMEM,
 )
 
@@ -89,8 +91,15 @@ def unmap_page(k, fr, i):
 
 @jit
 def account_cache(k, c, kind, nr):
-    """nr pages of a file or shmem object entered (or left, nr < 0) the page cache for group c."""
+    """nr pages of a file or shmem object entered (or left, nr < 0) the page cache for group c.
+
+    Kernel memory is counted here too, in its own books.
+    """
     if kind == MAP_ANON:
+        return
+    if kind == MAP_KERNEL:
+        k.nr_kernel += nr
+        k.memcg[c].stat[ST_KERNEL] += nr
         return
     k.nr_file += nr
     k.memcg[c].stat[ST_FILE] += nr

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.lru_gen_lists import lru_gen_eviction
-from capplan.mm.lruvec import age_nonresident, lru_add, lru_del, referenced
+from capplan.mm.lruvec import age_nonresident, draw_below, lru_add, lru_del, referenced
 from capplan.mm.page_alloc import free_frame
 from capplan.mm.page_counter import uncharge_memory, uncharge_memsw
 from capplan.mm.rmap import account_cache, add_swapents, granule_lost, map_page, unmap_page
@@ -38,6 +38,7 @@ from capplan.mm.state import (
     VM_PGACTIVATE,
 )
 from capplan.mm.swap import (
+    STREAM_FATE,
     complete_io,
     disk_write,
     drop_swap_cache,
@@ -48,9 +49,10 @@ from capplan.mm.swap import (
     swap_writepage,
 )
 from capplan.mm.workingset import workingset_eviction
-from capplan.mm.zswap import zswap_drop
+from capplan.mm.zram import zram_store
+from capplan.mm.zswap import zswap_drop, zswap_store
 
-__all__ = ["clean_page", "set_page_dirty", "shrink_folio"]
+__all__ = ["clean_page", "place_in_swap", "set_page_dirty", "shrink_folio"]
 
 # folio_check_references()
 KEEP, ACTIVATE, RECLAIM, RECLAIM_CLEAN = 0, 1, 2, 3
@@ -187,33 +189,76 @@ def _remove_mapping(k, fr, pt, i):
 
 
 @jit
+def _add_to_swap(k, fr, pt, i):
+    """Page i gets a slot (add_to_swap); False where swap is full."""
+    e = fr[i].pte
+    c = fr[i].memcg
+    nr = fr[i].nr_pages
+    area = get_swap_page(k, c, nr)
+    if area < 0:
+        return False
+    pt[e].swap = area
+    pt[e].owner = c
+    pt[e].nr_pages = nr
+    fr[i].flags |= PG_SWAPCACHE
+    k.nr_swapcached += nr
+    k.memcg[c].stat[ST_SWAPCACHED] += nr
+    return True
+
+
+@jit
+def _unmap_to_swap(k, fr, pt, i):
+    """The page tables hold page i's slot now (try_to_unmap)."""
+    m = fr[i].mapping
+    nr = fr[i].nr_pages
+    pt[fr[i].pte].state = PTE_SWAP
+    unmap_page(k, fr, i)
+    add_swapents(k, m, nr)
+    granule_lost(k, m, nr)
+
+
+@jit
+def place_in_swap(k, fr, pt, i):
+    """Page i was in swap when the run began: it goes there without being written or waited for.
+
+    zram and zswap store it; what zswap refuses is on the device. Where swap is full it stays in
+    memory.
+    """
+    if not _add_to_swap(k, fr, pt, i):
+        return
+    entry = pt[fr[i].pte]
+    area = k.swap[entry.swap]
+    mapping = k.mapping[fr[i].mapping]
+    same = draw_below(k, mapping.stream, fr[i].pte, STREAM_FATE, mapping.same_filled)
+    _unmap_to_swap(k, fr, pt, i)
+    if same and k.zeromap:
+        entry.length = 0
+    elif area.zram:
+        if zram_store(k, fr, pt, i, same) < 0:
+            _take_back(k, fr, pt, i)
+            drop_swap_cache(k, fr, pt, i)
+            return
+    elif k.zswap_enabled:
+        zswap_store(k, fr, pt, i, same)
+    _remove_mapping(k, fr, pt, i)
+
+
+@jit
 def _swap_out(k, fr, pt, i):
     """Give an anonymous or shmem page a slot, unmap and write it (add_to_swap, pageout)."""
     page = fr[i]
     e = page.pte
-    m = page.mapping
-    c = page.memcg
     nr = page.nr_pages
     if page.flags & PG_SWAP_CLEAN:
         return _remove_mapping(k, fr, pt, i)  # written, and nobody has touched it since
     if not page.flags & PG_SWAPCACHE:
-        area = get_swap_page(k, c, nr)
-        if area < 0:
+        if not _add_to_swap(k, fr, pt, i):
             return _putback(k, fr, i, True)
-        pt[e].swap = area
-        pt[e].owner = c
-        pt[e].nr_pages = nr
-        page.flags |= PG_SWAPCACHE
-        k.nr_swapcached += nr
-        k.memcg[c].stat[ST_SWAPCACHED] += nr
     elif pt[e].in_zswap:
         zswap_drop(k, fr, pt, e)  # the older copy
     ahead = page.flags & PG_READAHEAD  # nobody has mapped it
     if not ahead:
-        pt[e].state = PTE_SWAP
-        unmap_page(k, fr, i)
-        add_swapents(k, m, nr)
-        granule_lost(k, m, nr)
+        _unmap_to_swap(k, fr, pt, i)
         k.work_ns += k.cost.unmap_ns * nr
     result = swap_writepage(k, fr, pt, i)
     if result == 0:

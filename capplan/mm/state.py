@@ -243,6 +243,8 @@ zone_t = _record([
     ("bag_seed", i64, (NR_ORDERS,)), ("bag_seed_pages", i64),  # free blocks below order g at boot
     ("bag_head", i32), ("bag_granules", i64),  # stack of broken granules
     ("nr_free_highatomic", i64),
+    # a captured start: free blocks put by until all is placed (chained by fr.next)
+    ("stash", i32), ("stash_seed", i64, (NR_ORDERS,)), ("boost_boot", i64),
     # per-cpu lists: frames that are allocated from the zone's viewpoint
     ("pcp_head", i32, (PCP_CPUS,)), ("pcp_tail", i32, (PCP_CPUS,)),
     ("pcp_count", i64, (PCP_CPUS,)), ("pcp_high", i64, (PCP_CPUS,)),
@@ -394,7 +396,9 @@ kernel_t = _record([
     ("pending", i64),  # growth of all tasks in their current segments [pages]
     ("wake_mark", i64),  # node-wide free pages below which some mark may be reached
     ("lost", i32, (256,)), ("nr_lost", i32), ("nr_killed", i64),  # mappings that lost their first granule: wake their tasks
-    ("stop", i32), ("booted", i8), ("steps", i64), ("nr_events", i32), ("events_lost", i64),
+    ("stop", i32), ("booted", i8),
+    ("captured", i8),  # 1: what was captured is being placed, 2: it is in place
+    ("steps", i64), ("nr_events", i32), ("events_lost", i64),
     ("event", event_t, (MAX_EVENTS,)),
     ("oom_dump", oom_dump_t, (MAX_OOM_DUMPS,)), ("nr_oom_dumps", i32),
     ("swap_full_ns", i64), ("zswap_full_ns", i64),  # when it was full last
@@ -449,7 +453,7 @@ _LINKS = {
     "": ("plug_head", "frames_free_spare", "flusher_file"),
     "memcg": ("parent",),
     "node": ("memcg_lru_head", "memcg_lru_tail", "kswapd_memcg"),
-    "zone": ("head", "tail", "pcp_head", "pcp_tail", "bag_head"),
+    "zone": ("head", "tail", "pcp_head", "pcp_tail", "bag_head", "stash"),
     "disk": ("wb_head", "wb_tail"),
     "proc": ("first_vma", "parent", "gather_head", "first_task"),
     "task": ("heap_pos", "access_vma", "own_vma", "next_on_mapping"),

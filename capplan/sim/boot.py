@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.buddy import alloc_block
+from capplan.mm.captured import finish
 from capplan.mm.lru_gen_lists import lru_gen_init_lruvec
 from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
 from capplan.mm.page_alloc import alloc_kernel_pages
@@ -36,6 +37,8 @@ def placed(k, fr):
     k.booted = 2
     for z in range(k.nr_zones):
         _fill_per_cpu_lists(k, fr, z)
+    if k.captured == 1:
+        finish(k, fr)
 
 
 @jit

@@ -22,9 +22,10 @@ from capplan.mm.watermark import (
     setup_per_zone_wmarks,
 )
 from capplan.mm.zone import setup_per_zone_lowmem_reserve
+from capplan.sim.build_captured import capture_free_lists, zone_number
 from capplan.sim.build_tasks import build_tasks
 from capplan.sim.costs import COSTS
-from capplan.sim.scenario import Cgroup, Node, Scenario, Zone
+from capplan.sim.scenario import Cgroup, Node, Scenario
 
 __all__ = ["BuildError", "Machine", "build", "choose_granule"]
 
@@ -99,6 +100,10 @@ def build(scenario: Scenario, replicate: int = 0) -> Machine:
     _costs(k, node)
     _devices(k, node)
     frames = _zones(k, node, total)
+    if node.captured:
+        notes += capture_free_lists(k, frames, scenario)
+    else:
+        _free_lists(k, frames, node)
     index = _cgroups(k, scenario.cgroups)
     entries, program, names = build_tasks(k, scenario, index)
     return Machine(kernel, frames, entries, program, scenario, index, names, notes)
@@ -180,10 +185,6 @@ def _devices(k: Any, node: Node) -> None:
         k.zswap_accept_percent = node.zswap.accept_threshold_percent
 
 
-def _zone_number(zone: Zone) -> int:
-    return zone.node * s.ZONES_PER_NODE + s.ZONE_NAMES.index(zone.name)
-
-
 def _zones(k: Any, node: Node, total: int) -> np.ndarray[Any, Any]:
     k.nr_nodes = max(zone.node for zone in node.zones) + 1
     _limit("NUMA nodes", int(k.nr_nodes), s.MAX_NODES)
@@ -191,7 +192,7 @@ def _zones(k: Any, node: Node, total: int) -> np.ndarray[Any, Any]:
     k.totalram = total
     first = 0
     for zone in node.zones:
-        record = k.zone[_zone_number(zone)]
+        record = k.zone[zone_number(zone)]
         record.managed = zone.managed
         record.present = zone.present
         record.spanned = zone.spanned
@@ -204,7 +205,6 @@ def _zones(k: Any, node: Node, total: int) -> np.ndarray[Any, Any]:
     frames = s.new_frames(first + SPARE_FRAMES)
     _spares(k, frames, first)
     _marks(k, node)
-    _free_lists(k, frames, node)
     return frames
 
 
@@ -222,7 +222,7 @@ def _marks(k: Any, node: Node) -> None:
     for zone in node.zones:
         if zone.protection is not None:
             for j in range(min(4, len(zone.protection))):
-                k.zone[_zone_number(zone)].reserve[j] = zone.protection[j]
+                k.zone[zone_number(zone)].reserve[j] = zone.protection[j]
     wanted = node.sysctl.get("vm.min_free_kbytes")
     if wanted is not None:
         k.min_free_kbytes = k.user_min_free_kbytes = wanted
@@ -234,11 +234,11 @@ def _marks(k: Any, node: Node) -> None:
         init_per_zone_wmark_min(k, node.thp, _ceiling(node))
     for zone in node.zones:
         if zone.wmark is not None:
-            set_zone_wmarks(k, _zone_number(zone), *zone.wmark, zone.boost)
+            set_zone_wmarks(k, zone_number(zone), *zone.wmark, zone.boost)
     calculate_totalreserve_pages(k)
     k.wake_mark = node_thresholds(k).wake_kswapd
     largest = max(node.zones, key=lambda zone: zone.managed)
-    mark = int(k.zone[_zone_number(largest)].wmark[s.WMARK_HIGH])
+    mark = int(k.zone[zone_number(largest)].wmark[s.WMARK_HIGH])
     if mark >= largest.managed:
         msg = (
             f"this node cannot boot: zone {largest.name} has {largest.managed} pages and its "
@@ -277,7 +277,7 @@ def _free_lists(k: Any, frames: np.ndarray[Any, Any], node: Node) -> None:
     )  # fmt: skip
     largest = max(node.zones, key=lambda zone: zone.managed)
     for zone in node.zones:
-        record = k.zone[_zone_number(zone)]
+        record = k.zone[zone_number(zone)]
         if zone.free is not None:
             record.pcp_boot = zone.pcp_pages
             free = zone.free + zone.pcp_pages + (placed if zone is largest else 0)
@@ -289,7 +289,7 @@ def _free_lists(k: Any, frames: np.ndarray[Any, Any], node: Node) -> None:
             msg = f"the system's {used * 4096 >> 20} MiB do not fit into zone {zone.name}"
             raise BuildError(msg)
         buddyinfo = zone.buddyinfo
-        buddy_init(k, frames, _zone_number(zone), free, buddyinfo)
+        buddy_init(k, frames, zone_number(zone), free, buddyinfo)
     k.nr_slab_reclaimable = node.slab_reclaimable_pages
     k.nr_slab_pinned = node.slab_pinned_pages
     k.nr_slab_unreclaimable = node.kernel_pages

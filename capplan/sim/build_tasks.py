@@ -282,17 +282,20 @@ class _Program:
 
     def _populate(self, process: Process, vmas: dict[str, int]) -> None:
         """Regions that are in memory when the process begins."""
-        wanted = [
-            (vmas[name], self.mappings[self.numbers[name]].resident_pages)
-            for name in process.mappings
-            if self.mappings[self.numbers[name]].resident_pages > 0 and name not in self.placed
-        ]
+        wanted = []
+        for name in process.mappings:
+            mapping = self.mappings[self.numbers[name]]
+            # what is in swap is older: it is placed first
+            for swapped, pages in ((1, mapping.swapped_pages), (0, mapping.resident_pages)):
+                if pages > 0 and name not in self.placed:
+                    wanted.append((vmas[name], pages, swapped))
         self.placed |= set(process.mappings)
         block = np.zeros(len(wanted), s.op_t)
-        for i, (v, pages) in enumerate(wanted):
+        for i, (v, pages, swapped) in enumerate(wanted):
             block[i]["op"] = OP_POPULATE
             block[i]["vma"] = v
             block[i]["pages"] = pages
+            block[i]["arg"] = swapped
         self._append(block)
 
     def _trace(self, task: Task, vmas: dict[str, int]) -> None:

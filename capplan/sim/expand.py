@@ -26,7 +26,7 @@ from capplan.sim.expand_phases import to_pages
 from capplan.sim.expand_world import World
 from capplan.sim.scenario import PAGE_SIZE, Cgroup, Process, Scenario
 from capplan.spec.cgroup import CgroupFiles
-from capplan.spec.node import Container
+from capplan.spec.node import Container, Machine
 from capplan.spec.profile import Region
 from capplan.spec.tree import shown_path
 
@@ -39,6 +39,7 @@ __all__ = ["expand", "instance_names", "sample_ns"]
 DEFAULT_ZRAM_COMPRESSOR = "lzo-rle"  # drivers/block/zram/Kconfig, ZRAM_DEF_COMP
 NEVER_CHOSEN_ADJ = -999
 SYSTEM_GROUP = "system.slice"
+MARK_SYSCTLS = ("min_free_kbytes", "watermark_scale_factor")
 MAX_SAMPLES = 2000  # what a picture can show; also bounds the result's size
 # Steps that people read easily [ns]
 SAMPLE_STEPS = tuple(
@@ -108,7 +109,7 @@ def sample_ns(duration_ns: int) -> int:
 
 def _world(spec: NodeSpec, draws: Draws) -> World:
     assumptions: list[str] = []
-    node = expand_node(spec.node, assumptions)
+    node = expand_node(_machine(spec), assumptions)
     zram = next((swap for swap in spec.node.swap if swap.speeds.device == "zram"), None)
     compressor: str | None = zram.compressor if zram is not None else None
     if node.zswap is not None and node.zswap.enabled:
@@ -123,15 +124,24 @@ def _world(spec: NodeSpec, draws: Draws) -> World:
     )
 
 
+def _machine(spec: NodeSpec) -> Machine:
+    """The node's machine. A sysctl that ``--set`` writes makes the kernel set the marks anew
+    (setup_per_zone_wmarks()), so captured ones no longer hold.
+    """
+    zones = spec.node.zones
+    if zones is None or not any(key.endswith(MARK_SYSCTLS) for key in spec.settings):
+        return spec.node
+    fresh = {"min": None, "low": None, "high": None}
+    return spec.node.model_copy(
+        update={"zones": tuple(zone.model_copy(update=fresh) for zone in zones)}
+    )
+
+
 def instance_names(name: str, container: Container) -> list[str]:
     """Names of a container's replicas: its own if there is one, else with a number."""
     if container.replicas == 1:
         return [name]
     return [f"{name}-{index}" for index in range(container.replicas)]
-
-
-def _path(parent: str, name: str) -> str:
-    return f"{parent.strip('/')}/{name}" if parent.strip("/") else name
 
 
 def _groups(spec: NodeSpec, world: World) -> dict[str, list[str]]:
@@ -144,8 +154,10 @@ def _groups(spec: NodeSpec, world: World) -> dict[str, list[str]]:
         _add_group(path.strip("/"), group, groups, written)
     for name, container in spec.containers.items():
         paths[f"container {name}"] = [
-            _path(container.parent, inst) for inst in instance_names(name, container)
+            container.group(inst) for inst in instance_names(name, container)
         ]
+        if container.cgroup is not None:
+            continue  # a group that is declared, or the root
         for path in paths[f"container {name}"]:
             _add_group(path, container, groups, written)
     full = add_ancestors(groups)
@@ -174,7 +186,7 @@ def _container(world: World, name: str, spec: NodeSpec) -> None:
                 container=name,
                 replica=replica,
                 name=inst,
-                cgroup=_path(container.parent, inst),
+                cgroup=container.group(inst),
                 spec=container,
                 profile=source.profile,
                 folder=source.path.parent,

@@ -177,7 +177,7 @@ class ProcessWriter:
             # a shared copy grows by its first process; the others only access it
             self.own[name] = region.model_copy(update={"growth": 0.0, "write": 0.0})
         restarts = inst.spec.restart != "Never" and region.shared is None
-        first = plan.resident if self.warm else size
+        first = plan.resident + plan.swapped if self.warm else size
         if region.kind == "file" or first == 0 or not (is_new and (restarts or not self.warm)):
             return []
         # a target, not a grow: it finds a warm start's extent in place, and an engine's

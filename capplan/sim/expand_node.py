@@ -86,7 +86,7 @@ def expand_node(machine: Machine, assumptions: list[str]) -> Node:
     disks = [disk_of(name, speeds) for name, speeds in _disks(machine, assumptions).items()]
     swaps, swap_disks = _swaps(machine.swap)
     system = machine.system
-    _assume_system(system, assumptions)
+    _assume_system(system, assumptions, _is_captured(machine))
     note = release.resolve(machine.kernel).note
     if note:
         assumptions.append(note)
@@ -107,6 +107,7 @@ def expand_node(machine: Machine, assumptions: list[str]) -> Node:
         daemon_file_pages=system.daemons.file // PAGE_SIZE,
         daemon_shmem_pages=system.daemons.shmem // PAGE_SIZE,
         daemon_locked_pages=system.daemons.locked // PAGE_SIZE,
+        captured=_is_captured(machine),
         costs=dict(machine.costs),
     )
 
@@ -169,6 +170,11 @@ def _zones(machine: Machine, assumptions: list[str]) -> tuple[Zone, ...]:
     return tuple(Zone(s.node, s.name, s.spanned, s.present, s.managed) for s in sizes)
 
 
+def _is_captured(machine: Machine) -> bool:
+    """Whether the zones say what is free with everything in place."""
+    return machine.zones is not None and all(zone.free is not None for zone in machine.zones)
+
+
 def _explicit(zone: ZoneSpec) -> Zone:
     present = zone.managed if zone.present is None else zone.present
     marks = None
@@ -185,6 +191,10 @@ def _explicit(zone: ZoneSpec) -> Zone:
         boost=zone.boost,
         protection=zone.protection,
         buddyinfo=zone.buddyinfo,
+        pagetypeinfo=None
+        if zone.pagetypeinfo is None
+        else {str(name): counts for name, counts in zone.pagetypeinfo.items()},
+        pcp_pages=zone.pcp,
     )
 
 
@@ -242,11 +252,11 @@ def _zswap(machine: Machine) -> Zswap | None:
     )
 
 
-def _assume_system(system: System, assumptions: list[str]) -> None:
+def _assume_system(system: System, assumptions: list[str], captured: bool) -> None:
     """Say what the system's own memory was taken to be, where the file does not."""
     daemons = system.daemons
     named = (
-        ("kernel memory", "kernel", system, system.kernel),
+        *(() if captured else (("kernel memory", "kernel", system, system.kernel),)),
         ("reclaimable slab", "slab_reclaimable", system, system.slab_reclaimable),
         ("memory of system daemons", "memory", daemons, daemons.memory),
         ("files of system daemons", "file", daemons, daemons.file),

@@ -24,6 +24,7 @@ class MappingPlan:
     extent: Extent
     size: int = 0  # at t = 0
     resident: int = 0
+    swapped: int = 0
     grown: int = 0  # beside the phases: steady growth, traces
     disk: str = ""
     cow_of: MappingPlan | None = None
@@ -32,6 +33,7 @@ class MappingPlan:
         """Set the extents at the start."""
         region, extent = self.region, self.extent
         self.resident = resident_pages(region, size) if warm else 0
+        self.swapped = to_pages(region.swapped or 0) if warm else 0
         start = size
         if region.kind == "file" and written:
             start, extent.limit = self.resident, size
@@ -39,7 +41,7 @@ class MappingPlan:
             extent.limit = to_pages(region.limit)
         self.size = start if warm or region.kind == "file" else 0
         extent.initial = extent.pages = start
-        extent.peak = max(extent.peak, size)
+        extent.peak = max(extent.peak, size, self.resident + self.swapped)
 
     def build(self, stored: float) -> Mapping:
         """The IR's mapping; ``stored`` is what a page compresses to if nothing is said."""
@@ -54,6 +56,7 @@ class MappingPlan:
             max_pages=largest,
             size_pages=self.size,
             resident_pages=min(self.resident, self.size),
+            swapped_pages=self.swapped,
             via=region.via,
             exec=region.exec,
             disk=self.disk if region.kind == "file" else "",

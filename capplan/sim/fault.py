@@ -79,6 +79,9 @@ def _charge_granule(k, fr, pt, t, c, nr, user_fault, may_short):
 
     With ``may_short`` a part is better than nothing: (CHARGE_OK, fewer than nr).
     """
+    if k.captured == 1:  # it was there: limits had their say before the capture
+        charge_forced(k, c, nr)
+        return CHARGE_OK, nr
     done = 0
     while done < nr:
         batch = min(nr - done, MEMCG_CHARGE_BATCH)
@@ -298,7 +301,7 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
     window, ahead = 1, 0
     if state == PTE_SWAP or state == PTE_ZSWAP:
         window, ahead = _swapin_readahead(k, fr, pt, t, v, e)
-    user_fault = not mapping.via_read
+    user_fault = not mapping.via_read and mapping.kind != MAP_KERNEL
     c = mapping.owner if mapping.owner >= 0 else k.proc[k.task[t].proc].memcg
     if pt[e].swap >= 0 and k.memcg[pt[e].owner].online:
         c = pt[e].owner
@@ -325,7 +328,8 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
             page_tables(k, fr, v, (e - mapping.first_pte) * k.granule_pages, nr)
             if mapping.cow_parent >= 0:
                 _copied(k, v, nr)
-    lru_add(k, fr, i)
+    if mapping.kind != MAP_KERNEL:  # on no list
+        lru_add(k, fr, i)
     return FAULT_OK
 
 
@@ -343,8 +347,6 @@ def install(k, fr, m, i, e, c):
         flags |= PG_SWAPBACKED
         if k.anon_starts_active:
             flags |= PG_ACTIVE
-    if mapping.kind == MAP_KERNEL:
-        flags |= PG_MLOCKED  # on no list that reclaim scans
     if not mapping.via_read:
         flags |= PG_YOUNG
         if k.lru_gen:

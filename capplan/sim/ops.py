@@ -10,7 +10,7 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.lruvec import draw, lru_add, lru_del, mark_accessed
 from capplan.mm.page_writeback import balance_dirty_pages_ratelimited
-from capplan.mm.shrink_folio import set_page_dirty
+from capplan.mm.shrink_folio import place_in_swap, set_page_dirty
 from capplan.mm.state import (
     MAP_FILE,
     NEVER_NS,
@@ -381,7 +381,10 @@ def _mlock(k, fr, pt, op):
 
 @jit
 def _populate(k, fr, pt, t, op):
-    """What is in memory when the run begins: placed without a fault storm, at no cost."""
+    """What is in memory when the run begins: placed without a fault storm, at no cost.
+
+    With ``op.arg`` it is in swap.
+    """
     mapping = k.mapping[k.vma[op.vma].mapping]
     placed = 0
     index = 0
@@ -394,6 +397,8 @@ def _populate(k, fr, pt, t, op):
             got = _touch_next(k, fr, pt, t, op.vma, left, 0.0)
         if got <= 0:
             break
+        if op.arg:
+            place_in_swap(k, fr, pt, pt[mapping.first_pte + mapping.used - 1].frame)
         placed += got
     for d in range(k.nr_disks):
         k.disk[d].read_busy_ns = k.now_ns

@@ -32,6 +32,8 @@ class Zone:
     boost: int = 0
     protection: tuple[int, ...] | None = None  # lowmem_reserve as captured; None: computed
     buddyinfo: tuple[int, ...] | None = None  # free blocks per order 0..10
+    # free blocks per order by migratetype (Unmovable, Movable, Reclaimable); before buddyinfo
+    pagetypeinfo: dict[str, tuple[int, ...]] | None = None
     pcp_pages: int = 0  # on per-cpu lists at start, beside ``free``
 
 
@@ -92,6 +94,9 @@ class Node:
     daemon_file_pages: int = 0
     daemon_shmem_pages: int = 0
     daemon_locked_pages: int = 0  # part of daemon_anon_pages
+    # the zones' free pages are those at t = 0 with everything in place, containers and all; the
+    # kernel's own memory is what nothing else accounts for
+    captured: bool = False
     costs: dict[str, float] = field(default_factory=dict)  # overrides of capplan.sim.costs, by name
     restart_policy: str = "Never"
 
@@ -150,6 +155,7 @@ class Mapping:
     max_pages: int  # the largest extent it can ever have
     size_pages: int = 0  # extent at t = 0 (files: their length)
     resident_pages: int = 0  # in memory at t = 0 (start: warm)
+    swapped_pages: int = 0  # in swap at t = 0
     via: str = "mmap"  # files: read or mmap
     exec: bool = False
     disk: str = ""  # files

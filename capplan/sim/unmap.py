@@ -9,7 +9,6 @@ from capplan.mm.page_alloc import free_frame, free_kernel_pages
 from capplan.mm.rmap import account_cache, add_swapents, unmap_page
 from capplan.mm.shrink_folio import clean_page
 from capplan.mm.state import (
-    MAP_KERNEL,
     PG_DOOMED,
     PG_MLOCKED,
     PG_SWAPBACKED,
@@ -56,7 +55,7 @@ def detach_entry(k, fr, pt, m, e):
     if fr[i].flags & PG_SWAPCACHE:
         drop_swap_cache(k, fr, pt, i)
     account_cache(k, fr[i].memcg, mapping.kind, -nr)
-    if fr[i].flags & PG_MLOCKED and mapping.kind != MAP_KERNEL:
+    if fr[i].flags & PG_MLOCKED:
         k.nr_mlocked -= nr
     lru_del(k, fr, i)
     entry.frame = -1

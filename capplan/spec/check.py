@@ -71,11 +71,12 @@ def check_parents(spec: NodeSpec) -> Iterator[Problem]:
     """A container's parent, and a group's own parents, must be declared."""
     groups = spec.cgroup.groups
     for name, container in spec.containers.items():
-        parent = container.parent.strip("/")
+        key = "parent" if container.cgroup is None else "cgroup"
+        parent = (container.parent if container.cgroup is None else container.cgroup).strip("/")
         if parent and parent not in groups:
-            message = f"no control group {quoted(container.parent)}"
+            message = f"no control group {quoted(parent)}"
             expected = "a key of cgroup.groups" + (f": {', '.join(groups)}" if groups else "")
-            path = ("containers", name, "parent")
+            path = ("containers", name, key)
             near = closest(parent, groups)
             yield Problem(spec.place(*path), shown_path(path), message, expected, near, "C021")
     for name in groups:
@@ -194,7 +195,7 @@ def check_used_groups(spec: NodeSpec) -> Iterator[Problem]:
         used = sum(
             _resident(spec.sources[key]) * container.replicas
             for key, container in spec.containers.items()
-            if f"{container.parent.strip('/')}/".startswith(f"{path}/")
+            if f"{container.group(key)}/".startswith(f"{path}/")
         )
         if limit is not None and used > limit:
             key = "memory.max" if group.memory_max is not None else "memory.limit_in_bytes"
@@ -402,6 +403,15 @@ def _profile_names(source: Source, spec: NodeSpec) -> Iterator[Problem]:
         for path, body in _bodies(process.phases, (*head, "phases")):
             yield from _known(source, (*path, "region"), body.region, own, "region")
         for key, region in process.regions.items():
+            if region.swapped and not spec.node.swap:
+                path = (*head, "regions", key, "swapped")
+                yield Problem(
+                    source.place(*path),
+                    shown_path((*source.prefix, *path)),
+                    "the node has no swap that it could be in",
+                    "node.swap: [{device: nvme, size: 4Gi}], for instance",
+                    code="C024",
+                )
             if region.disk is not None:
                 path = (*head, "regions", key, "disk")
                 yield from _known(source, path, region.disk, spec.node.disks, "disk of the node")

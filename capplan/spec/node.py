@@ -38,8 +38,14 @@ class Zone(Model):
     managed: Pages
     """Pages the buddy allocator has; watermarks and reserves come from it."""
     free: Pages | None = None
-    """Free pages at the start. Left out: managed minus what is used."""
+    """Free pages at the start, with all containers in place. In all zones or in none; left out:
+    what the system and the containers leave. Where it is given, the kernel's own memory
+    (``system.kernel``) is what nothing else accounts for."""
+    pcp: Pages = 0
+    """Pages on per-cpu lists at the start: not free, not used by anyone."""
     min: Pages | None = None
+    """Watermarks in force. Left out, or where ``--set`` changes vm.min_free_kbytes or
+    vm.watermark_scale_factor: computed."""
     low: Pages | None = None
     high: Pages | None = None
     boost: Pages = 0
@@ -47,6 +53,10 @@ class Zone(Model):
     """lowmem_reserve towards each higher zone. Left out: computed."""
     buddyinfo: tuple[Pages, ...] | None = None
     """Free blocks of order 0, 1, ... 10."""
+    pagetypeinfo: dict[Literal["Unmovable", "Movable", "Reclaimable"], tuple[Pages, ...]] | None = (
+        None
+    )
+    """The same by migratetype, where /proc/pagetypeinfo could be read; instead of buddyinfo."""
 
     @model_validator(mode="after")
     def _marks(self) -> Zone:
@@ -252,6 +262,9 @@ class Machine(Model):
     @model_validator(mode="after")
     def _one(self) -> Machine:
         only_one(self, "memory", "zones")
+        if len({zone.free is None for zone in self.zones or ()}) > 1:
+            message = "some zones have free, some have not"
+            raise problem("zones", message, "free in all zones, or in none")
         if self.zones is not None and self.numa:
             raise problem("one_of", "both zones and numa", "only one of zones, numa")
         if self.memory is not None and self.numa:
@@ -272,6 +285,9 @@ class Container(CgroupFiles):
     """A profile file (relative to the node file), or a profile written here."""
     parent: str = ""
     """The group it is in; empty: the root."""
+    cgroup: str | None = None
+    """Run in this group of ``cgroup.groups`` (``/``: the root), not in one of its own below
+    ``parent``. Limits are then the group's."""
     replicas: Annotated[int, Field(ge=0, le=10_000)] = 1
     oom_score_adj: OomScoreAdj = 0
     restart: Literal["Never", "OnFailure", "Always"] = "Never"
@@ -280,6 +296,21 @@ class Container(CgroupFiles):
     """When it starts. A container whose first entry in ``timeline`` is a start waits for it."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Overrides of the profile: ``{processes.worker.count: 4}``."""
+
+    def group(self, name: str) -> str:
+        """Path of the group that a replica of this name runs in; "" is the root."""
+        if self.cgroup is not None:
+            return self.cgroup.strip("/")
+        return f"{self.parent.strip('/')}/{name}".lstrip("/")
+
+    @model_validator(mode="after")
+    def _in_a_group(self) -> Container:
+        if self.cgroup is not None:
+            for key in ("parent", *self.written()):
+                if key != "parent" or self.parent:
+                    message = f"{key} of a container that runs in the group of 'cgroup'"
+                    raise problem("one_of", message, f"{key} at cgroup.groups.{self.cgroup}")
+        return self
 
 
 def _names(value: Any) -> Any:

@@ -77,6 +77,8 @@ class Region(Model):
     """Extent at the start; a file's length. Left out: 0, for phases or a trace to grow."""
     resident: SizeOrShare | None = None
     """How much of it is in memory at t0 of a warm start (a size, or a share). Left out: all."""
+    swapped: Bytes | None = None
+    """How much more of it is in swap at t0 of a warm start (anon and shmem)."""
     growth: Rate = 0.0
     """Steady growth from the start on, for ever (a leak)."""
     limit: Bytes | None = None
@@ -103,6 +105,8 @@ class Region(Model):
 
     @model_validator(mode="after")
     def _sensible(self) -> Region:
+        if self.swapped and self.kind not in ("anon", "shmem"):
+            raise problem("kind", f"{self.kind} memory is never in swap", "kind: anon or shmem")
         if self.kind != "file":
             for name in ("path", "disk"):
                 if getattr(self, name) is not None:
