@@ -58,6 +58,7 @@ CODES = {
     "C030": "A change that is not possible during a run.",
     "C031": "More memory is promised than there is.",
     "C032": "A setting that has no effect.",
+    "C033": "A key that was translated for the other cgroup version, or left out.",
     "C040": "A trace with a bad row.",
 }
 """What each code stands for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import capplan
@@ -27,6 +27,7 @@ def run(
     progress: Callable[[float], None] | None = None,
     replicate: int = 0,
     check: Callable[[Machine], None] | None = None,
+    stop: Callable[[Sequence[Event]], object] | None = None,
 ) -> Run:
     """Simulate a scenario.
 
@@ -36,6 +37,7 @@ def run(
     progress : called with the share that is done (0..1), about ten times a second
     replicate : number of the replicate; only the draws depend on it
     check : called with the machine at each sample (tests of invariants)
+    stop : called with the events so far, some ten times a second; true ends the run
 
     Raises
     ------
@@ -48,15 +50,15 @@ def run(
     events: list[Event] = []
     machine.kernel[0].sample_ns = scenario.sample_ns
     for until_ns, sample, changes in _stops(scenario, every_sample=check is not None):
-        panicked = _advance(machine, recorder.log, max(until_ns, 1), events, scenario, progress)
+        ended = _advance(machine, recorder.log, max(until_ns, 1), events, scenario, progress, stop)
         for change in changes:
             apply_change(machine, change)
-        if sample or panicked:
+        if sample or ended:
             _sample(machine, recorder.log, until_ns)
             if check is not None:
                 check(machine)
-        if panicked:
-            break  # the node is down: nothing more happens
+        if ended:
+            break  # the node is down, or enough was seen
     end_open(machine, events)
     events.sort(key=lambda event: event.t)  # some are told later than they were
     return Run(
@@ -109,15 +111,18 @@ def _advance(
     events: list[Event],
     scenario: Scenario,
     progress: Callable[[float], None] | None,
+    stop: Callable[[Sequence[Event]], object] | None,
 ) -> bool:
-    """Bring the machine to ``until_ns``; whether it panicked."""
+    """Bring the machine to ``until_ns``; whether the run is over: a panic, or ``stop``."""
     while True:
-        stop = _engine(machine, log, until_ns, TURNS_PER_SLICE)
+        why = _engine(machine, log, until_ns, TURNS_PER_SLICE)
         read_events(machine, events)
         if progress is not None:
             progress(float(machine.kernel[0].now_ns) / scenario.duration_ns)
-        if stop in (STOP_DONE, STOP_PANIC):
-            return bool(stop == STOP_PANIC)
+        if why == STOP_PANIC or (stop is not None and stop(events)):
+            return True
+        if why == STOP_DONE:
+            return False
 
 
 def _totals(machine: Machine) -> tuple[TaskTotals, ...]:

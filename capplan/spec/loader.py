@@ -16,6 +16,7 @@ from capplan.spec import timeline
 from capplan.spec.cgroup import Cgroup
 from capplan.spec.node import Container, Gate, Machine, NodeFile, RunOptions
 from capplan.spec.profile import Profile
+from capplan.spec.translate import translate
 from capplan.spec.tree import SET, KeyPath, Node, parse, read_text
 from capplan.spec.validate import key_place, validate
 
@@ -166,8 +167,12 @@ def load(
     tree, problems = parse(read_text(path, str(path)), str(path))
     _refuse_other_files(tree)
     tree = tree.copied()  # what aliases share becomes separate, so that one can be changed
+    notes: list[Problem] = []
     if settings:
+        written = _cgroup_version(tree)
         problems += dotted.apply(tree, NodeFile, settings)
+        if _cgroup_version(tree) not in (written, None):
+            notes = translate(tree, str(_cgroup_version(tree)))
     sources, in_profiles = _Profiles(path, tree).read()
     file, in_node = validate(NodeFile, tree)
     problems += in_node
@@ -184,11 +189,19 @@ def load(
             sources[name] = Source(container.profile, path, _inline(tree, inside), inside)
     name = file.name or path.stem
     spec = NodeSpec(path, name, file, sources, steps, dict(settings or {}), tree)
-    found = in_order(check(spec), path)
+    found = in_order([*notes, *check(spec)], path)
     if found and (strict or any(p.severity == "error" for p in found)):
         # errors first: of a long list the end is cut
         raise InputError(sorted(found, key=lambda p: p.severity != "error"))
     return replace(spec, warnings=tuple(found))
+
+
+def _cgroup_version(tree: Node) -> str | None:
+    """The cgroup version of a node file; None when it is neither."""
+    held = tree.child("cgroup")
+    version = held.child("version") if held is not None else None
+    found = "v2" if version is None else version.value
+    return found if found in ("v1", "v2") else None
 
 
 def in_order(problems: Iterable[Problem], path: Path) -> list[Problem]:
