@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from capplan.api import Simulation, expand, load, simulate
+    from capplan.api import RiskResult, Simulation, expand, load, risk, simulate
     from capplan.errors import CapplanError
     from capplan.sim.result import Event, Run
     from capplan.sim.scenario import Scenario
@@ -20,11 +20,13 @@ __version__ = "0.1.0"
 __all__ = [
     "CapplanError",
     "Event",
+    "RiskResult",
     "Run",
     "Scenario",
     "Simulation",
     "expand",
     "load",
+    "risk",
     "simulate",
 ]
 
@@ -32,11 +34,13 @@ __all__ = [
 _EXPORTS = {
     "CapplanError": "capplan.errors",
     "Event": "capplan.sim.result",
+    "RiskResult": "capplan.api",
     "Run": "capplan.sim.result",
     "Scenario": "capplan.sim.scenario",
     "Simulation": "capplan.api",
     "expand": "capplan.api",
     "load": "capplan.api",
+    "risk": "capplan.api",
     "simulate": "capplan.api",
 }
 

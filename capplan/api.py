@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from capplan.plan.executor import Executor
     from capplan.plan.outcome_model import Outcome
+    from capplan.plan.point import Point, Variant
+    from capplan.plan.risk import Risk
+    from capplan.plan.store import Store
     from capplan.sim.result import Event, Run
     from capplan.sim.scenario import Scenario
     from capplan.spec import Loaded
 
-__all__ = ["Simulation", "expand", "load", "simulate"]
+__all__ = ["RiskResult", "Simulation", "expand", "load", "risk", "simulate"]
 
 Progress = Callable[[float], None]  # share done, 0 to 1
+Count = Callable[[int], None]  # runs finished
 
 
 def load(
@@ -178,3 +184,157 @@ def simulate(
         stock = capplan.sim.run.run(stock_kernel(scenario), replicate=replicate)
     outcome = capplan.plan.outcome.analyse(run, getattr(node, "gate", None), stock)
     return Simulation(run, outcome, getattr(node, "resolved", {}))
+
+
+# --- many runs -----------------------------------------------------------------------------
+
+
+class Runs:
+    """Finished runs of many points, and their tables.
+
+    Attributes
+    ----------
+    store : Store
+        Where the rows are: a file of the caller's, or one that is gone with this object.
+    """
+
+    def __init__(self, store: str | Path | None) -> None:
+        import tempfile
+
+        from capplan.plan.store import Store
+        from capplan.report.many import STORE
+
+        own = tempfile.mkdtemp(prefix="capplan-") if store is None else None
+        place = Path(own or store or ".")
+        self.store: Store = Store(place if place.suffix == ".sqlite" else place / STORE)
+        weakref.finalize(self, _let_go, self.store, own)
+        self.points: Sequence[Point] = ()
+        self.settings: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def runs(self) -> pd.DataFrame:
+        """One row per run: what was set, the node's metrics (``capplan.plan.metrics``)."""
+        from capplan.report import many
+
+        rows = many.run_rows(self.points, self.store, self.settings)
+        return many.frame(many.run_columns(self.settings), rows)
+
+    @functools.cached_property
+    def containers(self) -> pd.DataFrame:
+        """One row per run and container's replica."""
+        from capplan.report import many
+
+        rows = many.container_rows(self.points, self.store)
+        return many.frame(many.container_columns(), rows)
+
+
+def _let_go(store: Store, own: str | None) -> None:
+    """Close a store; remove the folder that was made for it."""
+    import shutil
+
+    store.close()
+    if own is not None:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+class RiskResult(Runs):
+    """A finished risk run.
+
+    Attributes
+    ----------
+    risk : Risk
+        Probabilities, times, victims and their evidence.
+    """
+
+    def __init__(self, variant: Variant, seed: int, store: str | Path | None) -> None:
+        super().__init__(store)
+        self.variant = variant
+        self.seed = seed
+        self.risk: Risk
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the risks are within the gate; None: the runs do not decide it."""
+        return self.risk.fits
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in one sentence."""
+        return self.risk.verdict
+
+    def text(self) -> str:
+        """The result as plain text."""
+        from capplan.report import many_text
+
+        return many_text.risk_text(self.risk)
+
+    def write(self, directory: str | Path, *, command: str = "", parquet: bool = False) -> None:
+        """Write summary.json and the tables (docs/results.md)."""
+        from capplan.report import many
+
+        many.write_risk(
+            self.risk,
+            Path(directory),
+            self.points,
+            self.store,
+            command=command,
+            seed=self.seed,
+            resolved={} if self.variant.spec is None else self.variant.spec.resolved,
+            parquet=parquet,
+        )
+
+
+def risk(
+    node: Loaded | str | Path,
+    *,
+    replicates: int = 1000,
+    until: float | None = None,
+    jobs: int | None = None,
+    executor: Executor = "local",
+    address: str | None = None,
+    store: str | Path | None = None,
+    progress: Count | None = None,
+) -> RiskResult:
+    """Run ``node`` many times, each time with other draws.
+
+    Parameters
+    ----------
+    node : Loaded, str or Path
+        What :func:`load` returned, or a node file's path.
+    replicates : int
+        Runs; with ``until`` the most of them.
+    until : float, optional
+        Stop when the 95 % intervals of the node's risks have this half-width, looking only
+        after 200, 400, 800, ... runs.
+    jobs : int, optional
+        Worker processes; None: one per core.
+    executor, address
+        ``"dask"`` and a scheduler's address (None: a local cluster).
+    store : str or Path, optional
+        A directory or .sqlite file that keeps finished runs: what is there is not run again.
+    progress : callable, optional
+        Called with the number of runs finished.
+
+    Returns
+    -------
+    RiskResult
+    """
+    import capplan.plan.risk as plan
+    from capplan.plan.executor import LazyPool
+    from capplan.plan.point import of_spec, points
+
+    loaded = load(node) if isinstance(node, str | Path) else node
+    variant, seed = of_spec(loaded), loaded.run.seed
+    result = RiskResult(variant, seed, store)
+    with LazyPool(jobs, executor, address) as pool:
+        result.risk = plan.risk(
+            variant,
+            result.store,
+            seed=seed,
+            replicates=replicates,
+            until=until,
+            pool=pool,
+            progress=progress,
+        )
+    result.points = list(points([variant], plan.replicates_of(result.risk.stop.at), seed))
+    return result

@@ -22,6 +22,11 @@ COMMANDS: Table = {
         "simulate",
         "Play a node file; say who is throttled, paused or killed.",
     ),
+    "risk": (
+        "capplan.cli.risk",
+        "risk",
+        "Run a node file many times: how likely is what.",
+    ),
     "explain": (
         "capplan.cli.explain",
         "explain",

@@ -16,7 +16,7 @@ from capplan.plan.point import Point
 from capplan.plan.store import Store
 from capplan.plan.work import Chunk, Done, chunk_of
 
-__all__ = ["Executor", "Pool", "Progress", "open_pool", "run_points"]
+__all__ = ["Executor", "LazyPool", "Pool", "Progress", "open_pool", "run_points"]
 
 Executor = Literal["local", "dask"]
 Progress = Callable[[int], None]  # points finished so far, those of the store included
@@ -63,6 +63,47 @@ def open_pool(jobs: int | None, executor: Executor, address: str | None) -> Pool
     return Inline() if count == 1 else Processes(count)
 
 
+class LazyPool:
+    """A pool that is opened when the first chunk is submitted, and closed with the block.
+
+    Where the store has every row, no worker is started.
+    """
+
+    def __init__(
+        self,
+        jobs: int | None = None,
+        executor: Executor = "local",
+        address: str | None = None,
+    ) -> None:
+        self._options = (jobs, executor, address)
+        self._pool: Pool | None = None
+
+    @property
+    def size(self) -> int:
+        """How many chunks are computed at a time."""
+        return self._open().size
+
+    def submit(self, chunk: Chunk) -> concurrent.futures.Future[list[Done]]:
+        """Have a chunk computed."""
+        return self._open().submit(chunk)
+
+    def _open(self) -> Pool:
+        if self._pool is None:
+            self._pool = open_pool(*self._options)
+        return self._pool
+
+    def close(self) -> None:
+        """Let go of the workers, if there are any."""
+        if self._pool is not None:
+            self._pool.close()
+
+    def __enter__(self) -> LazyPool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
 def run_points(
     points: Iterable[Point],
     store: Store,
@@ -95,22 +136,21 @@ def run_points(
     """
     work = _Work(store, progress)
     own = pool is None
+    pool = pool or LazyPool(jobs, executor, address)
     try:
         for point in points:
             yield from work.take(point)
             if work.chunk_is_full:
-                pool = pool or open_pool(jobs, executor, address)
                 work.submit(pool)
                 while work.busy(pool):
                     yield from work.collect()
         if work.waiting:
-            pool = pool or open_pool(jobs, executor, address)
             work.submit(pool)
         while work.under_way:
             yield from work.collect()
     finally:
         work.keep_finished()
-        if own and pool is not None:
+        if own:
             pool.close()
 
 

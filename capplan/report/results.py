@@ -11,8 +11,6 @@ import csv
 import gzip
 import io
 import json
-import math
-import os
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from capplan.errors import InputError, quoted
 from capplan.plan.outcome_model import Outcome
+from capplan.report.files import MAX_WHOLE, as_json, finite, harmless, number, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,7 +31,6 @@ FORMAT = 1
 SUMMARY = "summary.json"
 ROWS_AT_ONCE = 256  # as text a whole table of many containers would not fit the memory budget
 GZIP_LEVEL = 4
-MAX_WHOLE = 1e15  # below it a float's integers are exact
 EVENT_COLUMNS = ("t", "event", "name", "cgroup", "scope", "detail")
 
 
@@ -123,47 +121,19 @@ def write(
     if picture:
         files.append(("memory.png", lambda: _picture(outcome, run)))
     files.append(
-        (SUMMARY, lambda: _json(summary(outcome, run, command=command, resolved=resolved)))
+        (SUMMARY, lambda: as_json(summary(outcome, run, command=command, resolved=resolved)))
     )
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        return [_replace(directory / name, make()) for name, make in files]
+        return [replace_file(directory / name, make()) for name, make in files]
     except OSError as error:
         raise InputError(f"{directory}: cannot be written: {error.strerror}") from error
 
 
-def _replace(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def _json(data: object) -> bytes:
-    text = json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n".encode()
-
-
-def _finite(value: Any) -> Any:
-    """``value`` as JSON knows it: no numpy types, no NaN, paths and the like as text."""
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
 def _resolved(run: Run, resolved: Mapping[str, Any] | None) -> tuple[str, Callable[[], bytes]]:
     if resolved is None:
-        return "resolved.json", lambda: _json(asdict(run.scenario))
-    plain = _finite(dict(resolved))
+        return "resolved.json", lambda: as_json(asdict(run.scenario))
+    plain = finite(dict(resolved))
 
     def as_yaml() -> bytes:
         import yaml
@@ -195,21 +165,9 @@ def _events(run: Run) -> bytes:
 
 
 def _event_row(event: Event) -> list[str]:
-    detail = json.dumps(_finite(event.detail), ensure_ascii=False, sort_keys=True)
+    detail = json.dumps(finite(event.detail), ensure_ascii=False, sort_keys=True)
     cells = [event.event, event.name, event.cgroup, event.scope]
-    return [_number(event.t), *map(_harmless, cells), detail if event.detail else ""]
-
-
-def _harmless(cell: str) -> str:
-    """A foreign name that a spreadsheet must not take for a formula."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "@", "\t", "\r") else cell
-
-
-def _number(value: float) -> str:
-    """The shortest text that reads back as the same number; "" for what is missing."""
-    if not math.isfinite(value):
-        return ""
-    return str(int(value)) if value == int(value) and abs(value) < MAX_WHOLE else repr(value)
+    return [number(event.t), *map(harmless, cells), detail if event.detail else ""]
 
 
 def _timeseries(run: Run) -> bytes:
@@ -233,9 +191,9 @@ def _cells(values: np.ndarray[Any, Any]) -> list[str]:
     """A column's numbers as text, whole ones without a point (as :func:`_number` writes one)."""
     floats = values.astype(float)
     if bool((floats == floats[0]).all()):  # many counters never move
-        return [_number(float(floats[0]))] * floats.size
+        return [number(float(floats[0]))] * floats.size
     if not bool(((abs(floats) < MAX_WHOLE) & (floats % 1 == 0)).all()):
-        return [_number(value) for value in floats.tolist()]
+        return [number(value) for value in floats.tolist()]
     return [str(value) for value in floats.astype(int).tolist()]
 
 

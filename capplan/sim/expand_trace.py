@@ -92,6 +92,12 @@ def follow(
     return Followed(lives, tuple(notes))
 
 
+def recorded(trace: Trace, folder: Path) -> float:
+    """Length of the recording, from its first sample to its last [s]."""
+    value, _ = _curves(trace, folder)
+    return float(value.t_s[-1])
+
+
 def trace_access(trace: Trace, pages: int) -> Access:
     """How followed memory is accessed; by default each page about every two minutes."""
     if trace.access is None:

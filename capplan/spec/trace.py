@@ -80,6 +80,14 @@ class TraceQuery:
     counter: str | None = None
     max_gap_s: float | None = None
 
+    def key(self) -> tuple[object, ...]:
+        """What sets it apart from other series of the same file."""
+        where = tuple(sorted((str(k), str(v)) for k, v in self.where.items()))
+        return (
+            self.time, self.value, where, self.time_unit, self.unit_bytes, self.counter,
+            self.max_gap_s,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class MemoryTrace:
@@ -120,6 +128,8 @@ class Table:
         self.frame = frame
         self._numbers: dict[str, FloatArray] = {}
         self._groups: dict[tuple[str, ...], dict[tuple[str, ...], IntArray]] = {}
+        self.traces: dict[tuple[object, ...], MemoryTrace] = {}
+        """Series that were read before: many runs follow the same."""
 
     def column(self, name: str) -> pd.Series[Any]:
         """The column of that name, or an InputError that suggests one."""
@@ -200,6 +210,13 @@ def load_trace(query: TraceQuery) -> MemoryTrace:
         value, time that stands still or runs backwards, a gap.
     """
     table = read_table(query.file)
+    key = query.key()
+    if key not in table.traces:
+        table.traces[key] = _load(table, query)
+    return table.traces[key]
+
+
+def _load(table: Table, query: TraceQuery) -> MemoryTrace:
     rows = table.rows(query.where)
     if rows.size == 0:
         _no_rows(table, query)

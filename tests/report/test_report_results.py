@@ -15,7 +15,7 @@ import pytest
 
 from capplan.errors import InputError
 from capplan.plan.outcome import analyse
-from capplan.report import results
+from capplan.report import files, results
 from tests.plan.synthetic import Maker, memcg_kill, quiet
 
 FILES = {"summary.json", "events.csv", "timeseries.csv.gz", "resolved.json", "memory.png"}
@@ -117,7 +117,7 @@ def test_read_gives_back_the_outcome(tmp_path: pathlib.Path) -> None:
 
 def test_summary_has_no_nan() -> None:
     run = Maker().container("web", [(0, 1)], stall_s=float("nan")).run()
-    content = results._json(results.summary(analyse(run), run))
+    content = files.as_json(results.summary(analyse(run), run))
     assert b"NaN" not in content
 
 

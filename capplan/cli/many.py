@@ -1,0 +1,85 @@
+"""What the commands with many runs share: options, progress, the run store's place."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from capplan.cli.options import on_terminal
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+JOB_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--jobs", "-j", type=click.IntRange(min=1), help="Worker processes.  [default: one a core]"
+    ),
+    click.option(
+        "--executor",
+        type=click.Choice(["local", "dask"]),
+        default="local",
+        show_default=True,
+        help="Where the runs are computed.",
+    ),
+    click.option(
+        "--address",
+        metavar="TCP",
+        help="Of a Dask scheduler (tcp://host:8786); without it a local cluster is started.",
+    ),
+    click.option("--parquet", is_flag=True, help="Write the tables as Parquet too."),
+)
+
+
+def job_options(command: F) -> F:
+    """Give a command the options of many runs."""
+    for option in reversed(JOB_OPTIONS):
+        command = option(command)
+    return command
+
+
+@contextlib.contextmanager
+def counting(name: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """A progress bar with rate and time left on a terminal; nothing elsewhere."""
+    if quiet or not on_terminal():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn(name),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=total, rate="")
+
+        def finished(count: int) -> None:
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(task, completed=count, rate="" if not speed else f"{speed:.3g}/s")
+
+        yield finished
+
+
+@contextlib.contextmanager
+def kept(directory: Path) -> Iterator[None]:
+    """Say on Ctrl-C where the finished runs are."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nstopped; finished runs are kept in {directory}: the same command goes on there",
+            err=True,
+        )
+        raise

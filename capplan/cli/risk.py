@@ -1,0 +1,85 @@
+"""``capplan risk``: how likely anything happens."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from capplan.cli.errors import EXIT_GATE
+from capplan.cli.many import counting, job_options, kept
+from capplan.cli.options import run_options
+
+
+@click.command()
+@click.argument("node", type=click.Path(path_type=Path))
+@click.option(
+    "--replicates",
+    "-n",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Runs, each with other draws; with --until the most of them.",
+)
+@click.option(
+    "--until",
+    type=click.FloatRange(min=0, max=0.5, min_open=True),
+    metavar="SHARE",
+    help="Stop when no interval is wider than this to each side; looked at after 200, 400, 800, "
+    "... runs.",
+)
+@run_options
+@job_options
+def risk(node: Path, **options: Any) -> None:
+    """Run NODE many times and say how likely each container is killed, paused or evicted.
+
+    Finished runs are kept in the result directory (reports/NODE-risk unless --out says
+    otherwise): the same command goes on where it was stopped, and only computes what is new.
+    """
+    perform(node, **options)
+
+
+def perform(
+    node: Path,
+    *,
+    replicates: int,
+    until: float | None,
+    settings: dict[str, str],
+    seed: int | None,
+    duration: str | None,
+    out: Path | None,
+    as_json: bool,
+    gate: bool,
+    quiet: bool,
+    **workers: Any,
+) -> None:
+    """Load, run, print and write; exit 1 when ``gate`` is asked for and not met."""
+    import capplan.api
+
+    parquet = workers.pop("parquet")
+    loaded = capplan.api.load(node, settings=settings, seed=seed, duration=duration)
+    for warning in loaded.warnings:
+        click.echo(str(warning), err=True)
+    directory = out if out is not None else Path("reports") / f"{loaded.name}-risk"
+    with kept(directory), counting(loaded.name, replicates, quiet=quiet) as progress:
+        result = capplan.api.risk(
+            loaded,
+            replicates=replicates,
+            until=until,
+            store=directory,
+            progress=progress,
+            **workers,
+        )
+    result.write(directory, command=shlex.join(["capplan", *sys.argv[1:]]), parquet=parquet)
+    if as_json:
+        click.echo((directory / "summary.json").read_text(encoding="utf-8"), nl=False)
+    elif quiet:
+        click.echo(result.verdict)
+    else:
+        click.echo(result.text(), nl=False)
+        click.echo(f"\nresult in {directory}")
+    if gate and not result.fits:
+        click.get_current_context().exit(EXIT_GATE)
