@@ -137,4 +137,12 @@ QUIET_NS = NS_PER_S
 
 # Writes to cgroup files and sysctls (state.write_t).
 (WRITE_MAX, WRITE_HIGH, WRITE_V1_LIMIT, WRITE_V1_MEMSW, WRITE_REPLAN, WRITE_RECLAIM,
- WRITE_OOM_RECOVER) = range(1, 8)  # fmt: skip
+ WRITE_OOM_RECOVER, WRITE_SIGTERM, WRITE_SIGKILL, WRITE_EVICT) = range(1, 11)  # fmt: skip
+
+# What agents in user space have the engine watch for (kernel_t.watch), so that it can tell
+# them that a look is worth while.
+WATCH_AVAILABLE = 1  # free pages and page cache fell below watch_available
+WATCH_SWAP = 2  # free swap fell below watch_swap
+WATCH_USAGE = 4  # v1: usage of the root group reached watch_usage
+WATCH_STALL = 8  # a task, or kswapd, began a memory stall
+WATCH_AVERAGES = 16  # PSI averages are read: they decay while nobody is stalled

@@ -31,6 +31,7 @@ __all__ = [
     "oom_badness",
     "oom_group_root",
     "oom_kill_eligible",
+    "oom_scores",
     "proc_oom_score",
     "rank",
     "select_bad_process",
@@ -252,9 +253,17 @@ def oom_kill_eligible(k: Any, p: int, group: int) -> bool:
 
 
 @jit
-def _div(a: int, b: int) -> int:
-    """C's division: towards zero."""
-    return a // b if a >= 0 else -(-a // b)
+def _oom_score_of(k: Any, points: int, totalpages: int) -> int:
+    """/proc/PID/oom_score of a process with these points (C divides towards zero)."""
+    if points == LONG_MIN:
+        return 0
+    if k.badness_per_mille != 0:
+        return points
+    if k.badness_clamped != 0:
+        return points * 1000 // totalpages
+    per_mille = points * 1000 // totalpages if points >= 0 else -(-points * 1000 // totalpages)
+    score = (1000 + per_mille) * 2
+    return score // 3 if score >= 0 else -(-score // 3)
 
 
 @jit
@@ -271,14 +280,23 @@ def proc_oom_score(k: Any, p: int) -> int:
     totalpages 4081408: 501024 points are 748, 4081100 are 1333 - 1 = 1332, -2066709 are 329.
     """
     totalpages = constrained_totalpages(k, -1)
-    points = oom_badness(k, p, totalpages)
-    if points == LONG_MIN:
-        return 0
-    if k.badness_per_mille != 0:
-        return points
-    if k.badness_clamped != 0:
-        return points * 1000 // totalpages
-    return _div((1000 + _div(points * 1000, totalpages)) * 2, 3)
+    return _oom_score_of(k, oom_badness(k, p, totalpages), totalpages)
+
+
+def oom_scores(k: Any) -> dict[int, int]:
+    """/proc/PID/oom_score of every process that may be killed, by index.
+
+    Parameters
+    ----------
+    k : kernel_t
+        One record (``kernel[0]``).
+    """
+    # called from Python, as rank() is
+    badness = getattr(oom_badness, "py_func", oom_badness)
+    score = getattr(_oom_score_of, "py_func", _oom_score_of)
+    totalpages = int(k.totalram) + int(k.totalswap)
+    found = {p: badness(k, p, totalpages) for p in range(int(k.nr_procs))}
+    return {p: score(k, pts, totalpages) for p, pts in found.items() if pts != LONG_MIN}
 
 
 def nodes_totalpages(totalswap: int, present_pages: list[int]) -> int:

@@ -45,6 +45,9 @@ OPS = {
 RESTARTS = {
     "Never": s.RESTART_NEVER, "OnFailure": s.RESTART_ON_FAILURE, "Always": s.RESTART_ALWAYS,
 }  # fmt: skip
+RESTARTED_BY = {
+    "kubelet": s.BACKOFF_KUBELET, "docker": s.BACKOFF_DOCKER, "systemd": s.BACKOFF_SYSTEMD,
+}  # fmt: skip
 
 
 def build_tasks(
@@ -206,6 +209,10 @@ class _Program:
         proc.pid = FIRST_PID + p
         proc.exit_vma = -1
         proc.restart_policy = RESTARTS[process.restart]
+        proc.restarts_by = RESTARTED_BY[process.restart_by]
+        proc.restart_sec_ns = process.restart_sec_ns
+        proc.start_limit_ns = process.start_limit_ns
+        proc.start_limit_burst = process.start_limit_burst
         vmas = self._attach(p, process)
         tasks = process.tasks or (Task(()),)
         _check("tasks", self.nr_tasks + len(tasks), s.MAX_TASKS)

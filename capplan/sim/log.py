@@ -47,6 +47,8 @@ class _Names:
 def read_events(machine: Machine, events: list[Event]) -> None:
     """Move what the engine has recorded into ``events``."""
     k = machine.kernel[0]
+    if k.nr_events == 0:
+        return
     names = _Names(machine)
     for i in range(int(k.nr_events)):
         record = k.event[i]

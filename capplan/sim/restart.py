@@ -1,13 +1,18 @@
-"""Who is started again after an end that nobody planned (kubelet's restart policy).
+"""Who is started again after an end that nobody planned, and when.
 
     the main process ends     -> the others of its container are killed (zap_pid_ns_processes)
     the whole container ended -> all of it starts again, by policy, after the back-off
     another process fails     -> who started it starts it again at once
 
-The back-off is CrashLoopBackOff: the first restart comes at once, the next after 10 s, then
-20, 40, ... 300 s; a container that ran for ten minutes begins anew (pkg/kubelet:
-MaxContainerBackOff, backOffPeriod; client-go flowcontrol.Backoff). The main process is the
-container's first.
+The main process is the container's first. Three managers, three back-offs:
+
+======= ================================= ================================================
+kubelet 0, 10, 20, 40, ... 300 s          CrashLoopBackOff; begins anew after ten minutes
+                                          (MaxContainerBackOff; flowcontrol.Backoff)
+docker  100, 200, 400 ms, ... 1 min       begins anew after a run of 10 s (restartmanager)
+systemd RestartSec= each time             fails for good at more than StartLimitBurst= starts
+                                          in StartLimitIntervalSec=; OOMPolicy=stop
+======= ================================= ================================================
 
 Departs from kubelet: it notices an end at once, not at its next look at the runtime.
 """
@@ -16,7 +21,9 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.state import (
-    NEVER_NS,
+    BACKOFF_DOCKER,
+    BACKOFF_SYSTEMD,
+    NS_PER_MS,
     NS_PER_S,
     PROC_EXITING,
     PROC_LIVE,
@@ -28,11 +35,20 @@ from capplan.mm.state import (
 from capplan.sim.exit import begin_exit
 from capplan.sim.heap import heap_remove, heap_set
 
-__all__ = ["BACKOFF_MAX_NS", "BACKOFF_NS", "crash_loop_delay", "process_gone"]
+__all__ = [
+    "BACKOFF_MAX_NS",
+    "BACKOFF_NS",
+    "crash_loop_delay",
+    "docker_delay",
+    "process_gone",
+    "systemd_delay",
+]
 
-SIGKILL = 9
+SIGKILL, SIGTERM = 9, 15
 BACKOFF_NS = 10 * NS_PER_S
 BACKOFF_MAX_NS = 300 * NS_PER_S
+# moby restartmanager: defaultTimeout, maxRestartTimeout, and the run that forgives
+DOCKER_NS, DOCKER_MAX_NS, DOCKER_RUN_NS = 100 * NS_PER_MS, 60 * NS_PER_S, 10 * NS_PER_S
 
 
 @jit
@@ -49,6 +65,54 @@ def crash_loop_delay(k, main, now_ns):
     proc.backoff_ns = min(max(2 * delay, BACKOFF_NS), BACKOFF_MAX_NS)
     proc.backoff_set_ns = now_ns + delay
     return delay
+
+
+@jit
+def docker_delay(k, main, now_ns):
+    """Time until docker starts a container again that ended now [ns].
+
+    Source: moby restartmanager, ShouldRestart(). Worked example: ends at once each time:
+    100, 200, 400, ... 51200, 60000 ms; after a run of 10 s: 100 ms.
+    """
+    proc = k.proc[main]
+    if now_ns - proc.start_ns >= DOCKER_RUN_NS:
+        proc.backoff_ns = 0
+    proc.backoff_ns = min(max(2 * proc.backoff_ns, DOCKER_NS), DOCKER_MAX_NS)
+    return proc.backoff_ns
+
+
+@jit
+def systemd_delay(k, main, now_ns):
+    """Time until systemd starts a unit again that ended now [ns]; -1: its start limit was hit.
+
+    Source: systemd src/basic/ratelimit.c, ratelimit_below(), asked at each start.
+    Worked example: RestartSec 100 ms, 5 starts in 10 s: a unit that ends at once starts at 0,
+    0.1, 0.2, 0.3 and 0.4 s and then never again.
+    """
+    proc = k.proc[main]
+    at = now_ns + proc.restart_sec_ns
+    if proc.start_limit_ns == 0 or proc.start_limit_burst == 0:
+        return proc.restart_sec_ns
+    if proc.start_window_nr == 0:  # the first start
+        proc.start_window_ns = proc.start_ns
+        proc.start_window_nr = 1
+    if proc.start_window_ns + proc.start_limit_ns < at:
+        proc.start_window_ns = at
+        proc.start_window_nr = 0
+    if proc.start_window_nr >= proc.start_limit_burst:
+        return -1
+    proc.start_window_nr += 1
+    return proc.restart_sec_ns
+
+
+@jit
+def _delay(k, main, now_ns):
+    by = k.proc[main].restarts_by
+    if by == BACKOFF_DOCKER:
+        return docker_delay(k, main, now_ns)
+    if by == BACKOFF_SYSTEMD:
+        return systemd_delay(k, main, now_ns)
+    return crash_loop_delay(k, main, now_ns)
 
 
 @jit
@@ -98,7 +162,9 @@ def process_gone(k, p, now_ns):
         return
     main = proc.container
     if k.proc[main].state == PROC_LIVE:
-        if proc.exit_code != 0:
+        if proc.victim and proc.restarts_by == BACKOFF_SYSTEMD:
+            begin_exit(k, main, -SIGTERM, 0)  # DefaultOOMPolicy=stop
+        elif proc.exit_code != 0:
             _start_again(k, p, now_ns)
         return
     if p == main:
@@ -106,7 +172,7 @@ def process_gone(k, p, now_ns):
     if not _is_empty(k, main) or k.proc[main].state == PROC_UNBORN:
         return
     if policy == RESTART_ALWAYS or k.proc[main].exit_code != 0:
-        at = now_ns + crash_loop_delay(k, main, now_ns)
+        delay = _delay(k, main, now_ns)
         for q in range(k.nr_procs):
-            if k.proc[q].container == main and at < NEVER_NS:
-                _start_again(k, q, at + k.proc[q].start_offset_ns)
+            if k.proc[q].container == main and delay >= 0:
+                _start_again(k, q, now_ns + delay + k.proc[q].start_offset_ns)

@@ -26,13 +26,17 @@ class Event:
 
     ``event`` is one of start, exit, oom_kill, paused, resumed, throttle_begin,
     throttle_end, oom_no_victim, panic, enomem, kswapd_wake, kswapd_sleep, direct_reclaim,
-    swap_full, zswap_full, restart, write_failed. ``name`` is the process (or the cgroup
+    swap_full, zswap_full, restart, write_failed; and of agents (:mod:`capplan.sim.agents`)
+    evicted, oomd_kill, earlyoom_kill, memory_pressure_begin, memory_pressure_end,
+    admission_rejected. ``name`` is the process (or the cgroup
     where no process is meant). ``detail`` holds, for oom_kill: scope (memcg or global),
     oom_cgroup, trigger, anon_rss_kb, file_rss_kb, shmem_rss_kb, swap_kb, pgtables_kb,
     oom_score_adj, points, totalpages, constraint; for write_failed: errno, key, pages,
     reclaimed; for oom_no_victim (at most one a second and group): oom_cgroup, repeats
     (how often it happened since the last one told); for exit: how (code or signal) and
-    value; for direct_reclaim, paused and the like: free and marks at that moment [pages].
+    value; for evicted, oomd_kill and the like: agent, what it saw, which limit, candidates
+    (the ranking's first); for direct_reclaim, paused and the like: free and marks at that
+    moment [pages].
     """
 
     t: float
@@ -57,7 +61,7 @@ class TaskTotals:
     pause_s: float  # v1 OOM wait
     io_s: float
     majfaults: int
-    state: str  # live, exited, killed, paused, unborn
+    state: str  # live, exited, killed, evicted, paused, unborn
     restarts: int
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import capplan
 from capplan.mm import state as s
+from capplan.sim.agents.roster import Roster
 from capplan.sim.build import Machine, build
 from capplan.sim.changes import apply_change
 from capplan.sim.log import end_open, read_events
@@ -15,11 +16,12 @@ from capplan.sim.ops import OP_GROW, OP_READ, OP_WRITE, TURN_PAGES
 from capplan.sim.recorder import Recorder, zone_name
 from capplan.sim.result import Event, Run, TaskTotals
 from capplan.sim.scenario import Scenario
-from capplan.sim.step import STOP_DONE, STOP_PANIC, advance
+from capplan.sim.step import STOP_AGENT, STOP_DONE, STOP_PANIC, advance
 
 __all__ = ["run"]
 
 TURNS_PER_SLICE = 200_000  # about 0.1 s: progress and Ctrl-C come between slices
+PROGRESS_S = 0.1
 
 
 def run(
@@ -49,8 +51,10 @@ def run(
     recorder = Recorder(machine, _rows(scenario))
     events: list[Event] = []
     machine.kernel[0].sample_ns = scenario.sample_ns
+    roster = Roster(machine, replicate) if scenario.agents else None
+    tell = _teller(machine, progress)
     for until_ns, sample, changes in _stops(scenario, every_sample=check is not None):
-        ended = _advance(machine, recorder.log, max(until_ns, 1), events, scenario, progress, stop)
+        ended = _advance(machine, recorder.log, max(until_ns, 1), events, roster, tell, stop)
         for change in changes:
             apply_change(machine, change)
         if sample or ended:
@@ -59,13 +63,15 @@ def run(
                 check(machine)
         if ended:
             break  # the node is down, or enough was seen
+    if progress is not None:
+        progress(float(machine.kernel[0].now_ns) / scenario.duration_ns)
     end_open(machine, events)
     events.sort(key=lambda event: event.t)  # some are told later than they were
     return Run(
         scenario=scenario,
         events=tuple(events),
         series=recorder.series(),
-        totals=_totals(machine),
+        totals=_totals(machine, {} if roster is None else roster.hands.ended_by),
         wmarks=_wmarks(machine),
         version=capplan.__version__,
         seed=scenario.seed,
@@ -104,28 +110,50 @@ def _engine(machine: Machine, log: Any, until_ns: int, turns: int) -> int:
                        log, until_ns, turns))  # fmt: skip
 
 
+def _teller(
+    machine: Machine, progress: Callable[[float], None] | None
+) -> Callable[[], None] | None:
+    """Tells progress, at most ten times a second (agents stop the engine more often)."""
+    if progress is None:
+        return None
+    told = [0.0]
+
+    def tell() -> None:
+        now = time.monotonic()
+        if now - told[0] >= PROGRESS_S:
+            told[0] = now
+            progress(float(machine.kernel[0].now_ns) / machine.scenario.duration_ns)
+
+    return tell
+
+
 def _advance(
     machine: Machine,
     log: Any,
     until_ns: int,
     events: list[Event],
-    scenario: Scenario,
-    progress: Callable[[float], None] | None,
+    roster: Roster | None,
+    tell: Callable[[], None] | None,
     stop: Callable[[Sequence[Event]], object] | None,
 ) -> bool:
     """Bring the machine to ``until_ns``; whether the run is over: a panic, or ``stop``."""
     while True:
-        why = _engine(machine, log, until_ns, TURNS_PER_SLICE)
+        stop_ns = until_ns if roster is None else min(until_ns, roster.due_ns)
+        why = _engine(machine, log, stop_ns, TURNS_PER_SLICE)
         read_events(machine, events)
-        if progress is not None:
-            progress(float(machine.kernel[0].now_ns) / scenario.duration_ns)
+        if tell is not None:
+            tell()
+        if roster is not None and why == STOP_AGENT:
+            roster.wake()
+        elif roster is not None and why == STOP_DONE and roster.due_ns <= stop_ns:
+            roster.act(events)
         if why == STOP_PANIC or (stop is not None and stop(events)):
             return True
-        if why == STOP_DONE:
+        if why == STOP_DONE and stop_ns == until_ns:
             return False
 
 
-def _totals(machine: Machine) -> tuple[TaskTotals, ...]:
+def _totals(machine: Machine, ended_by: dict[int, str]) -> tuple[TaskTotals, ...]:
     k = machine.kernel[0]
     out = []
     by_name = {process.name: process for process in machine.scenario.processes}
@@ -148,7 +176,7 @@ def _totals(machine: Machine) -> tuple[TaskTotals, ...]:
                 pause_s=_paused(k, own),
                 io_s=float(own["io_ns"].sum()) / 1e9,
                 majfaults=int(own["majfaults"].sum()),
-                state=_state(k, p, own),
+                state=_state(k, p, own, ended_by),
                 restarts=int(k.proc[p].restarts),
             )
         )
@@ -182,10 +210,12 @@ def _behind(machine: Machine, task: Any) -> float:
     return max(float(machine.kernel[0].now_ns) - due, 0.0)
 
 
-def _state(k: Any, p: int, own: Any) -> str:
+def _state(k: Any, p: int, own: Any, ended_by: dict[int, str]) -> str:
     proc = k.proc[p]
     if proc.victim:
         return "killed"
+    if p in ended_by and proc.state in (s.PROC_EXITING, s.PROC_DEAD):
+        return ended_by[p]
     if proc.restarting:
         return "exited"  # waits for its restart
     if proc.state == s.PROC_UNBORN:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from capplan.sim.agents.model import Agent
+
 PAGE_SIZE = 4096
 UNLIMITED = -1  # "max" in limits
 
@@ -264,6 +266,11 @@ class Process:
     kernel_pages: int = 0  # stacks, task_struct, vmas: charged to its cgroup
     parent: str = ""
     restart: str = "Never"  # Never, OnFailure, Always
+    restart_by: str = "kubelet"  # kubelet, docker, systemd: whose back-off
+    restart_sec_ns: int = 0  # systemd: RestartSec=
+    start_limit_ns: int = 0  # systemd: StartLimitIntervalSec=; 0: no limit
+    start_limit_burst: int = 0  # systemd: StartLimitBurst=
+    sigterm_ns: int | None = 0  # from SIGTERM to the process's exit; None: it ignores SIGTERM
 
 
 @dataclass(frozen=True)
@@ -285,6 +292,7 @@ class Scenario:
     mappings: tuple[Mapping, ...]
     processes: tuple[Process, ...]
     changes: tuple[Change, ...] = ()
+    agents: tuple[Agent, ...] = ()  # killers in user space
     duration_ns: int = 60_000_000_000
     sample_ns: int = 1_000_000_000
     seed: int = 1

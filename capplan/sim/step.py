@@ -25,6 +25,11 @@ from capplan.mm.state import (
     TASK_OOM_WAIT,
     TASK_READY,
     TASK_UNBORN,
+    WATCH_AVAILABLE,
+    WATCH_AVERAGES,
+    WATCH_STALL,
+    WATCH_SWAP,
+    WATCH_USAGE,
 )
 from capplan.mm.swap import complete_io
 from capplan.mm.writeback import flusher_run
@@ -54,7 +59,7 @@ from capplan.sim.writes import write_due, write_turn
 
 __all__ = ["advance"]
 
-STOP_DONE, STOP_EVENTS_FULL, STOP_PANIC, STOP_SLICE = 0, 1, 2, 3
+STOP_DONE, STOP_EVENTS_FULL, STOP_PANIC, STOP_SLICE, STOP_AGENT = 0, 1, 2, 3, 4
 SIGKILL = 9
 OPS_PER_TURN = 64
 ACTOR_WRITER = -10  # who writes to cgroup files; -1 is the flusher, -2 - node a kswapd
@@ -348,12 +353,13 @@ def _vmstat_update(k, fr):
 def _settle_pressure(k):
     """Bring PSI totals up to now, as whoever reads the files would (psi_show()).
 
-    Where nobody is stalled they stand still.
+    Where nobody is stalled they stand still (the averages decay, where somebody reads them).
     """
-    if k.psi.nr_memstall > 0:
+    read = k.watch & WATCH_AVERAGES
+    if k.psi.nr_memstall > 0 or read:
         psi_update_averages(k, k.psi, k.now_ns)
     for c in range(1, k.nr_memcgs):
-        if k.memcg[c].psi.nr_memstall > 0:
+        if k.memcg[c].psi.nr_memstall > 0 or read:
             psi_update_averages(k, k.memcg[c].psi, k.now_ns)
 
 
@@ -371,6 +377,35 @@ def _sample(k, log):
     _settle_pressure(k)
     sample_row(k, log)
     k.sample_due_ns += k.sample_ns
+
+
+@jit
+def _free_swap(k):
+    free = 0
+    for i in range(k.nr_swaps):
+        free += k.swap[i].free
+    return free
+
+
+@jit
+def _takeable(k):
+    """Free pages and page cache: MemAvailable is at least this, less reserves and marks."""
+    pages = k.nr_file - k.nr_shmem
+    for z in range(k.nr_zones):
+        pages += k.zone[z].free
+    return pages
+
+
+@jit
+def _worth_a_look(k):
+    """Whether something has come that an agent waits for (k.watch)."""
+    if k.watch & WATCH_STALL and k.psi.nr_memstall > 0:
+        return True
+    if k.watch & WATCH_USAGE and k.nr_file + k.nr_anon >= k.watch_usage:
+        return True
+    if k.watch & WATCH_SWAP and _free_swap(k) < k.watch_swap:
+        return True
+    return k.watch & WATCH_AVAILABLE != 0 and _takeable(k) < k.watch_available
 
 
 @jit
@@ -415,7 +450,8 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
         sample now, whatever stands at ``k.sample_due_ns``
 
     Returns STOP_DONE (until_ns reached), STOP_EVENTS_FULL (read k.event, reset nr_events),
-    STOP_PANIC (nothing left to kill), STOP_SLICE. Re-entrant: call again to go on.
+    STOP_PANIC (nothing left to kill), STOP_SLICE, STOP_AGENT (what ``k.watch`` asks for has
+    come). Re-entrant: call again to go on.
     """
     k = kernel[0]
     if not k.booted:
@@ -445,3 +481,5 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
         _act(k, fr, pt, pg, actor)
         if k.panicked:
             return STOP_PANIC
+        if k.watch and _worth_a_look(k):
+            return STOP_AGENT

@@ -5,6 +5,7 @@
     memory.reclaim  -> reclaim that much, or EAGAIN
     v1 limits       -> reclaim until the usage fits, then set; EBUSY when nothing is left
     oom_control 0   -> the paused tasks try again
+    a signal        -> the processes begin to exit (not a file, but what agents do: kill(2))
 
 :func:`capplan.sim.changes.apply_change` puts a write into ``k.write``; the writer is an actor
 like any other and does one reclaim (or one kill) a turn, with its time on a CPU. Reclaim for
@@ -23,22 +24,30 @@ from capplan.mm.state import (
     KIND_WRITE_FAILED,
     NEVER_NS,
     NS_PER_MS,
+    PROC_LIVE,
+    PROC_UNBORN,
+    RESTART_NEVER,
     TASK_OOM_WAIT,
     TASK_READY,
+    WRITE_EVICT,
     WRITE_HIGH,
     WRITE_MAX,
     WRITE_OOM_RECOVER,
     WRITE_RECLAIM,
     WRITE_REPLAN,
+    WRITE_SIGKILL,
+    WRITE_SIGTERM,
     WRITE_V1_LIMIT,
     WRITE_V1_MEMSW,
 )
-from capplan.sim.heap import heap_set
+from capplan.sim.exit import begin_exit
+from capplan.sim.heap import heap_remove, heap_set
 from capplan.sim.ops import OP_TARGET
 
 __all__ = ["EAGAIN", "EBUSY", "EINVAL", "memcg_oom_recover", "write_due", "write_turn"]
 
 EAGAIN, EBUSY, EINVAL = 11, 16, 22  # include/uapi/asm-generic/errno-base.h
+SIGKILL, SIGTERM = 9, 15
 
 
 @jit
@@ -172,6 +181,56 @@ def _resize_max(k, fr, pt, write):
 
 
 @jit
+def _sleeps_killable(k, p):
+    """Whether all tasks of process p sleep where only SIGKILL wakes them (v1's OOM wait)."""
+    for t in range(k.nr_tasks):
+        if k.task[t].proc == p and k.task[t].state == TASK_READY:
+            return False
+    return k.task[k.proc[p].first_task].state == TASK_OOM_WAIT
+
+
+@jit
+def _is_meant(k, write, p):
+    own = k.proc[p].memcg
+    below = write.memcg <= own and own < k.memcg[write.memcg].subtree_end
+    return p == write.value or (write.value < 0 and below)
+
+
+@jit
+def _signal(k, write):
+    """kill(2) to process ``value``, or (-1) to all of the group and of the groups below it.
+
+    Process 0 stands for the node's own daemons.
+    """
+    for p in range(1, k.nr_procs):
+        if k.proc[p].state != PROC_LIVE or not _is_meant(k, write, p):
+            continue
+        if write.kind == WRITE_SIGKILL:
+            begin_exit(k, p, -SIGKILL, int(k.cost.kill_delay_ns))
+        elif not _sleeps_killable(k, p):
+            begin_exit(k, p, -SIGTERM, int(k.cost.kill_delay_ns))
+
+
+@jit
+def _never_again(k, write):
+    """The processes of the group are not started again; who waits for a start waits no more.
+
+    Later lives of the container, which the timeline starts, are pods of their own.
+    """
+    for p in range(1, k.nr_procs):
+        proc = k.proc[p]
+        main = k.proc[proc.container]
+        begun = main.state != PROC_UNBORN or main.restarting
+        if not begun or not _is_meant(k, write, p):
+            continue
+        proc.restart_policy = RESTART_NEVER
+        if proc.state == PROC_UNBORN:
+            for t in range(k.nr_tasks):
+                if k.task[t].proc == p:
+                    heap_remove(k, t)
+
+
+@jit
 def _turn(k, fr, pt, pg, write):
     kind = write.kind
     if kind == WRITE_MAX:
@@ -184,6 +243,10 @@ def _turn(k, fr, pt, pg, write):
         return _resize_max(k, fr, pt, write)
     if kind == WRITE_OOM_RECOVER:
         memcg_oom_recover(k, write.memcg)
+    elif kind == WRITE_EVICT:
+        _never_again(k, write)
+    elif kind == WRITE_SIGTERM or kind == WRITE_SIGKILL:
+        _signal(k, write)
     return True
 
 

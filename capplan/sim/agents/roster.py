@@ -1,0 +1,80 @@
+"""The agents of a run: who looks when, between two stops of the engine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from capplan.mm.state import WATCH_AVERAGES
+from capplan.sim.agents.base import Agent, Hands, View
+from capplan.sim.agents.earlyoom import EarlyoomAgent
+from capplan.sim.agents.kubelet import KubeletAgent
+from capplan.sim.agents.model import Agent as Config
+from capplan.sim.agents.model import Kubelet, SystemdOomd
+from capplan.sim.agents.systemd_oomd import SystemdOomdAgent
+from capplan.sim.build import Machine
+from capplan.sim.result import Event
+
+__all__ = ["Roster"]
+
+
+class Roster:
+    """The agents of one run."""
+
+    def __init__(self, machine: Machine, replicate: int = 0) -> None:
+        self.view = View(machine)
+        self.hands = Hands(machine, self.view)
+        self.k = machine.kernel[0]
+        self.seed = (machine.scenario.seed, replicate)
+        self.agents: Sequence[Agent] = [
+            self._agent(config, machine) for config in machine.scenario.agents
+        ]
+        reads = any(isinstance(c, SystemdOomd) for c in machine.scenario.agents)
+        self._always = WATCH_AVERAGES if reads else 0
+        self._set_watch()
+
+    def _phase(self, name: str) -> float:
+        """A clock's phase, 0 to 1: nobody knows when a daemon was started."""
+        text = f"{self.seed[0]}/{self.seed[1]}/{name}".encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") / 2**64
+
+    def _agent(self, config: Config, machine: Machine) -> Agent:
+        if isinstance(config, Kubelet):
+            return KubeletAgent(config, self.view, self._phase("kubelet"), self._phase("cadvisor"))
+        if isinstance(config, SystemdOomd):
+            phase = self._phase("systemd-oomd")
+            return SystemdOomdAgent(config, machine.scenario, self.view, phase)
+        return EarlyoomAgent(config, self._phase("earlyoom"))
+
+    @property
+    def due_ns(self) -> int:
+        """When an agent is due next."""
+        return min(self.hands.due_ns, min(agent.due_ns for agent in self.agents))
+
+    def act(self, events: list[Event]) -> None:
+        """Let all look that are due; their events go to ``events``."""
+        self.hands.go_on()
+        for agent in self.agents:
+            if agent.due_ns <= self.view.now_ns:
+                agent.look(self.view, self.hands)
+        events += self.hands.events
+        self.hands.events.clear()
+        self._set_watch()
+
+    def wake(self) -> None:
+        """The engine stopped for what an agent watches for."""
+        for agent in self.agents:
+            if agent.watch.flags:
+                agent.wake(self.view.now_ns)
+        self._set_watch()
+
+    def _set_watch(self) -> None:
+        watches = [agent.watch for agent in self.agents if agent.watch.flags]
+        flags = self._always
+        for watch in watches:
+            flags |= watch.flags
+        self.k.watch = flags
+        if watches:
+            self.k.watch_available = max(watch.available for watch in watches)
+            self.k.watch_swap = max(watch.swap for watch in watches)
+            self.k.watch_usage = min(watch.usage for watch in watches)
