@@ -149,6 +149,7 @@ memcg_t = _record([
     ("throttle_ns", i64), ("stall_ns", i64), ("pause_ns", i64),
     ("slab_deferred", i64), ("zswap_deferred", i64), ("zswap_disk_swapins", i64),
     ("no_victim_until_ns", i64), ("no_victims", i64),  # told until then; not told since
+    ("working_set", i64),  # when cAdvisor sampled it last
     ("lruvec", lruvec_t, (MAX_NODES,)),
     ("psi", psi_t),
 ])  # fmt: skip
@@ -409,6 +410,11 @@ kernel_t = _record([
     ("write", write_t, (MAX_WRITES,)), ("nr_writes", i32), ("write_due_ns", i64),
     # agents in user space: what to stop for (WATCH_*), and at how many pages
     ("watch", i32), ("watch_available", i64), ("watch_swap", i64), ("watch_usage", i64),
+    # looks that the engine takes for the kubelet: it stops where one finds less available
+    ("look_due_ns", i64), ("look_every_ns", i64), ("look_least", i64),
+    ("look_group", i32), ("look_group_least", i64),  # kubepods
+    ("looked_ns", i64, (2,)), ("looked", i64, (2, 2)),  # the last look, the one before: when, both signals
+    ("stats_due_ns", i64), ("stats_every_ns", i64), ("stats_ns", i64),  # cAdvisor's samples
     ("cost", costs_t), ("psi", psi_t),
     ("node", node_t, (MAX_NODES,)), ("zone", zone_t, (MAX_ZONES,)),
     ("swap", swap_t, (MAX_SWAPS,)), ("disk", disk_t, (MAX_DISKS,)),
@@ -435,7 +441,7 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["memcg"]["zswap_writeback"] = 1
     k["task"]["due_ns"] = NEVER_NS
     k["node"]["kswapd_due_ns"] = NEVER_NS
-    for field in ("flusher_due_ns", "sample_due_ns", "write_due_ns"):
+    for field in ("flusher_due_ns", "sample_due_ns", "write_due_ns", "look_due_ns", "stats_due_ns"):
         k[field] = NEVER_NS
     k["swapin_readahead_hits"] = 4  # mm/swap_state.c, ATOMIC_INIT(4)
     k["swap_full_ns"] = -QUIET_NS
@@ -456,7 +462,7 @@ def _init_writeback(k: Any) -> None:
 
 # Fields that are links, by table ("": of the kernel itself).
 _LINKS = {
-    "": ("plug_head", "frames_free_spare", "flusher_file"),
+    "": ("plug_head", "frames_free_spare", "flusher_file", "look_group"),
     "memcg": ("parent",),
     "node": ("memcg_lru_head", "memcg_lru_tail", "kswapd_memcg"),
     "zone": ("head", "tail", "pcp_head", "pcp_tail", "bag_head", "stash"),

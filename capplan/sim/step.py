@@ -25,11 +25,7 @@ from capplan.mm.state import (
     TASK_OOM_WAIT,
     TASK_READY,
     TASK_UNBORN,
-    WATCH_AVAILABLE,
     WATCH_AVERAGES,
-    WATCH_STALL,
-    WATCH_SWAP,
-    WATCH_USAGE,
 )
 from capplan.mm.swap import complete_io
 from capplan.mm.writeback import flusher_run
@@ -39,6 +35,7 @@ from capplan.sim.birth import born
 from capplan.sim.boot import boot, placed
 from capplan.sim.exit import begin_exit, exit_run
 from capplan.sim.heap import heap_remove, heap_set
+from capplan.sim.look import kubelet_look, sample_working_sets, worth_a_look
 from capplan.sim.ops import (
     AGAIN,
     DONE,
@@ -380,32 +377,19 @@ def _sample(k, log):
 
 
 @jit
-def _free_swap(k):
-    free = 0
-    for i in range(k.nr_swaps):
-        free += k.swap[i].free
-    return free
-
-
-@jit
-def _takeable(k):
-    """Free pages and page cache: MemAvailable is at least this, less reserves and marks."""
-    pages = k.nr_file - k.nr_shmem
-    for z in range(k.nr_zones):
-        pages += k.zone[z].free
-    return pages
-
-
-@jit
-def _worth_a_look(k):
-    """Whether something has come that an agent waits for (k.watch)."""
-    if k.watch & WATCH_STALL and k.psi.nr_memstall > 0:
-        return True
-    if k.watch & WATCH_USAGE and k.nr_file + k.nr_anon >= k.watch_usage:
-        return True
-    if k.watch & WATCH_SWAP and _free_swap(k) < k.watch_swap:
-        return True
-    return k.watch & WATCH_AVAILABLE != 0 and _takeable(k) < k.watch_available
+def _clocks(k, fr, log, due, until_ns):
+    """Samples and looks that come before the next actor's turn: whether a look found something."""
+    while True:
+        tick = min(k.sample_due_ns, min(k.stats_due_ns, k.look_due_ns))
+        if tick >= until_ns or due < tick:
+            return False
+        _let_pass(k, fr, tick)
+        if tick == k.sample_due_ns:
+            _sample(k, log)
+        elif tick == k.stats_due_ns:
+            sample_working_sets(k)
+        elif kubelet_look(k):
+            return True
 
 
 @jit
@@ -450,8 +434,8 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
         sample now, whatever stands at ``k.sample_due_ns``
 
     Returns STOP_DONE (until_ns reached), STOP_EVENTS_FULL (read k.event, reset nr_events),
-    STOP_PANIC (nothing left to kill), STOP_SLICE, STOP_AGENT (what ``k.watch`` asks for has
-    come). Re-entrant: call again to go on.
+    STOP_PANIC (nothing left to kill), STOP_SLICE, STOP_AGENT (what an agent waits for
+    has come: ``k.watch``, ``k.look_least``). Re-entrant: call again to go on.
     """
     k = kernel[0]
     if not k.booted:
@@ -464,9 +448,8 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
         due, actor = _next_due(k)
         if k.booted == 1 and due > 0:
             placed(k, fr)
-        while k.sample_due_ns < until_ns and due >= k.sample_due_ns:
-            _let_pass(k, fr, k.sample_due_ns)
-            _sample(k, log)
+        if _clocks(k, fr, log, due, until_ns):
+            return STOP_AGENT
         if due >= until_ns:
             _let_pass(k, fr, until_ns)
             _settle_pressure(k)
@@ -481,5 +464,5 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
         _act(k, fr, pt, pg, actor)
         if k.panicked:
             return STOP_PANIC
-        if k.watch and _worth_a_look(k):
+        if k.watch and worth_a_look(k):
             return STOP_AGENT

@@ -24,7 +24,7 @@ from capplan.sim.build import Machine
 from capplan.sim.changes import push_write
 from capplan.sim.result import Event
 
-__all__ = ["LISTED", "Agent", "Hands", "MemInfo", "View", "Watch", "grid"]
+__all__ = ["LISTED", "Agent", "Hands", "Looks", "MemInfo", "View", "Watch", "grid"]
 
 PAGE = s.PAGE_SIZE
 LISTED = 5  # candidates of a choice that an event tells
@@ -48,6 +48,21 @@ class Watch:
     available: int = 0
     swap: int = 0
     usage: int = 1 << 62
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Looks that the engine takes in the kubelet's place, while none shows anything.
+
+    It stops at the one that finds less than ``least`` pages of memory available, or less than
+    ``group_least`` in kubepods.
+    """
+
+    due_ns: int
+    every_ns: int
+    least: int
+    group: str = ""
+    group_least: int = 0
 
 
 def grid(phase_ns: int, interval_ns: int, now_ns: int) -> int:
@@ -156,16 +171,29 @@ class View:
         usage = self.current(path) if path else self.root_usage_pages() * PAGE
         return max(usage - self.inactive_file(path), 0)
 
-    def working_sets(self, paths: Sequence[str]) -> list[int]:
-        """Each path's working set."""
-        usage = self._usage.copy()
-        idle = np.concatenate(([0], self._lists[:, :, s.LRU_INACTIVE_FILE].sum(axis=1).cumsum()))
-        found = []
-        for path in paths:
-            c = self.index[path]
-            inactive = int(idle[int(self._ends[c])] - idle[c])
-            found.append(max(int(usage[c]) - inactive, 0) * PAGE)
-        return found
+    def sampled_working_set(self, path: str) -> int:
+        """The working set when cAdvisor sampled it last."""
+        return int(self.k.memcg[self.index[path]].working_set) * PAGE
+
+    @property
+    def sampled_ns(self) -> int:
+        """When cAdvisor sampled all groups last."""
+        return int(self.k.stats_ns)
+
+    @property
+    def last_look(self) -> tuple[int, int, int]:
+        """The engine's last look for the kubelet before now: time [ns], its two signals [bytes].
+
+        Time 0: there was none.
+        """
+        k = self.k
+        i = 0 if k.looked_ns[0] < k.now_ns else 1
+        return int(k.looked_ns[i]), int(k.looked[i, 0]) * PAGE, int(k.looked[i, 1]) * PAGE
+
+    @property
+    def look_found_something(self) -> bool:
+        """Whether the engine's looks have ended at one that found too little available."""
+        return bool(self.k.look_due_ns == s.NEVER_NS)
 
     def limit(self, path: str) -> int | None:
         """memory.max (v1: limit_in_bytes); None: no limit."""
@@ -324,11 +352,12 @@ class Agent(ABC):
     name: str
     due_ns: int = 0
     watch: Watch = Watch()  # while it sleeps: what wakes it; flags 0: only the clock
+    looks: Looks | None = None  # while it sleeps: what is looked at for it
 
     @abstractmethod
     def look(self, view: View, hands: Hands) -> None:
         """Look, act, and set when to look again."""
 
-    def wake(self, now_ns: int) -> None:
-        """What ``watch`` names has come: look at the next tick."""
-        raise NotImplementedError  # an agent that sets ``watch`` says how it wakes
+    @abstractmethod
+    def wake(self, view: View) -> None:
+        """What somebody's ``watch`` or ``looks`` names has come."""

@@ -112,10 +112,10 @@ class EarlyoomAgent(Agent):
         else:
             self.due_ns = view.now_ns + POLL_NS
 
-    def wake(self, now_ns: int) -> None:
+    def wake(self, view: View) -> None:
         """The way to the limit is half gone: the next look comes within a sleep of that length."""
         self.watch = Watch()
-        self.due_ns = now_ns + self.nap_ms * NS_PER_MS
+        self.due_ns = view.now_ns + self.nap_ms * NS_PER_MS
 
     def _signal(self, seen: MemInfo) -> str:
         """lowmem_sig()."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from capplan.mm.state import NEVER_NS, NS_PER_MS, NS_PER_S, PAGE_SIZE, WATCH_USAGE
-from capplan.sim.agents.base import LISTED, Agent, Hands, View, Watch
+from capplan.sim.agents.base import LISTED, Agent, Hands, Looks, View, Watch
 from capplan.sim.agents.model import ALLOCATABLE_AVAILABLE, MEMORY_AVAILABLE, Kubelet, Pod
 from capplan.sim.agents.model import Threshold as ThresholdConfig
 
@@ -118,36 +118,58 @@ class KubeletAgent(Agent):
     def __init__(self, config: Kubelet, view: View, phase: float, stats_phase: float) -> None:
         """Begin its clocks at a share (0 to 1) of their intervals."""
         self.config = config
-        self.groups = [path for pod in config.pods for path in pod.cgroups]
-        self.loop_ns = 1 + int(phase * MONITORING_NS)
-        self.stats_ns = 1 + int(stats_phase * HOUSEKEEPING_NS)
-        self.due_ns = min(self.loop_ns, self.stats_ns)
-        self.stats: dict[str, int] = {}
-        self.stats_at_ns = 0
+        self.due_ns = 1 + int(phase * MONITORING_NS)
+        view.k.stats_every_ns = HOUSEKEEPING_NS
+        view.k.stats_due_ns = 1 + int(stats_phase * HOUSEKEEPING_NS)
         self.first_met: dict[ThresholdConfig, int] = {}
         self.met: list[ThresholdConfig] = []
         self.last_met_ns: int | None = None
         self.pressure = False
         self.waiting: _Wait | None = None
-        self.before: dict[str, Any] = {}  # the look before, for the log
+        self.before: tuple[int, dict[str, int]] | None = None  # the look before, for the log
         self.notifies = config.memcg_notification and bool(view.k.cgroup_v1)
 
     def look(self, view: View, hands: Hands) -> None:
-        """Sample the pods, synchronize, or see whether an evicted pod is gone."""
-        now = view.now_ns
-        if now >= self.stats_ns:
-            self.stats = dict(zip(self.groups, view.working_sets(self.groups)))
-            self.stats_at_ns = now
-            self.stats_ns += HOUSEKEEPING_NS
-        if now >= self.loop_ns:
-            self.loop_ns = self._loop(view, hands)
-        self.due_ns = min(self.loop_ns, self.stats_ns)
+        """Synchronize, or see whether an evicted pod is gone."""
+        if self.looks is not None:
+            self._read_last_look(view)
+        self.due_ns = self._loop(view, hands)
+        self.looks = self._leave_to_engine(view)
+        if self.looks is not None:
+            self.due_ns = NEVER_NS
 
-    def wake(self, now_ns: int) -> None:
-        """The notifier's threshold was crossed: synchronize at once (cgroup v1)."""
-        if self.waiting is None:
-            self.loop_ns = self.due_ns = now_ns
-        self.watch = Watch()
+    def wake(self, view: View) -> None:
+        """A look of the engine's, or the notifier (cgroup v1), found something: synchronize."""
+        crossed = self.watch.flags and view.root_usage_pages() >= self.watch.usage
+        found = self.looks is not None and view.look_found_something
+        if self.waiting is None and (found or crossed):
+            self.due_ns = view.now_ns
+            self.watch = Watch()
+
+    def _read_last_look(self, view: View) -> None:
+        """What the look before this one saw, where the engine took it."""
+        at, available, allocatable = view.last_look
+        if at and (self.before is None or self.before[0] < at < view.now_ns):
+            seen = {MEMORY_AVAILABLE: available, ALLOCATABLE_AVAILABLE: allocatable}
+            self.before = (at, seen)
+
+    def _leave_to_engine(self, view: View) -> Looks | None:
+        """The looks to come, as long as nothing is met: each would find nothing and end there."""
+        if self.waiting is not None or self.first_met or self.pressure or self.notifies:
+            return None
+        least = {
+            signal: max(
+                (-(-quantity(t.value, capacity) // PAGE_SIZE) for t in self.config.thresholds
+                 if t.signal == signal),
+                default=0,
+            )
+            for signal, capacity in self._capacities(view).items()
+        }  # fmt: skip
+        group = self.config.pods_cgroup if ALLOCATABLE_AVAILABLE in least else ""
+        return Looks(
+            self.due_ns, MONITORING_NS, least[MEMORY_AVAILABLE], group,
+            least.get(ALLOCATABLE_AVAILABLE, 0),
+        )  # fmt: skip
 
     def _loop(self, view: View, hands: Hands) -> int:
         """One turn of the manager's goroutine: when the next is due."""
@@ -177,15 +199,19 @@ class KubeletAgent(Agent):
 
     # --- synchronize() ------------------------------------------------------------------
 
+    def _capacities(self, view: View) -> dict[str, int]:
+        """What each signal is measured against; without a limit kubepods has no signal."""
+        found = {MEMORY_AVAILABLE: view.memory_total}
+        limit = view.limit(self.config.pods_cgroup) if self.config.pods_cgroup else None
+        return found if limit is None else found | {ALLOCATABLE_AVAILABLE: limit}
+
     def _observe(self, view: View) -> dict[str, Observation]:
         """makeSignalObservations(): both are sampled for this look."""
-        total = view.memory_total
-        seen = {MEMORY_AVAILABLE: Observation(total - view.working_set(""), total)}
-        limit = view.limit(self.config.pods_cgroup) if self.config.pods_cgroup else None
-        if limit is not None:
-            available = limit - view.working_set(self.config.pods_cgroup)
-            seen[ALLOCATABLE_AVAILABLE] = Observation(available, limit)
-        return seen
+        paths = {MEMORY_AVAILABLE: "", ALLOCATABLE_AVAILABLE: self.config.pods_cgroup}
+        return {
+            signal: Observation(capacity - view.working_set(paths[signal]), capacity)
+            for signal, capacity in self._capacities(view).items()
+        }
 
     def _synchronize(self, view: View, hands: Hands) -> _Wait | None:
         now = view.now_ns
@@ -196,7 +222,7 @@ class KubeletAgent(Agent):
             self._admit(view, hands)
         self._notifier(view, seen)
         waiting = self._evict(view, hands, due[0], seen) if due else None
-        self.before = {"t": now / NS_PER_S} | {name: o.available for name, o in seen.items()}
+        self.before = (now, {name: o.available for name, o in seen.items()})
         return waiting
 
     def _due(self, seen: dict[str, Observation], now: int) -> list[ThresholdConfig]:
@@ -261,7 +287,7 @@ class KubeletAgent(Agent):
     ) -> _Wait | None:
         """Evict the first pod in the ranking that may be evicted."""
         active = [pod for pod in self.config.pods if self._active(view, pod)]
-        ranked = rank([PodUsage(pod, self._usage(pod)) for pod in active])
+        ranked = rank([PodUsage(pod, self._usage(view, pod)) for pod in active])
         chosen = next((one for one in ranked if not one.pod.critical), None)
         if chosen is None:
             return None
@@ -277,8 +303,9 @@ class KubeletAgent(Agent):
     def _active(self, view: View, pod: Pod) -> bool:
         return any(view.processes(path) for path in pod.cgroups)
 
-    def _usage(self, pod: Pod) -> int | None:
-        known = [self.stats.get(path, 0) for path in pod.cgroups]
+    def _usage(self, view: View, pod: Pod) -> int | None:
+        """What cAdvisor sampled last of the pod; None: nothing yet."""
+        known = [view.sampled_working_set(path) for path in pod.cgroups]
         return sum(known) if any(known) else None
 
     def _told(self, threshold: ThresholdConfig, seen: Observation) -> dict[str, Any]:
@@ -302,13 +329,13 @@ class KubeletAgent(Agent):
             "grace_s": grace,
             "met_s": (view.now_ns - self.first_met[threshold]) / NS_PER_S,
             "MemAvailable_bytes": view.meminfo().available,
-            "stats_age_s": (view.now_ns - self.stats_at_ns) / NS_PER_S,
+            "stats_age_s": (view.now_ns - view.sampled_ns) / NS_PER_S,
             "candidates": [_row(one) for one in ranked[:LISTED]],
             "ranked": len(ranked),
         }
-        if self.before:
-            detail["last_look_s"] = self.before["t"]
-            detail["last_available_bytes"] = self.before.get(threshold.signal)
+        if self.before is not None:
+            detail["last_look_s"] = self.before[0] / NS_PER_S
+            detail["last_available_bytes"] = self.before[1].get(threshold.signal)
         for path, name in zip(pod.cgroups, pod.containers):
             hands.tell("evicted", name, path, detail)
 

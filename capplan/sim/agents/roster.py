@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from capplan.mm.state import WATCH_AVERAGES
-from capplan.sim.agents.base import Agent, Hands, View
+from capplan.mm.state import NEVER_NS, WATCH_AVERAGES
+from capplan.sim.agents.base import Agent, Hands, Looks, View
 from capplan.sim.agents.earlyoom import EarlyoomAgent
 from capplan.sim.agents.kubelet import KubeletAgent
 from capplan.sim.agents.model import Agent as Config
@@ -30,6 +30,7 @@ class Roster:
             self._agent(config, machine) for config in machine.scenario.agents
         ]
         reads = any(isinstance(c, SystemdOomd) for c in machine.scenario.agents)
+        self._looks: Looks | None = None  # what the engine was told
         self._always = WATCH_AVERAGES if reads else 0
         self._set_watch()
 
@@ -64,8 +65,8 @@ class Roster:
     def wake(self) -> None:
         """The engine stopped for what an agent watches for."""
         for agent in self.agents:
-            if agent.watch.flags:
-                agent.wake(self.view.now_ns)
+            if agent.watch.flags or agent.looks is not None:
+                agent.wake(self.view)
         self._set_watch()
 
     def _set_watch(self) -> None:
@@ -74,7 +75,19 @@ class Roster:
         for watch in watches:
             flags |= watch.flags
         self.k.watch = flags
+        looks = next((agent.looks for agent in self.agents if agent.looks is not None), None)
+        if looks is not self._looks:
+            self._set_looks(looks)
         if watches:
             self.k.watch_available = max(watch.available for watch in watches)
             self.k.watch_swap = max(watch.swap for watch in watches)
             self.k.watch_usage = min(watch.usage for watch in watches)
+
+    def _set_looks(self, looks: Looks | None) -> None:
+        """Have the engine take these looks from now on; it moves their time itself."""
+        self._looks = looks
+        self.k.look_due_ns = NEVER_NS
+        if looks is not None:
+            self.k.look_due_ns, self.k.look_every_ns = looks.due_ns, looks.every_ns
+            self.k.look_least, self.k.look_group_least = looks.least, looks.group_least
+            self.k.look_group = self.view.index[looks.group] if looks.group else -1

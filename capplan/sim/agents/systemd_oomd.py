@@ -143,8 +143,9 @@ class SystemdOomdAgent(Agent):
         self.watch = replace(self.far, flags=self.far.flags | self.stall)
         self.due_ns = min(self.swap_ns, self.pressure_ns)
 
-    def wake(self, now_ns: int) -> None:
+    def wake(self, view: View) -> None:
         """Both clocks go on."""
+        now_ns = view.now_ns
         if self.swap:
             self.swap_ns = grid(self.phases[0], SWAP_NS, now_ns)
         if self.pressure:
