@@ -24,7 +24,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 
 types: $(STAMP)
-	$(BIN)/mypy --strict capplan
+	$(BIN)/mypy --strict capplan lab
 
 layers: $(STAMP)
 	$(BIN)/lint-imports

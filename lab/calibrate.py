@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import machine, trace
-from lab.initramfs import GUEST
+from lab.initramfs import guest_stamp
 from lab.kernels import CACHE, Kernel
 from lab.plan import CGROUPS
 from lab.scenario import Scenario
@@ -42,7 +42,7 @@ def calibrate(kernel: Kernel, scenario: Scenario, tell: Callable[[str], None]) -
         MiB/s by name, as recordings have them; ``look_ns`` in nanoseconds.
     """
     # a kernel by path may have been built anew under the same release
-    stamp = f"{kernel.image.stat().st_mtime_ns:x}-{_guest_stamp():x}"
+    stamp = f"{kernel.image.stat().st_mtime_ns:x}-{guest_stamp()}"
     disk = f"{scenario.disk.latency_us}{'r' if scenario.disk.rotational else ''}"
     kept = CACHE / f"calibration-{kernel.release}-{scenario.cpus}-{disk}-{stamp}.json"
     if kept.exists():
@@ -65,17 +65,15 @@ def write_whole(path: Path, data: bytes) -> None:
     scratch.rename(path)
 
 
-def _guest_stamp() -> int:
-    return max(path.stat().st_mtime_ns for path in GUEST.iterdir())
-
-
 def _run(kernel: Kernel, base: Scenario, **fields: Any) -> Trace:
     common = {"about": "", "ram_mib": 1024, "cpus": base.cpus, "disk": base.disk.model_dump()}
     scenario = Scenario.model_validate(common | fields, strict=False)
     return trace.read(machine.run(scenario, kernel, seed=1))
 
 
-def _process(name: str, start_s: float, *phases: dict[str, Any], cgroup: str = "a") -> dict[str, Any]:
+def _process(
+    name: str, start_s: float, *phases: dict[str, Any], cgroup: str = "a"
+) -> dict[str, Any]:
     return {"name": name, "cgroup": cgroup, "start_s": start_s, "phases": phases}
 
 
@@ -96,7 +94,9 @@ def _memory(kernel: Kernel, base: Scenario) -> dict[str, float]:
             _process("one", 4, _grow(64)),
             _process("two", 4, _grow(64)),
             _process("reader", 9, {"op": "read_file", "file": "f0", "mib": 32}),
-            _process("seeker", 13, {"op": "random_read_file", "file": "f1", "mib": 64, "seconds": 1}),
+            _process(
+                "seeker", 13, {"op": "random_read_file", "file": "f1", "mib": 64, "seconds": 1}
+            ),
             _process("writer", 16, {"op": "write_file", "mib": 32}),
             _process(
                 "swapper", 20, _grow(32), _grow(48), {"op": "touch_anon", "seconds": 5}, cgroup="s"
@@ -160,7 +160,9 @@ def _look(kernel: Kernel, base: Scenario) -> dict[str, float]:
         duration_s=9,
     )
     at = {words[0]: t for t, words in run.events if words[0].startswith("change")}
-    counts = [trace.pairs(files[f"{CGROUPS}/a/memory.stat"])["pgscan"] for _, files, _ in run.samples]
+    counts = [
+        trace.pairs(files[f"{CGROUPS}/a/memory.stat"])["pgscan"] for _, files, _ in run.samples
+    ]
     return {"look_ns": (at["changed"] - at["change"]) * 1e9 / (counts[-1] - counts[0])}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import shutil
 import subprocess
@@ -17,6 +18,12 @@ EXTENT = 64 * 4096  # the guest's buffer
 DIRECTORY, PROGRAM, FILE = 0o040755, 0o100755, 0o100644
 
 
+def guest_stamp() -> str:
+    """What tells one state of the guest's sources from another."""
+    parts = [path.read_bytes() for path in sorted(GUEST.iterdir())]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
+
+
 def build_guest() -> Path:
     """Compile the guest's program, once per state of its sources.
 
@@ -26,9 +33,8 @@ def build_guest() -> Path:
         There is no C compiler, or no static C library.
     """
     sources = sorted(GUEST.glob("*.c"))
-    newest = max(path.stat().st_mtime_ns for path in GUEST.iterdir())
-    program = CACHE / "guest"
-    if program.exists() and program.stat().st_mtime_ns > newest:
+    program = CACHE / f"guest-{guest_stamp()}"
+    if program.exists():
         return program
     if shutil.which("gcc") is None:
         raise LabError("gcc is missing (Debian: apt-get install gcc libc6-dev)")
@@ -68,9 +74,8 @@ def archive(members: Mapping[str, tuple[int, bytes]]) -> bytes:
 
 def initramfs(plan: str, extra: Mapping[str, bytes]) -> bytes:
     """The archive to boot, compressed: /init, /plan, and files under /m."""
-    members: dict[str, tuple[int, bytes]] = {
-        name: (DIRECTORY, b"") for name in ("dev", "proc", "sys", "m")
-    }
+    folder = (DIRECTORY, b"")
+    members = {"dev": folder, "proc": folder, "sys": folder, "m": folder}
     members["init"] = (PROGRAM, build_guest().read_bytes())
     members["plan"] = (FILE, plan.encode())
     members |= {f"m/{name}": (FILE, content) for name, content in extra.items()}
@@ -103,7 +108,7 @@ def sparse(data: bytes) -> bytes:
 
     Worked example
     --------------
-    Two blocks of 4096 zeros, then one of ones: b"8192 4096\\n" and those 4096 bytes.
+    Two blocks of 4096 zeros, then one of ones: "8192 4096", a newline and those 4096 bytes.
     """
     out = io.BytesIO()
     zero = bytes(4096)

@@ -44,7 +44,11 @@ class Kernel:
             return []
         files = {_module_name(p): p for p in self.modules.rglob("*.ko*") if ".ko" in p.name}
         builtin = self.modules / "modules.builtin"
-        there = {_module_name(Path(n)) for n in builtin.read_text().split()} if builtin.exists() else set()
+        there = (
+            {_module_name(Path(n)) for n in builtin.read_text().split()}
+            if builtin.exists()
+            else set()
+        )
         ordered: dict[str, Path] = {}
 
         def add(name: str) -> None:
@@ -130,7 +134,10 @@ def newest_package(series: str) -> str:
     if shutil.which("apt-cache") is None:
         raise LabError("apt-cache is missing: give a kernel by path instead")
     listed = subprocess.run(
-        ["apt-cache", "pkgnames", f"linux-image-{series}"], capture_output=True, text=True, check=True
+        ["apt-cache", "pkgnames", f"linux-image-{series}"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
     offered = [(_version(name), name) for name in listed if _series(name) == series]
     if not offered:
@@ -168,7 +175,9 @@ def _download(package: str, scratch: Path) -> None:
             ["apt-get", "download", "-q", package], cwd=scratch, check=True, capture_output=True
         )
         (archive,) = scratch.glob("*.deb")
-        subprocess.run(["dpkg-deb", "-x", archive, scratch / "tree"], check=True, capture_output=True)
+        subprocess.run(
+            ["dpkg-deb", "-x", archive, scratch / "tree"], check=True, capture_output=True
+        )
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode("utf-8", "replace").strip().splitlines()
         raise LabError(f"{package}: {said[-1] if said else error}") from error

@@ -25,7 +25,9 @@ BOOT_ARGUMENTS = (
 INSTRUCTION_CLOCK = ("-icount", "shift=1,sleep=off")
 
 
-def command(scenario: Scenario, kernel: Kernel, initrd: Path, wire: Path, console: Path) -> list[str]:
+def command(
+    scenario: Scenario, kernel: Kernel, initrd: Path, wire: Path, console: Path
+) -> list[str]:
     """The emulator's command line.
 
     One CPU runs by counted instructions: repeatable, and independent of a busy host. More run
@@ -44,7 +46,13 @@ def command(scenario: Scenario, kernel: Kernel, initrd: Path, wire: Path, consol
     if scenario.cpus == 1:
         arguments += INSTRUCTION_CLOCK
     for node, mib in enumerate(scenario.numa_mib or ()):
-        cpus = ",cpus=0" if node == 0 and scenario.cpus == 1 else f",cpus={node}" if node < scenario.cpus else ""
+        cpus = (
+            ",cpus=0"
+            if node == 0 and scenario.cpus == 1
+            else f",cpus={node}"
+            if node < scenario.cpus
+            else ""
+        )
         arguments += ["-object", f"memory-backend-ram,id=m{node},size={mib}M"]
         arguments += ["-numa", f"node,nodeid={node},memdev=m{node}{cpus}"]
     return arguments
@@ -84,7 +92,9 @@ def run(scenario: Scenario, kernel: Kernel, seed: int) -> bytes:
 def _initrd(scenario: Scenario, kernel: Kernel, seed: int) -> bytes:
     needed = plan.modules_of(scenario)
     if needed and kernel.modules is None:
-        raise LabError(f"kernel {kernel.release}: {scenario.name} needs its modules (--modules DIR)")
+        raise LabError(
+            f"kernel {kernel.release}: {scenario.name} needs its modules (--modules DIR)"
+        )
     files = kernel.module_files(needed)
     extra = {path.name.removesuffix(".xz"): module_bytes(path) for path in files}
     text = plan.lines(scenario, list(extra), seed)

@@ -198,7 +198,10 @@ def _argument(phase: Phase, process: str, number: int) -> str:
         return phase.child
     if phase.file is not None:
         return f"{FILES}/{phase.file}"
-    own = {"write_file": f"{FILES}/{process}-{number}", "write_tmpfs": f"{TMPFS}/{process}-{number}"}
+    own = {
+        "write_file": f"{FILES}/{process}-{number}",
+        "write_tmpfs": f"{TMPFS}/{process}-{number}",
+    }
     return own.get(phase.op, FILES if phase.op == "dentries" else "-")
 
 

@@ -5,6 +5,7 @@ The keys are those of a recording's ``scenario.json``; sizes of limits may have 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,15 +38,15 @@ class Phase(Model):
 
     op: Op
     """anon, touch_anon, read_file, ... (docs/lab.md lists them)."""
-    mib: float | None = Field(None, gt=0)
+    mib: float | None = Field(default=None, gt=0)
     """How much. [MiB]"""
-    rate_mib_s: float | None = Field(None, gt=0)
+    rate_mib_s: float | None = Field(default=None, gt=0)
     """Upper bound of its pace; without it as fast as it can. [MiB/s]"""
-    seconds: float | None = Field(None, gt=0)
+    seconds: float | None = Field(default=None, gt=0)
     """How long. [s]"""
     file: str | None = None
     """Which of ``files``."""
-    compressible_pct: int | None = Field(None, ge=0, le=100)
+    compressible_pct: int | None = Field(default=None, ge=0, le=100)
     """Share of each page that holds one repeated byte; the rest is random. [%]"""
     child: str | None = None
     """fork: the process that starts."""
@@ -64,8 +65,8 @@ class Process(Model):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,14}$")
     cgroup: str | None = None
     """Path under the hierarchy's root; a forked child stays in its parent's."""
-    oom_score_adj: int = Field(0, ge=-1000, le=1000)
-    start_s: float | None = Field(None, ge=0)
+    oom_score_adj: int = Field(default=0, ge=-1000, le=1000)
+    start_s: float | None = Field(default=None, ge=0)
     """When it starts; a forked child has none. [s]"""
     thp: bool = False
     """Whether its memory may be huge pages (where ``thp`` is always)."""
@@ -76,7 +77,7 @@ class Zswap(Model):
     """Parameters of the zswap module."""
 
     enabled: Literal["Y", "N"] = "Y"
-    max_pool_percent: int = Field(20, ge=1, le=100)
+    max_pool_percent: int = Field(default=20, ge=1, le=100)
     compressor: str = "lzo"
     zpool: Literal["zbud", "z3fold", "zsmalloc"] = "zbud"
     shrinker_enabled: Literal["Y", "N"] | None = None
@@ -88,13 +89,13 @@ class Zram(Model):
     disksize_mib: int = Field(gt=0)
     comp_algorithm: str | None = None
     """The kernel's default where it is left out."""
-    mem_limit_mib: int | None = Field(None, gt=0)
+    mem_limit_mib: int | None = Field(default=None, gt=0)
 
 
 class Disk(Model):
     """The emulated disks (null_blk with its own memory): one for files, one for swap."""
 
-    latency_us: int = Field(100, ge=1)
+    latency_us: int = Field(default=100, ge=1)
     """From a request to its completion. [us]"""
     rotational: bool = False
 
@@ -125,23 +126,23 @@ class Scenario(Model):
     kernels: tuple[str, ...] = Field(default=("6.1", "6.12"), min_length=1)
     """The releases that ``lab all`` records it with."""
     ram_mib: int = Field(ge=128, le=8192)
-    numa_mib: tuple[int, ...] | None = Field(None, min_length=2, max_length=4)
+    numa_mib: tuple[int, ...] | None = Field(default=None, min_length=2, max_length=4)
     """Memory of each node, where there are several. [MiB]"""
-    cpus: int = Field(1, ge=1, le=4)
+    cpus: int = Field(default=1, ge=1, le=4)
     """More than one runs in real time: record such a scenario on a quiet host."""
-    swap_mib: int = Field(0, ge=0)
+    swap_mib: int = Field(default=0, ge=0)
     disk: Disk = Disk()
     cgroup_version: Literal["v1", "v2"] = "v2"
-    sysctl: dict[str, int] = {}
-    write: dict[str, str | int] = {}
+    sysctl: dict[str, int] = Field(default_factory=dict)
+    write: dict[str, str | int] = Field(default_factory=dict)
     """Other files that are written before the run, by path (/sys/kernel/mm/lru_gen/enabled)."""
     thp: Literal["never", "always"] = "never"
-    """never: the processes' memory is 4 KiB pages (prctl), the node's setting stays the kernel's."""
+    """never: the processes' memory is 4 KiB pages (prctl); the node's setting is the kernel's."""
     zswap: Zswap | None = None
     zram: Zram | None = None
-    files: dict[str, int] = {}
+    files: dict[str, int] = Field(default_factory=dict)
     """Files of random bytes on ext4, by name. [MiB]"""
-    cgroups: dict[str, dict[str, str | int]] = {}
+    cgroups: dict[str, dict[str, str | int]] = Field(default_factory=dict)
     """By path: the files that are written. Sizes may have a unit."""
     processes: tuple[Process, ...] = Field(min_length=1, max_length=24)
     changes: tuple[Change, ...] = ()
@@ -161,12 +162,18 @@ class Scenario(Model):
                 what = f"{process.name} is started by start_s or by one fork phase"
                 raise problem("other", what, "one of the two")
             if process.start_s is not None and process.cgroup not in self.cgroups:
-                raise problem("other", f"{process.name}: no cgroup '{process.cgroup}'", "one of them")
+                raise problem(
+                    "other", f"{process.name}: no cgroup '{process.cgroup}'", "one of them"
+                )
             for phase in process.phases:
                 if phase.file is not None and phase.file not in self.files:
-                    raise problem("other", f"{process.name}: no file '{phase.file}'", "one of files")
+                    raise problem(
+                        "other", f"{process.name}: no file '{phase.file}'", "one of files"
+                    )
                 if phase.child is not None and phase.child not in names:
-                    raise problem("other", f"{process.name}: no process '{phase.child}'", "one of them")
+                    raise problem(
+                        "other", f"{process.name}: no process '{phase.child}'", "one of them"
+                    )
         if self.numa_mib is not None and sum(self.numa_mib) != self.ram_mib:
             raise problem("other", "numa_mib does not add up to ram_mib", f"{self.ram_mib} in all")
         return self
@@ -175,11 +182,26 @@ class Scenario(Model):
         """What ``scenario.json`` says of it, before ``boot`` and ``calibration``."""
         raw = self.model_dump(mode="json", exclude={"about", "kernels"})
         raw["cgroups"] = [{"name": path} | keys for path, keys in self.cgroups.items()]
+        forks = self._forks()
         raw["processes"] = [
-            process.model_dump(mode="json", exclude_none=True) for process in self.processes
+            process.model_dump(mode="json", exclude_none=True) | forks.get(process.name, {})
+            for process in self.processes
         ]
-        raw["changes"] = [change.model_dump(mode="json", exclude_none=True) for change in self.changes]
+        raw["changes"] = [
+            change.model_dump(mode="json", exclude_none=True) for change in self.changes
+        ]
         return raw
+
+    def _forks(self) -> dict[str, dict[str, str | float]]:
+        """Of each forked process: its parent's group, and when its parent forks at the earliest."""
+        found: dict[str, dict[str, str | float]] = {}
+        for parent in self.processes:
+            at_s = parent.start_s or 0.0
+            for phase in parent.phases:
+                if phase.child is not None:
+                    found[phase.child] = {"cgroup": parent.cgroup or "", "start_s": at_s}
+                at_s += phase.seconds or (phase.mib or 0) / (phase.rate_mib_s or math.inf)
+        return found
 
 
 def in_bytes(value: str | int) -> str:

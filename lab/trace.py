@@ -107,7 +107,9 @@ def pairs(text: str) -> dict[str, int]:
 
 def pressure(text: str) -> dict[str, int]:
     """The totals of a PSI file [us]: {"some": 0, "full": 0}."""
-    return {name: int(total) for name, total in re.findall(r"^(\w+) .*total=(\d+)", text, re.MULTILINE)}
+    return {
+        name: int(total) for name, total in re.findall(r"^(\w+) .*total=(\d+)", text, re.MULTILINE)
+    }
 
 
 def zones(text: str) -> list[dict[str, Any]]:

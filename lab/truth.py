@@ -148,7 +148,9 @@ def _node(path: str, text: str) -> Iterator[tuple[str, float]]:
             yield f"zram.{name}", int(value)
 
 
-def _chosen(head: str, values: dict[str, int], names: tuple[str, ...]) -> Iterator[tuple[str, float]]:
+def _chosen(
+    head: str, values: dict[str, int], names: tuple[str, ...]
+) -> Iterator[tuple[str, float]]:
     yield from ((head + name, values[name]) for name in names if name in values)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from capplan.sim.scenario import (
     PAGE_SIZE,
     UNLIMITED,
     Cgroup,
+    Change,
     Node,
     Op,
     Process,
@@ -79,19 +80,25 @@ def load_scenario(folder: Path) -> Scenario:
 def scenario_of(raw: Mapping[str, Any]) -> Scenario:
     """Turn a recording's inputs into a scenario (pages, nanoseconds)."""
     zpool = raw["zswap"]["zpool"] if raw["zswap"] else "zsmalloc"
+    mapped = {
+        phase["file"]
+        for entry in raw["processes"]
+        for phase in entry["phases"]
+        if phase["op"] == "map_file"
+    }
     regions: list[Region] = [
         Region(
             name=name,
             kind="file",
             max_pages=mib * PAGES_PER_MIB,
             size_pages=mib * PAGES_PER_MIB,
-            via="read",
+            via="mmap" if name in mapped else "read",
             disk=FILE_DISK,
         )
         for name, mib in raw["files"].items()
     ]
     processes = []
-    for entry in raw["processes"]:
+    for entry in with_forks(raw["processes"]):
         process, own = process_of(entry, zpool)
         regions += own
         processes.append(process)
@@ -102,8 +109,37 @@ def scenario_of(raw: Mapping[str, Any]) -> Scenario:
         cgroups=tuple(cgroup_of(group) for group in raw["cgroups"]),
         mappings=tuple(regions),
         processes=tuple(processes),
+        changes=tuple(change_of(change) for change in raw.get("changes", ())),
         duration_ns=_ns(raw["duration_s"]),
         sample_ns=SAMPLE_NS,
+    )
+
+
+def with_forks(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The processes; a forked one has ``inherits``: its parent, and the MiB that this had grown."""
+    named = {entry["name"]: dict(entry) for entry in entries}
+    for parent in entries:
+        grown = 0.0
+        for phase in parent["phases"]:
+            if phase["op"] == "anon":
+                grown += phase["mib"]
+            elif phase["op"] == "free_anon":
+                grown = max(grown - phase["mib"], 0.0)
+            elif phase["op"] == "fork":
+                named[phase["child"]]["inherits"] = (parent["name"], grown)
+    return list(named.values())
+
+
+def change_of(raw: Mapping[str, Any]) -> Change:
+    """Something that the recorder wrote while the run went on."""
+    key = raw.get("sysctl") or raw["file"]
+    value = raw["value"]
+    in_bytes = key in LIMIT_FILES or key == "memory.reclaim"
+    return Change(
+        at_ns=_ns(raw["at_s"]),
+        cgroup=raw.get("cgroup", ""),
+        key=key,
+        value=_limit(value) if in_bytes else int(value),
     )
 
 
@@ -116,12 +152,16 @@ def node_of(raw: Mapping[str, Any]) -> Node:
     file = max(meminfo["Cached"] - shmem, 0) + meminfo.get("Buffers", 0)
     slab = meminfo["SReclaimable"]
     used = sum(zone.managed - (zone.free or 0) for zone in zones)
-    zones = _with_per_cpu_lists(zones, used, meminfo)
-    swap_pages = meminfo.get("SwapTotal", 0)
+    if any("pcp" not in zone for zone in boot["zones"]):
+        zones = _with_per_cpu_lists(zones, used, meminfo)
+    zram = zram_of(raw)
+    swap_pages = meminfo.get("SwapTotal", 0) - (zram.size_pages if zram else 0)
     calibration = raw["calibration"]
     disks = [file_disk(FILE_DISK, calibration)]
-    if swap_pages:
+    swaps: tuple[Swap, ...] = (zram,) if zram else ()
+    if swap_pages > 0:
         disks.append(swap_disk(SWAP_DISK, calibration))
+        swaps += (Swap(SWAP_DISK, swap_pages, SWAP_PRIORITY - len(swaps)),)
     return Node(
         zones=zones,
         cpus=raw["cpus"],
@@ -131,7 +171,7 @@ def node_of(raw: Mapping[str, Any]) -> Node:
         lru_gen=bool(int(boot["lru_gen_enabled"], 16) & 1),
         thp=bool(boot["thp_for_process_memory"]),
         disks=tuple(disks),
-        swaps=(Swap(SWAP_DISK, swap_pages, SWAP_PRIORITY),) if swap_pages else (),
+        swaps=swaps,
         zswap=_zswap_of(raw["zswap"]),
         kernel_pages=used - anon - shmem - file - slab - sum(zone.pcp_pages for zone in zones),
         slab_reclaimable_pages=slab,
@@ -140,7 +180,7 @@ def node_of(raw: Mapping[str, Any]) -> Node:
         daemon_file_pages=file,
         daemon_shmem_pages=shmem,
         daemon_locked_pages=min(anon, meminfo["Mlocked"]),
-        costs=costs_of(calibration),
+        costs=costs_of(calibration, raw["cpus"]),
     )
 
 
@@ -171,7 +211,8 @@ def marks_written(raw: Mapping[str, Any]) -> bool:
 
 def zone_of(zone: Mapping[str, Any], boot: Mapping[str, Any], computed: bool) -> Zone:
     """One zone of ``boot``; ``computed`` leaves its marks to the model."""
-    order = boot["buddyinfo"].get(zone["zone"])
+    counts = boot["buddyinfo"]
+    order = counts.get(f"N{zone['node']}.{zone['zone']}", counts.get(zone["zone"]))
     return Zone(
         node=zone["node"],
         name=zone["zone"],
@@ -183,6 +224,21 @@ def zone_of(zone: Mapping[str, Any], boot: Mapping[str, Any], computed: bool) ->
         boost=zone["boost"],
         protection=tuple(zone["protection"]),
         buddyinfo=tuple(order) if order else None,
+        pcp_pages=zone.get("pcp", 0),
+    )
+
+
+def zram_of(raw: Mapping[str, Any]) -> Swap | None:
+    """The swap device in compressed memory, if there is one; it comes before a disk."""
+    zram = raw.get("zram")
+    if not zram:
+        return None
+    return Swap(
+        disk="",
+        size_pages=zram["disksize_mib"] * PAGES_PER_MIB - 1,  # less the header
+        priority=SWAP_PRIORITY,
+        zram=True,
+        zram_limit_pages=(zram.get("mem_limit_mib") or 0) * PAGES_PER_MIB,
     )
 
 
@@ -236,22 +292,35 @@ def process_of(raw: Mapping[str, Any], zpool: str) -> tuple[Process, list[Region
     """A recorded process and the regions that are its own."""
     name = raw["name"]
     own = Region(f"{name}.own", "anon", OWN_ANON_PAGES, length_mean=PAGE_SIZE, incompressible=1.0)
-    regions = [own]
-    heap = _heap_of(name, raw["phases"], zpool)
-    if heap is not None:
-        regions.append(heap)
+    heap = _heap_of(raw, zpool)
+    regions = [own, *([heap] if heap else [])]
+    attached = [region.name for region in regions]
+    copies = 0
+    if "inherits" in raw:
+        parent, mib = raw["inherits"]
+        copies = round(mib * PAGES_PER_MIB)
+        attached.insert(1, f"{parent}.heap")
     ops = [Op("grow", own.name, OWN_ANON_PAGES)]
-    attached = [own.name] + ([heap.name] if heap else [])
     for index, phase in enumerate(raw["phases"]):
         target = heap.name if heap else ""
         if phase["op"] in ("write_file", "write_tmpfs"):
             region = _written(f"{name}.{index}", phase)
             regions.append(region)
             target = region.name
+        elif phase["op"] == "dentries":
+            region = Region(f"{name}.{index}", "kernel", round(phase["mib"] * PAGES_PER_MIB))
+            regions.append(region)
+            target = region.name
         elif "file" in phase:
             target = phase["file"]
         if target and target not in attached:
             attached.append(target)
+        if phase["op"] == "fork":
+            continue  # the child starts by its own start_s
+        if copies and phase["op"] == "touch_anon":
+            ops += _copy_ops(phase, target, copies)
+            copies = 0
+            continue
         ops.append(op_of(phase, target))
     process = Process(
         name=name,
@@ -262,8 +331,18 @@ def process_of(raw: Mapping[str, Any], zpool: str) -> tuple[Process, list[Region
         mappings=tuple(attached),
         tasks=(Task(tuple(ops), exit_at_end=True),),
         kernel_pages=OWN_KERNEL_PAGES,
+        parent=raw["inherits"][0] if "inherits" in raw else "",
     )
     return process, regions
+
+
+def _copy_ops(phase: Mapping[str, Any], target: str, pages: int) -> list[Op]:
+    """A forked child's first writes: each page is copied once, then it is the child's own."""
+    rate = float(phase["rate_mib_s"] * PAGES_PER_MIB)
+    copied = min(pages, int(rate * phase["seconds"]))
+    left_ns = _ns(phase["seconds"] - copied / rate)
+    ops = [Op("grow", target, copied, rate)]
+    return [*ops, Op("touch", target, rate=rate, ns=left_ns)] if left_ns > 0 else ops
 
 
 def op_of(phase: Mapping[str, Any], target: str) -> Op:
@@ -278,7 +357,7 @@ def op_of(phase: Mapping[str, Any], target: str) -> Op:
     pages = round(phase.get("mib", 0) * PAGES_PER_MIB)
     rate = float(phase.get("rate_mib_s", 0) * PAGES_PER_MIB)
     ns = _ns(phase.get("seconds", 0))
-    if kind == "anon":
+    if kind in ("anon", "dentries"):
         return Op("grow", target, pages, rate)
     if kind == "touch_anon":
         return Op("touch", target, rate=rate, ns=ns, pattern="cyclic")
@@ -288,35 +367,47 @@ def op_of(phase: Mapping[str, Any], target: str) -> Op:
         return Op("write", target, pages, rate)
     if kind == "hold":
         return Op("hold", ns=ns)
-    reads = {"read_file": "read", "loop_read_file": "read_loop", "random_read_file": "read_rand"}
+    reads = {
+        "read_file": "read", "map_file": "read", "loop_read_file": "read_loop",
+        "random_read_file": "read_rand",
+    }  # fmt: skip
     if kind in reads:
         return Op(reads[kind], target, pages, rate, ns)
+    if kind == "punch":  # every second page: as many as half, but the holes end up together
+        return Op("free", target, pages // 2)
     other = {"free_anon": "free", "mlock": "mlock"}
     if kind in other:
         return Op(other[kind], target, pages)
     raise ValueError(f"phase '{kind}' is not known")
 
 
-def _heap_of(name: str, phases: list[Mapping[str, Any]], zpool: str) -> Region | None:
-    """All anonymous memory of a process, one region that its ``anon`` phases grow."""
-    grown = [phase for phase in phases if phase["op"] == "anon"]
-    if not grown:
+def _heap_of(raw: Mapping[str, Any], zpool: str) -> Region | None:
+    """All anonymous memory of a process, one region that its ``anon`` phases grow.
+
+    A forked child's first writes grow it too: by the copies of its parent's pages.
+    """
+    name = raw["name"]
+    grown = [phase for phase in raw["phases"] if phase["op"] == "anon"]
+    parent, inherited = raw.get("inherits", ("", 0.0))
+    if not grown and not inherited:
         return None
     mib = sum(phase["mib"] for phase in grown)
     stored = [(phase["mib"], stored_bytes(phase.get("compressible_pct", 0))) for phase in grown]
     largest = PAGE_SIZE if zpool == "zsmalloc" else ZBUD_MAX_BYTES
-    refused = sum(share for share, length in stored if length > largest) / mib
-    same = sum(share for share, length in stored if length == 0) / mib
+    refused = sum(share for share, length in stored if length > largest)
+    same = sum(share for share, length in stored if length == 0)
     kept = [(share, length) for share, length in stored if 0 < length <= largest]
     weight = sum(share for share, _ in kept)
     mean = sum(share * length for share, length in kept) / weight if weight else float(PAGE_SIZE)
     return Region(
         name=f"{name}.heap",
         kind="anon",
-        max_pages=round(mib * PAGES_PER_MIB),
+        max_pages=round((mib + inherited) * PAGES_PER_MIB),
+        thp=bool(raw.get("thp", False)),
         length_mean=mean,
-        same_filled=same,
-        incompressible=refused,
+        same_filled=same / mib if mib else 0.0,
+        incompressible=refused / mib if mib else 1.0,
+        cow_of=f"{parent}.heap" if inherited else None,
     )
 
 

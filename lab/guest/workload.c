@@ -175,13 +175,13 @@ static long read_file(const struct phase *phase)
 			_exit(14);
 		keep(&pace, n);
 		at += n;
+		if (phase->op == OP_LOOP_READ && now_ns() >= end)
+			break;
 		if (at < phase->pages)
 			continue;
 		if (phase->op == OP_READ)
 			break;
 		at = 0;
-		if (now_ns() >= end)
-			break;
 	}
 	close(fd);
 	return pace.done;
