@@ -42,6 +42,11 @@ COMMANDS: Table = {
         "demo",
         "Simulate a shipped node.",
     ),
+    "capture": (
+        "capplan.cli.capture",
+        "capture",
+        "Write this host as a node file.",
+    ),
     "import": (
         "capplan.cli.import_",
         "import_",
