@@ -30,7 +30,7 @@ def shrink_slab(k, fr, c):
     memcg = k.memcg[c]
     pages = memcg.stat[ST_SLAB_RECLAIMABLE]
     if c == 0:
-        pages = k.nr_slab_reclaimable - k.nr_slab_pinned
+        pages = k.nr_slab_reclaimable - k.nr_slab_pinned - k.nr_slab_memcg
     if pages <= 0:
         return
     freeable = pages * OBJECTS_PER_PAGE * k.vfs_cache_pressure // 100
@@ -49,9 +49,9 @@ def shrink_slab(k, fr, c):
     freed = min(scanned // 2 // OBJECTS_PER_PAGE, pages)
     if freed <= 0:
         return
-    if c == 0:
-        k.nr_slab_reclaimable -= freed
-    else:
+    k.nr_slab_reclaimable -= freed
+    if c > 0:
+        k.nr_slab_memcg -= freed
         memcg.stat[ST_SLAB_RECLAIMABLE] -= freed
         memcg.stat[ST_KERNEL] -= freed
         uncharge_memory(k, c, freed)

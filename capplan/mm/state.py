@@ -373,7 +373,7 @@ kernel_t = _record([
     ("zswap_class_bytes", i64),
     # node-wide page counts (vmstat NR_*)
     ("nr_anon", i64), ("nr_file", i64), ("nr_shmem", i64), ("nr_dirty", i64),
-    ("nr_writeback", i64), ("nr_slab_reclaimable", i64), ("nr_slab_unreclaimable", i64),
+    ("nr_writeback", i64), ("nr_slab_reclaimable", i64), ("nr_slab_memcg", i64), ("nr_slab_unreclaimable", i64),
     ("nr_slab_pinned", i64),  # of the reclaimable: objects in use, on no shrinker's list
     ("nr_kernel", i64), ("nr_pagetables", i64), ("nr_mlocked", i64), ("nr_swapcached", i64),
     ("vmstat", i64, (NR_VMSTAT,)), ("vmstat_due_ns", i64),

@@ -7,9 +7,10 @@ from capplan.mm.buddy import alloc_block
 from capplan.mm.captured import finish
 from capplan.mm.lru_gen_lists import lru_gen_init_lruvec
 from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
+from capplan.mm.memcg import charge_forced
 from capplan.mm.page_alloc import alloc_kernel_pages
 from capplan.mm.pcp import pcp_put
-from capplan.mm.state import MT_MOVABLE, PCP_CPUS
+from capplan.mm.state import MT_MOVABLE, PCP_CPUS, ST_KERNEL, ST_SLAB_RECLAIMABLE
 
 __all__ = ["boot", "placed"]
 
@@ -42,11 +43,25 @@ def placed(k, fr):
 
 
 @jit
+def _place_slab(k, fr, c):
+    """Dentries and inodes that group c was charged for before the run."""
+    stat = k.memcg[c].stat
+    got = alloc_kernel_pages(k, fr, stat[ST_SLAB_RECLAIMABLE])
+    stat[ST_SLAB_RECLAIMABLE] = got
+    stat[ST_KERNEL] += got
+    k.nr_slab_reclaimable += got
+    k.nr_slab_memcg += got
+    charge_forced(k, c, got)
+
+
+@jit
 def boot(k, fr):
-    """What the first call sets up: the generations of the multi-gen LRU."""
+    """What the first call sets up: slab, and the generations of the multi-gen LRU."""
     k.booted = 1
     k.nr_slab_reclaimable = alloc_kernel_pages(k, fr, k.nr_slab_reclaimable)
     k.nr_slab_pinned = min(k.nr_slab_pinned, k.nr_slab_reclaimable)
+    for c in range(1, k.nr_memcgs):
+        _place_slab(k, fr, c)
     if not k.lru_gen:
         return
     for c in range(k.nr_memcgs):

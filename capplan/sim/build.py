@@ -348,6 +348,7 @@ def _one_cgroup(k: Any, c: int, parent: int, group: Cgroup) -> None:
     memcg.oom_group = int(group.oom_group)
     memcg.oom_kill_disable = int(group.oom_kill_disable)
     memcg.soft_limit = _pages(group.soft_limit)
+    memcg.stat[s.ST_SLAB_RECLAIMABLE] = group.slab_reclaimable_pages
     memcg.swappiness = int(k.swappiness) if group.swappiness is None else group.swappiness
 
 

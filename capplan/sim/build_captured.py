@@ -35,6 +35,7 @@ def held_pages(scenario: Scenario) -> int:
     node = scenario.node
     pages = node.daemon_anon_pages + node.daemon_file_pages + node.daemon_shmem_pages
     pages += node.slab_reclaimable_pages
+    pages += sum(group.slab_reclaimable_pages for group in scenario.cgroups)
     pages += sum(mapping.resident_pages for mapping in scenario.mappings)
     extents = {m.name: m.resident_pages + m.swapped_pages for m in scenario.mappings}
     for process in scenario.processes:

@@ -152,6 +152,8 @@ def _groups(spec: NodeSpec, world: World) -> dict[str, list[str]]:
     for path, group in spec.cgroup.groups.items():
         paths[f"group {path}"] = [path.strip("/")]
         _add_group(path.strip("/"), group, groups, written)
+        slab = (group.slab_reclaimable or 0) // PAGE_SIZE if world.warm else 0
+        groups[path.strip("/")] = replace(groups[path.strip("/")], slab_reclaimable_pages=slab)
     for name, container in spec.containers.items():
         paths[f"container {name}"] = [
             container.group(inst) for inst in instance_names(name, container)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from capplan.errors import InputError, Problem
-from capplan.sources.capture_groups import profile_of, root_group, share_out
+from capplan.sources.capture_groups import profile_of, root_group, set_slab, share_out
 from capplan.sources.capture_machine import machine
 from capplan.sources.cgroupfs import Group, Tree, find_tree, group_paths, own, read_group
 from capplan.sources.draft import Draft, doubt, legal_name
@@ -58,8 +58,9 @@ def capture(root: str | Path = "/") -> Draft:
         raise InputError(f"{host.path('proc')}: {message}")
     swap_used = sum(area.used for area in parse_swaps(host.read("proc/swaps", 1 << 16))) << 10
     top = [group for group in groups.values() if "/" not in group.path]
+    version = tree.version if tree is not None else "v2"
+    node["system"] = _system(set_slab(groups, meminfo, version))
     groups = {"": root_group(meminfo, swap_used, _subtrees(top, groups))} | groups
-    node["system"] = _system(meminfo)
     problems += _doubts(host, meminfo, node["zones"], processes)
     draft = Draft({"capplan": 1}, header=_header(host, meminfo), problems=problems)
     _fill(draft, node, tree, groups, _by_group(processes, tree, groups))
@@ -97,7 +98,7 @@ def _processes(host: Host) -> list[Process]:
 
 def _page_scale(host: Host) -> int:
     """The host's page size over 4096, as its first process shows it."""
-    for pid in host.pids()[:1] or ["self"]:
+    for pid in host.pids()[:1]:
         smaps = parse_meminfo(host.read(f"proc/{pid}/smaps", 1 << 12))
         if smaps.get("KernelPageSize", 0) > 4:
             return smaps["KernelPageSize"] // 4
@@ -143,11 +144,11 @@ def _by_group(
     return found
 
 
-def _system(meminfo: dict[str, int]) -> Any:
-    reclaimable = meminfo.get("SReclaimable", 0)
+def _system(slab_pages: int) -> Any:
+    kib = slab_pages * PAGE // 1024
     return Noted(
         {
-            "slab_reclaimable": Noted(f"{reclaimable}Ki", "SReclaimable"),
+            "slab_reclaimable": Noted(f"{kib}Ki", "SReclaimable, less what groups are charged for"),
             "kernel": Noted(0, "not used: what is left of the zones is the kernel's"),
             "daemons": Noted({"memory": 0, "file": 0}, "every process is in a container"),
         }
@@ -194,7 +195,9 @@ def _fill(
             wanted |= {path[: i if i >= 0 else None] for i in _cuts(path)}
     swappiness = node["sysctl"].get("vm.swappiness")
     declared = {
-        path: _limits(group, swappiness) for path, group in groups.items() if path in wanted and path
+        path: _limits(group, swappiness)
+        for path, group in groups.items()
+        if path in wanted and path
     }
     version = tree.version if tree is not None else "v2"
     said = "v1 memory beside a v2 tree (hybrid)" if tree is not None and tree.hybrid else ""
@@ -216,7 +219,10 @@ def _usual_adj(processes: list[Process]) -> int:
 
 def _limits(group: Group, swappiness: int | None) -> dict[str, Any]:
     """A group's limit files; a v1 group's own swappiness only where it differs."""
-    found = {}
+    found: dict[str, Any] = {}
+    slab = group.own.get("slab_reclaimable", 0) >> 10
+    if slab:
+        found["slab_reclaimable"] = f"{slab}Ki"
     for name, value in group.limits.items():
         if name == "memory.swappiness" and value == swappiness:
             continue

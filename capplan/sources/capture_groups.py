@@ -18,7 +18,7 @@ from capplan.sources.draft import legal_name
 from capplan.sources.procfs import Process
 from capplan.spec.emit import Noted
 
-__all__ = ["Held", "profile_of", "root_group", "share_out"]
+__all__ = ["Held", "kernel_pages", "profile_of", "root_group", "set_slab", "share_out"]
 
 PAGE = 4096
 THREAD_BYTES = 26 * 1024  # what a simulated thread is charged (capplan.sim.expand_container)
@@ -26,6 +26,8 @@ PTES_PER_TABLE = 512
 SMALL = 1 << 20  # processes below it are one with their like [bytes]
 SHOWN_PROCESSES = 300  # of a group, the largest apart
 GROUP = "group"
+# meminfo's kernel memory that groups are charged for and no shrinker takes
+FIXED_KERNEL = ("SUnreclaim", "KernelStack", "PageTables", "Percpu")
 KINDS = ("anon", "file", "shmem", "swap")
 
 
@@ -68,6 +70,27 @@ def root_group(meminfo: dict[str, int], swap_used: int, groups: Iterable[Group])
     return Group("", own=left | {"usage": left["anon"] + left["file"]})
 
 
+def set_slab(groups: dict[str, Group], meminfo: dict[str, int], version: str) -> int:
+    """Set each group's own reclaimable slab; return what no group is charged for. [pages]
+
+    v1's memory.stat does not tell it: a group's kernel memory is taken to hold as large a share
+    of reclaimable slab as the node's does.
+    """
+    reclaimable = meminfo.get("SReclaimable", 0) << 10
+    if version == "v1":
+        fixed = sum(meminfo.get(key, 0) for key in FIXED_KERNEL) << 10
+        share = reclaimable / (reclaimable + fixed) if reclaimable else 0.0
+        for group in groups.values():
+            group.own["slab_reclaimable"] = int(kernel_pages(group) * share) * PAGE
+    charged = sum(group.own.get("slab_reclaimable", 0) for group in groups.values())
+    if charged > reclaimable:  # the files were read one after the other
+        for group in groups.values():
+            found = group.own.get("slab_reclaimable", 0) * reclaimable // charged
+            group.own["slab_reclaimable"] = found
+        charged = reclaimable
+    return (reclaimable - charged) // PAGE
+
+
 def share_out(group: Group, processes: list[Process]) -> Held:
     """Share a group's own charge between its processes and itself."""
     shmem = min(group.own.get("shmem", 0), group.own["file"])
@@ -88,7 +111,8 @@ def share_out(group: Group, processes: list[Process]) -> Held:
     for kind in KINDS:
         given = sum(count * each[kind] for _, _, count, each in held.processes)
         held.rest[kind] = max(whole[kind] // PAGE - given, 0)
-    held.rest["kernel"] = max(_kernel(group) - _own_kernel(held), 0)
+    kernel = kernel_pages(group) - group.own.get("slab_reclaimable", 0) // PAGE
+    held.rest["kernel"] = max(kernel - _own_kernel(held), 0)
     return held
 
 
@@ -98,7 +122,7 @@ def _factor(charged: int, processes: list[Process], kind: str) -> float:
     return min(charged / mapped, 1.0) if mapped else 0.0
 
 
-def _kernel(group: Group) -> int:
+def kernel_pages(group: Group) -> int:
     """Pages of a group's usage that are neither anonymous nor cache: kernel memory, sockets,
     and the batches that its CPUs have charged beforehand.
     """

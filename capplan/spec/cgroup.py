@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from capplan.spec.common import Limit, Model
+from capplan.spec.common import Bytes, Limit, Model
 
 CgroupVersion = Literal["v1", "v2"]
 
@@ -124,6 +124,10 @@ counts swap alone. memory.high throttles, soft_limit does not."""
 
 class Group(CgroupFiles):
     """A control group between the root and the containers."""
+
+    slab_reclaimable: Bytes | None = None
+    """Reclaimable slab (dentries, inodes) charged to the group at t0 of a warm start; beside
+    ``node.system.slab_reclaimable``, which nobody is charged for."""
 
 
 class Cgroup(Model):

@@ -98,6 +98,15 @@ def test_kernel_memory_of_a_group_is_no_page_cache() -> None:
     assert found["process.a/main.rss_pages"] == 2000
 
 
+def test_reclaimable_slab_of_a_group_is_charged_and_counted() -> None:
+    case = dataclasses.replace(captured(), cgroups=(Cgroup("a", slab_reclaimable_pages=60),))
+    found = at_start(case)
+    assert found["cgroup.a.stat.slab_reclaimable"] == 60 * 4096
+    assert found["cgroup.a.memory.current"] == (2000 + 500 + 60 + 7 + 5) * 4096
+    assert found["meminfo_kb.SReclaimable"] == 160 * 4
+    assert found["zone.DMA32.free"] == FREE
+
+
 def test_a_group_at_its_limit_starts_at_it_without_reclaim() -> None:
     case = captured()
     case = dataclasses.replace(case, cgroups=(Cgroup("a", memory_max=2512),))
