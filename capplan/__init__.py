@@ -10,7 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from capplan.api import RiskResult, Simulation, expand, load, risk, simulate
+    from capplan.api import (
+        ComparisonResult,
+        RiskResult,
+        Simulation,
+        compare,
+        expand,
+        load,
+        risk,
+        simulate,
+    )
     from capplan.errors import CapplanError
     from capplan.sim.result import Event, Run
     from capplan.sim.scenario import Scenario
@@ -19,11 +28,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CapplanError",
+    "ComparisonResult",
     "Event",
     "RiskResult",
     "Run",
     "Scenario",
     "Simulation",
+    "compare",
     "expand",
     "load",
     "risk",
@@ -33,11 +44,13 @@ __all__ = [
 # Imported when first asked for: `import capplan` costs nothing.
 _EXPORTS = {
     "CapplanError": "capplan.errors",
+    "ComparisonResult": "capplan.api",
     "Event": "capplan.sim.result",
     "RiskResult": "capplan.api",
     "Run": "capplan.sim.result",
     "Scenario": "capplan.sim.scenario",
     "Simulation": "capplan.api",
+    "compare": "capplan.api",
     "expand": "capplan.api",
     "load": "capplan.api",
     "risk": "capplan.api",

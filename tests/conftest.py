@@ -46,3 +46,31 @@ def shared() -> pathlib.Path:
 def root() -> pathlib.Path:
     """Return the top of the checkout."""
     return ROOT
+
+
+# Each process wants between 60 and 140 MiB; at 100 MiB half of the runs are killed.
+UNCERTAIN_NODE = """
+capplan: 1
+node: {memory: 1Gi, cpus: 2, kernel: "6.12"}
+containers:
+  web:
+    memory.max: 100Mi
+    profile:
+      capplan: 1
+      profile: web
+      processes:
+        p:
+          regions: {heap: {kind: anon}}
+          phases:
+            - grow: {region: heap, to: {uniform: {low: 60Mi, high: 140Mi}}, rate: 200Mi/s}
+            - hold: 1s
+run: {duration: 3s, granule: 3}
+"""
+
+
+@pytest.fixture
+def uncertain_node(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A node file whose only process is OOM-killed in half of the replicates."""
+    path = tmp_path / "node.yaml"
+    path.write_text(UNCERTAIN_NODE, encoding="utf-8")
+    return path

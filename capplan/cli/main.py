@@ -27,6 +27,11 @@ COMMANDS: Table = {
         "risk",
         "Run a node file many times: how likely is what.",
     ),
+    "compare": (
+        "capplan.cli.compare",
+        "compare",
+        "Set settings side by side on the same workloads.",
+    ),
     "explain": (
         "capplan.cli.explain",
         "explain",

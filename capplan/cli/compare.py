@@ -1,0 +1,99 @@
+"""``capplan compare``: settings side by side on the same workloads."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from capplan.cli.errors import EXIT_GATE
+from capplan.cli.many import counting, job_options, kept
+from capplan.cli.options import run_options
+
+MIN_FREE = "vm.min_free_kbytes"
+
+
+@click.command()
+@click.argument("node", type=click.Path(path_type=Path))
+@click.option(
+    "--min-free-kbytes",
+    metavar="KB,KB,...",
+    help="Values of vm.min_free_kbytes: short for --set vm.min_free_kbytes=KB,KB.",
+)
+@click.option("--paired", is_flag=True, help="Combine the lists of several --set one by one.")
+@click.option(
+    "--replicates",
+    "-n",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Runs per setting, with the same draws under each.",
+)
+@click.option("--no-burst", is_flag=True, help="Do not measure the bursts that are absorbed.")
+@run_options
+@job_options
+def compare(node: Path, **options: Any) -> None:
+    """Compare settings of NODE: --set KEY=VALUE,VALUE,... names the values of each key.
+
+    The first setting is what the others are held against. --set cgroup.version=v1,v2 translates the
+    limits and says how. Finished runs are kept in the result directory.
+    """
+    perform(node, **options)
+
+
+def perform(
+    node: Path,
+    *,
+    min_free_kbytes: str | None,
+    paired: bool,
+    replicates: int,
+    no_burst: bool,
+    settings: dict[str, str],
+    seed: int | None,
+    duration: str | None,
+    out: Path | None,
+    as_json: bool,
+    gate: bool,
+    quiet: bool,
+    **workers: Any,
+) -> None:
+    """Load, run, print and write; exit 1 when ``gate`` is asked for and not met."""
+    import capplan.api
+    from capplan.plan.point import axis
+
+    parquet = workers.pop("parquet")
+    axes = {key: axis(values) for key, values in settings.items()}
+    if min_free_kbytes is not None:
+        axes[MIN_FREE] = axis(min_free_kbytes)
+    if all(len(values) < 2 for values in axes.values()):
+        raise click.UsageError(
+            "nothing to compare: give --set KEY=VALUE,VALUE or --min-free-kbytes"
+        )
+    name = capplan.api.load(node, seed=seed, duration=duration).name
+    directory = out if out is not None else Path("reports") / f"{name}-comparison"
+    count = capplan.api.combinations(axes, paired=paired)
+    with kept(directory), counting(name, replicates * len(count), quiet=quiet) as progress:
+        result = capplan.api.compare(
+            node,
+            count,
+            seed=seed,
+            duration=duration,
+            replicates=replicates,
+            bursts=not no_burst,
+            store=directory,
+            progress=progress,
+            **workers,
+        )
+    result.write(directory, command=shlex.join(["capplan", *sys.argv[1:]]), parquet=parquet)
+    if as_json:
+        click.echo((directory / "summary.json").read_text(encoding="utf-8"), nl=False)
+    elif quiet:
+        click.echo(result.verdict)
+    else:
+        click.echo(result.text(), nl=False)
+        click.echo(f"\nresult in {directory}")
+    if gate and not result.fits:
+        click.get_current_context().exit(EXIT_GATE)
