@@ -42,7 +42,6 @@ CONTAINER = """\
             measures: rss
             unit: MiB
             at_end: hold
-            jitter: 0.001
             scale: {{normal: {{mean: 1.0, sd: 0.02}}}}
             access: {{pattern: uniform, rate: 1Mi/s}}
 """

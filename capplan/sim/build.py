@@ -27,7 +27,7 @@ from capplan.sim.build_tasks import build_tasks
 from capplan.sim.costs import COSTS
 from capplan.sim.scenario import Cgroup, Node, Scenario
 
-__all__ = ["BuildError", "Machine", "build", "choose_granule"]
+__all__ = ["BuildError", "Machine", "build", "choose_granule", "give_back"]
 
 # A big node takes the smallest granule that keeps it under this many (design: idea 2).
 MAX_GRANULES = 262_144
@@ -87,11 +87,52 @@ def build(scenario: Scenario, replicate: int = 0) -> Machine:
     BuildError
         More cgroups, processes or regions than the tables hold; marks above memory.
     """
+    kernel, frames, index, notes = _empty_node(scenario, keep=replicate > 0)
+    k = kernel[0]
+    k.seed = np.uint64(scenario.seed)
+    k.replicate = np.uint64(replicate)
+    entries, program, names = build_tasks(k, scenario, index)
+    return Machine(kernel, frames, entries, program, scenario, index, names, notes)
+
+
+Empty = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], dict[str, int], tuple[str, ...]]
+
+
+def _empty_node(scenario: Scenario, *, keep: bool) -> Empty:
+    """The node and its groups before any process; of many runs a copy of the first one's."""
+    node = scenario.node
+    made_of = (node, scenario.cgroups, scenario.cgroup_version, scenario.granule_order)
+    if not keep or node.captured:  # what was captured is part of the processes too
+        return _boot(scenario)
+    if not _KEPT or _KEPT[0][0] != made_of:
+        _KEPT[:] = [(made_of, _boot(scenario))]
+        _SPARE.clear()
+    kernel, frames, index, notes = _KEPT[0][1]
+    if not _SPARE:
+        return kernel.copy(), frames.copy(), dict(index), notes
+    own_kernel, own_frames = _SPARE.pop()
+    np.copyto(own_kernel, kernel)
+    np.copyto(own_frames, frames)
+    return own_kernel, own_frames, dict(index), notes
+
+
+_KEPT: list[tuple[tuple[Any, ...], Empty]] = []  # the latest, if any
+_SPARE: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []  # memory of its size, unused
+
+
+def give_back(machine: Machine) -> None:
+    """Let the next of many runs have the memory of a machine that nobody looks at any more.
+
+    Fresh memory costs more than the copy into it: the kernel clears it page by page.
+    """
+    if _KEPT and not _SPARE and machine.frames.shape == _KEPT[0][1][1].shape:
+        _SPARE.append((machine.kernel, machine.frames))
+
+
+def _boot(scenario: Scenario) -> Empty:
     kernel = s.new_kernel()
     k = kernel[0]
     node = scenario.node
-    k.seed = np.uint64(scenario.seed)
-    k.replicate = np.uint64(replicate)
     total = sum(zone.managed for zone in node.zones)
     k.g = choose_granule(total, scenario.granule_order)
     k.granule_pages = 1 << int(k.g)
@@ -104,9 +145,7 @@ def build(scenario: Scenario, replicate: int = 0) -> Machine:
         notes += capture_free_lists(k, frames, scenario)
     else:
         _free_lists(k, frames, node)
-    index = _cgroups(k, scenario.cgroups)
-    entries, program, names = build_tasks(k, scenario, index)
-    return Machine(kernel, frames, entries, program, scenario, index, names, notes)
+    return kernel, frames, _cgroups(k, scenario.cgroups), notes
 
 
 def _features(k: Any, node: Node, cgroup_version: str) -> tuple[str, ...]:

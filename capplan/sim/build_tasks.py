@@ -73,15 +73,14 @@ def build_tasks(
 def _containers(k: Any, processes: list[Process]) -> None:
     """Tie each process to the first of its container; a container's lives are apart."""
     first: dict[tuple[str, str], int] = {}
+    begin: dict[int, int] = {}  # when the first of a container's processes starts
     for p, process in enumerate(processes):
         life = process.name.partition("#")[2]
         main = first.setdefault((process.container, life), p)
         k.proc[p].container = main
-        k.proc[p].start_offset_ns = process.start_ns
-    for p in range(len(processes)):
-        main = int(k.proc[p].container)
-        begin = min(q.start_ns for i, q in enumerate(processes) if k.proc[i].container == main)
-        k.proc[p].start_offset_ns = processes[p].start_ns - begin
+        begin[main] = min(begin.get(main, process.start_ns), process.start_ns)
+    for p, process in enumerate(processes):
+        k.proc[p].start_offset_ns = process.start_ns - begin[int(k.proc[p].container)]
 
 
 def _check(what: str, wanted: int, most: int) -> None:

@@ -20,7 +20,7 @@ from capplan.sim.expand_cgroup import (
     lives_of,
 )
 from capplan.sim.expand_container import THREAD_BYTES, Instance
-from capplan.sim.expand_draws import Draws
+from capplan.sim.expand_draws import Blend, Draws
 from capplan.sim.expand_node import expand_node
 from capplan.sim.expand_phases import to_pages
 from capplan.sim.expand_world import World
@@ -48,7 +48,9 @@ SAMPLE_STEPS = tuple(
 )
 
 
-def expand(spec: NodeSpec, seed: int | None = None, replicate: int = 0) -> Scenario:
+def expand(
+    spec: NodeSpec, seed: int | None = None, replicate: int = 0, blend: Blend = ()
+) -> Scenario:
     """What a loaded node file means in the kernel's units.
 
     Parameters
@@ -59,6 +61,9 @@ def expand(spec: NodeSpec, seed: int | None = None, replicate: int = 0) -> Scena
         Instead of the file's ``run.seed``.
     replicate : int, default 0
         Number of the run in a Monte Carlo; 0 is the single run.
+    blend : tuple of (int, float), optional
+        Replicates whose draws are weighted and added up instead
+        (:class:`capplan.sim.expand_draws.Draws`).
 
     Returns
     -------
@@ -72,7 +77,7 @@ def expand(spec: NodeSpec, seed: int | None = None, replicate: int = 0) -> Scena
     """
     run = spec.run
     seed = run.seed if seed is None else seed
-    world = _world(spec, Draws(seed, replicate))
+    world = _world(spec, Draws(seed, replicate, blend=blend))
     paths = _groups(spec, world)
     _daemons(world, spec)
     for name in spec.containers:

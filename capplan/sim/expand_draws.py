@@ -23,6 +23,7 @@ from capplan.spec.common import Choice, Dist, Lognormal, Normal
 
 FloatArray = npt.NDArray[np.float64]
 Names = tuple[str | int, ...]
+Blend = tuple[tuple[int, float], ...]
 
 _UNIT = NormalDist()
 _CHUNK = 16  # scores drawn at a time; a stream's k-th number does not depend on it
@@ -45,13 +46,26 @@ def stream(seed: int, replicate: int, *names: str | int) -> np.random.Generator:
 class _Scores:
     """Standard normal numbers of one stream, by ordinal."""
 
-    generator: np.random.Generator
+    source: Normals
     drawn: list[float] = field(default_factory=list)
 
     def get(self, ordinal: int) -> float:
         while ordinal >= len(self.drawn):
-            self.drawn.extend(self.generator.standard_normal(_CHUNK).tolist())
+            self.drawn.extend(self.source.next(_CHUNK).tolist())
         return self.drawn[ordinal]
+
+
+@dataclass
+class Normals:
+    """Standard normal numbers: of one replicate's stream, or a blend of several."""
+
+    parts: list[tuple[np.random.Generator, float]]
+
+    def next(self, count: int) -> FloatArray:
+        """The next numbers."""
+        if len(self.parts) == 1:
+            return self.parts[0][0].standard_normal(count)
+        return np.asarray(sum(weight * g.standard_normal(count) for g, weight in self.parts))
 
 
 @dataclass
@@ -68,6 +82,11 @@ class Draws:
         Names it shares with those that its load is correlated with: container, process.
     correlation
         Share of variance that they have in common, 0 to 1.
+    blend
+        Replicates and weights whose squares add up to 1: the scores are those of these
+        replicates, weighted and added up, which are standard normal again. A walk from one
+        workload to a like one is made of such steps (:mod:`capplan.plan.rare`). Empty: the
+        replicate's own.
     """
 
     seed: int
@@ -75,6 +94,7 @@ class Draws:
     own: Names = ()
     common: Names = ()
     correlation: float = 0.0
+    blend: Blend = ()
     _streams: dict[Names, _Scores] = field(default_factory=dict)
 
     def at(self, own: Names, common: Names, correlation: float = 0.0) -> Draws:
@@ -98,16 +118,20 @@ class Draws:
 
     def normals(self, count: int, *what: str | int) -> FloatArray:
         """Standard normal scores that are shared with nobody."""
-        return stream(self.seed, self.replicate, *self.own, *what).standard_normal(count)
+        return self._normals((*self.own, *what)).next(count)
 
     def uniform(self, *what: str | int) -> float:
         """A number from 0 to 1 that is shared with nobody."""
-        return float(stream(self.seed, self.replicate, *self.own, *what).random())
+        return _UNIT.cdf(self._scores((*self.own, *what)).get(0))
 
     def _scores(self, names: Names) -> _Scores:
         if names not in self._streams:
-            self._streams[names] = _Scores(stream(self.seed, self.replicate, *names))
+            self._streams[names] = _Scores(self._normals(names))
         return self._streams[names]
+
+    def _normals(self, names: Names) -> Normals:
+        parts = self.blend or ((self.replicate, 1.0),)
+        return Normals([(stream(self.seed, r, *names), weight) for r, weight in parts])
 
 
 def quantile(dist: Dist[Any], score: float) -> float:

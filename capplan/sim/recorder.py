@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from capplan.mm import state as s
 from capplan.sim.build import Machine
 from capplan.sim.sample import MEMCG_WIDTH, NODE_COUNTERS, NODE_WIDTH, ZONE_WIDTH
 
-__all__ = ["Recorder"]
+__all__ = ["LazySeries", "Recorder"]
+
+Array = np.ndarray[Any, Any]
 
 # memory.stat items in bytes; the rest of MEMCG_STATS are counts
 _BYTES = {
@@ -64,56 +67,88 @@ class Recorder:
         self.swap, self.zswap = swap[:, :, 0], zswap[:, :, 0]
         self.rss = np.where(rss < 0, np.nan, rss)
 
-    def series(self) -> dict[str, np.ndarray[Any, Any]]:
+    def series(self) -> LazySeries:
         """All series by name (see capplan.sim.result)."""
         self._read()
-        rows = slice(None)
-        out: dict[str, np.ndarray[Any, Any]] = {"t": self.t[rows]}
+        out = LazySeries()
+        out.add("t", self.t)
         for j, name in enumerate(_MEMINFO):
-            out[f"meminfo_kb.{name}"] = self.node[rows, j] * 4
-        out["pcp.pages"] = self.node[rows, 21]
-        out["kswapd.cpu_us"] = self.node[rows, 22] / 1000
+            out.add(f"meminfo_kb.{name}", self.node[:, j], 4)
+        out.add("pcp.pages", self.node[:, 21])
+        out.add("kswapd.cpu_us", self.node[:, 22], 1 / 1000)
         for j, name in enumerate(s.VMSTAT):
-            out[f"vmstat.{name}"] = self.vmstat[rows, j]
+            out.add(f"vmstat.{name}", self.vmstat[:, j])
         for kind, name in enumerate(("some", "full")):
-            out[f"psi.memory.{name}.total_us"] = self.node_psi[rows, kind] / 1000
+            out.add(f"psi.memory.{name}.total_us", self.node_psi[:, kind], 1 / 1000)
         for j, z in enumerate(self.zones):
             name = zone_name(self.k, z)
-            out[f"zone.{name}.free"] = self.zone_free[rows, j]
-            out[f"zone.{name}.free|min"] = self.zone_free_min[rows, j]
+            out.add(f"zone.{name}.free", self.zone_free[:, j])
+            out.add(f"zone.{name}.free|min", self.zone_free_min[:, j])
             for order in range(s.NR_ORDERS):
-                out[f"zone.{name}.order{order}"] = self.zone_orders[rows, j, order]
+                out.add(f"zone.{name}.order{order}", self.zone_orders[:, j, order])
         for path, c in self.machine.cgroup_index.items():
             if c > 0:
-                self._cgroup(out, rows, path, c)
+                self._cgroup(out, path, c)
         for p, name in enumerate(self.machine.proc_names):
             if p > 0:
-                out[f"process.{name}.rss_pages"] = self.rss[rows, p]
+                out.add(f"process.{name}.rss_pages", self.rss[:, p])
         return out
 
-    def _cgroup(self, out: dict[str, Any], rows: slice, path: str, c: int) -> None:
+    def _cgroup(self, out: LazySeries, path: str, c: int) -> None:
         head = f"cgroup.{path}"
         v1 = bool(self.k.cgroup_v1)
         current = f"{head}.memory.usage_in_bytes" if v1 else f"{head}.memory.current"
         for j, suffix in enumerate(("", "|min", "|max")):
-            out[current + suffix] = self.usage[rows, c, j] * 4096
-        # memory.stat is hierarchical
+            out.add(current + suffix, self.usage[:, c, j], 4096)
+        # memory.stat is hierarchical: a group and all below it
         whole = slice(c, int(self.ends[c]))
-        stat = self.stat[rows, whole].sum(axis=1)
         for j, name in enumerate(s.MEMCG_STATS):
-            out[f"{head}.stat.{name}"] = stat[:, j] * (4096 if name in _BYTES else 1)
-        lists = self.lists[rows, whole].sum(axis=1)
+            out.add(f"{head}.stat.{name}", self.stat[:, whole, j], 4096 if name in _BYTES else 1)
         for j, name in enumerate(_LISTS):
-            out[f"{head}.stat.{name}"] = lists[:, j] * 4096
-        out[f"{head}.stat.zswap"] = self.zswap[rows, c]
+            out.add(f"{head}.stat.{name}", self.lists[:, whole, j], 4096)
+        out.add(f"{head}.stat.zswap", self.zswap[:, c])
         for j, name in enumerate(_EVENTS):
-            out[f"{head}.events.{name}"] = self.events[rows, c, j]
-        out[f"{head}.memory.swap.current"] = self.swap[rows, c] * 4096
-        out[f"{head}.memory.zswap.current"] = self.zswap[rows, c]
+            out.add(f"{head}.events.{name}", self.events[:, c, j])
+        out.add(f"{head}.memory.swap.current", self.swap[:, c], 4096)
+        out.add(f"{head}.memory.zswap.current", self.zswap[:, c])
         for kind, name in enumerate(("some", "full")):
-            out[f"{head}.psi.{name}"] = self.psi[rows, c, kind] / 1000
+            out.add(f"{head}.psi.{name}", self.psi[:, c, kind], 1 / 1000)
         for j, name in enumerate(("throttle_us", "stall_us", "pause_us")):
-            out[f"{head}.{name}"] = self.times[rows, whole, j].sum(axis=1) / 1000
+            out.add(f"{head}.{name}", self.times[:, whole, j], 1 / 1000)
+
+
+class LazySeries(Mapping[str, Array]):
+    """Series by name, each worked out of the samples when it is first asked for.
+
+    A run of many asks for a few dozen of some thousand.
+    """
+
+    def __init__(self) -> None:
+        self._raw: dict[str, tuple[Array, float]] = {}
+        self._made: dict[str, Array] = {}
+
+    def add(self, name: str, samples: Array, factor: float = 1) -> None:
+        """Name a series: samples of one thing, or (two dimensions) of several to be added up."""
+        self._raw[name] = (samples, factor)
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._made:
+            samples, factor = self._raw[name]
+            whole = samples if samples.ndim == 1 else samples.sum(axis=1)
+            if factor == 1:
+                self._made[name] = whole
+            else:
+                self._made[name] = whole * factor if factor > 1 else whole / round(1 / factor)
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._raw
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
 
 
 _MEMINFO = (

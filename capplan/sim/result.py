@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import pandas as pd
 
@@ -71,7 +73,7 @@ class Run:
 
     scenario: Scenario
     events: tuple[Event, ...]
-    series: dict[str, np.ndarray[Any, Any]]
+    series: Mapping[str, np.ndarray[Any, Any]]
     totals: tuple[TaskTotals, ...]
     wmarks: dict[str, tuple[int, int, int]]  # zone -> min, low, high [pages]
     version: str

@@ -9,7 +9,7 @@ from typing import Any
 import capplan
 from capplan.mm import state as s
 from capplan.sim.agents.roster import Roster
-from capplan.sim.build import Machine, build
+from capplan.sim.build import Machine, build, give_back
 from capplan.sim.changes import apply_change
 from capplan.sim.log import end_open, read_events
 from capplan.sim.ops import OP_GROW, OP_READ, OP_WRITE, TURN_PAGES
@@ -67,7 +67,7 @@ def run(
         progress(float(machine.kernel[0].now_ns) / scenario.duration_ns)
     end_open(machine, events)
     events.sort(key=lambda event: event.t)  # some are told later than they were
-    return Run(
+    run = Run(
         scenario=scenario,
         events=tuple(events),
         series=recorder.series(),
@@ -78,6 +78,9 @@ def run(
         granule_pages=int(machine.kernel[0].granule_pages),
         wall_s=time.perf_counter() - begin,
     )
+    if replicate > 0 and check is None:
+        give_back(machine)
+    return run
 
 
 def _rows(scenario: Scenario) -> int:

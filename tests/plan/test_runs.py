@@ -11,6 +11,8 @@ from capplan.errors import InputError
 from capplan.plan import executor, metrics, work
 from capplan.plan.point import Point, points, variant
 from capplan.plan.store import Store
+from capplan.sim import build
+from capplan.spec import NodeSpec
 
 NODE = """\
 capplan: 1
@@ -58,6 +60,21 @@ def test_a_row_says_who_was_killed_when_and_in_which_scope(node: Path) -> None:
     of_node, of_containers = metrics.split(killed[0])
     assert set(of_node) == set(metrics.NODE_METRICS)
     assert set(of_containers["leak"]) == set(metrics.CONTAINER_METRICS)
+
+
+def test_a_run_leaves_nothing_behind_for_the_next(node: Path) -> None:
+    made = variant(node)
+    assert made.spec is not None
+    fresh = [run_alone(made.spec, replicate) for replicate in (1, 2, 3)]
+    # memory and the booted node are used again from the second run on
+    assert [work.run_point(made.spec, 5, replicate) for replicate in (1, 2, 3)] == fresh
+    assert work.run_point(made.spec, 5, 1) == fresh[0]
+
+
+def run_alone(spec: NodeSpec, replicate: int) -> metrics.Row:
+    build._KEPT.clear()
+    build._SPARE.clear()
+    return work.run_point(spec, 5, replicate)
 
 
 def test_what_is_stored_is_not_computed_again(

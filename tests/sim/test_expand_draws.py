@@ -118,3 +118,29 @@ def test_score_of_another_container_shares_nothing() -> None:
     one = Draws(1, own=("web", 0), common=("web",), correlation=1.0)
     two = Draws(1, own=("db", 0), common=("db",), correlation=1.0)
     assert one.score(0, "x") != two.score(0, "x")
+
+
+def test_a_blend_is_the_weighted_sum_of_its_replicates_scores() -> None:
+    whole = [Draws(1, replicate=r, own=("web",)) for r in (4, 9)]
+    blended = Draws(1, replicate=77, own=("web",), blend=((4, 0.8), (9, 0.6)))
+    for ordinal in range(20):
+        parts = [draws.score(ordinal, "size") for draws in whole]
+        assert blended.score(ordinal, "size") == pytest.approx(0.8 * parts[0] + 0.6 * parts[1])
+    noise = 0.8 * whole[0].normals(5, "jitter") + 0.6 * whole[1].normals(5, "jitter")
+    assert blended.normals(5, "jitter") == pytest.approx(noise)
+
+
+def test_a_blend_of_one_replicate_is_that_replicate() -> None:
+    alone, blended = Draws(1, replicate=4), Draws(1, replicate=5, blend=((4, 1.0),))
+    assert blended.score(3, "x") == alone.score(3, "x")
+    assert blended.uniform("y") == alone.uniform("y")
+
+
+def test_blended_scores_are_standard_normal_and_shared_ones_stay_correlated() -> None:
+    own = [
+        Draws(1, own=(i,), common=("c",), correlation=0.5, blend=((1, 0.6), (2, 0.8)))
+        for i in range(2)
+    ]
+    scores = np.array([[d.score(n, "x") for n in range(4000)] for d in own])
+    assert scores.std() == pytest.approx(1.0, abs=0.05)
+    assert np.corrcoef(scores)[0, 1] == pytest.approx(0.5, abs=0.05)
