@@ -19,6 +19,7 @@ from capplan.sim.ops import (
     OP_READ_LOOP,
     OP_READ_RAND,
     OP_RESTART,
+    OP_SLAB,
     OP_TARGET,
     OP_TOUCH,
     OP_WAIT,
@@ -40,7 +41,7 @@ OPS = {
     "grow": OP_GROW, "target": OP_TARGET, "touch": OP_TOUCH, "read": OP_READ,
     "read_loop": OP_READ_LOOP, "read_rand": OP_READ_RAND, "write": OP_WRITE, "hold": OP_HOLD,
     "wait": OP_WAIT, "free": OP_FREE, "mlock": OP_MLOCK, "exit": OP_EXIT, "fork": OP_FORK,
-    "restart": OP_RESTART,
+    "restart": OP_RESTART, "slab": OP_SLAB,
 }  # fmt: skip
 RESTARTS = {
     "Never": s.RESTART_NEVER, "OnFailure": s.RESTART_ON_FAILURE, "Always": s.RESTART_ALWAYS,

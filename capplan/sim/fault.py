@@ -45,6 +45,7 @@ from capplan.mm.state import (
     ST_PAGETABLES,
     ST_PGFAULT,
     ST_PGMAJFAULT,
+    ST_SLAB_RECLAIMABLE,
     VM_PGFAULT,
     VM_PGMAJFAULT,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "fault",
     "install",
     "page_tables",
+    "slab_page",
 ]
 
 # The same numbers as CHARGE_*.
@@ -279,6 +281,29 @@ def _charged_frame(k, fr, pt, t, node, c, nr, user_fault, may_short):
         cancel_charge(k, c, charged)
         return FAULT_AGAIN, i
     return FAULT_OK, i
+
+
+@jit
+def slab_page(k, fr, pt, t, c):
+    """A page of reclaimable slab charged to group c: one of FAULT_*.
+
+    Kernel: mm/slub.c, allocate_slab(); mm/memcontrol.c, obj_cgroup_charge_pages(). The page is
+    asked for as any other is (GFP_KERNEL), so it wakes kswapd and reclaims. The group pays whole
+    pages here, by the bytes of its objects there.
+    """
+    status, i = _charged_frame(k, fr, pt, t, 0, c, 1, False, 0)
+    if status != FAULT_OK:
+        return status
+    free_frame(k, fr, i)  # slab is counted by zone, not by frame
+    if alloc_kernel_pages(k, fr, 1) == 0:
+        cancel_charge(k, c, 1)
+        return FAULT_NOMEM
+    k.nr_slab_reclaimable += 1
+    if c > 0:
+        k.nr_slab_memcg += 1
+        k.memcg[c].stat[ST_SLAB_RECLAIMABLE] += 1
+        k.memcg[c].stat[ST_KERNEL] += 1
+    return FAULT_OK
 
 
 @jit

@@ -19,7 +19,7 @@ from capplan.mm.state import (
     PTE_PRESENT,
 )
 from capplan.sim.access import access_begin, access_end, access_resume, turn_is_over
-from capplan.sim.fault import FAULT_NOMEM, FAULT_OK, FAULT_OOM_WAIT, fault
+from capplan.sim.fault import FAULT_NOMEM, FAULT_OK, FAULT_OOM_WAIT, fault, slab_page
 from capplan.sim.thp import thp_fault
 from capplan.sim.unmap import free_newest
 
@@ -31,7 +31,7 @@ DONE, LATER, AGAIN, FAILED, OOM_WAIT = 0, 1, 2, 3, 4
 TURN_PAGES = 64
 
 (OP_GROW, OP_TARGET, OP_TOUCH, OP_READ, OP_READ_LOOP, OP_READ_RAND, OP_WRITE, OP_HOLD, OP_WAIT,
- OP_FREE, OP_MLOCK, OP_EXIT, OP_FORK, OP_RESTART, OP_POPULATE) = range(15)  # fmt: skip
+ OP_FREE, OP_MLOCK, OP_EXIT, OP_FORK, OP_RESTART, OP_POPULATE, OP_SLAB) = range(16)  # fmt: skip
 
 
 @jit
@@ -361,6 +361,26 @@ def _write(k, fr, pt, t, op):
 
 
 @jit
+def _slab(k, fr, pt, t, op):
+    """Objects that nothing holds (dentries of names that were looked up), page by page."""
+    task = k.task[t]
+    due = _due_pages(k, task, op)
+    turn = 0
+    while task.op_done < op.pages:
+        if task.op_done + 1 > due + 1e-6:
+            return _wait_for(k, task, op, task.op_done + min(16, op.pages - task.op_done))
+        if turn >= TURN_PAGES or (turn and turn_is_over(k)):
+            task.next_ns = k.now_ns
+            return LATER
+        status = slab_page(k, fr, pt, t, k.proc[task.proc].memcg)
+        if status != FAULT_OK:
+            return _status(status)
+        task.op_done += 1
+        turn += 1
+    return DONE
+
+
+@jit
 def _mlock(k, fr, pt, op):
     """Lock the newest pages: they leave the lists that are scanned (mlock)."""
     mapping = k.mapping[k.vma[op.vma].mapping]
@@ -447,6 +467,8 @@ def run_op(k, fr, pt, t, op):
         return DONE
     if kind == OP_POPULATE:
         return _populate(k, fr, pt, t, op)
+    if kind == OP_SLAB:
+        return _slab(k, fr, pt, t, op)
     if kind == OP_MLOCK:
         return _mlock(k, fr, pt, op)
     return DONE

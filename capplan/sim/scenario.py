@@ -194,6 +194,8 @@ class Op:
     wait      at_ns                        hold until run time ``at_ns``
     free      mapping, pages               give back the newest
     mlock     mapping, pages               lock the newest
+    slab      pages, rate                  make slab that nothing holds (dentries), charged to the
+                                           process's group; it outlives the process
     exit      code                         the process ends
     fork      proc                         a declared child process starts
     restart                                the process ends and starts its program again

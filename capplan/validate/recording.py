@@ -307,10 +307,6 @@ def process_of(raw: Mapping[str, Any], zpool: str) -> tuple[Process, list[Region
             region = _written(f"{name}.{index}", phase)
             regions.append(region)
             target = region.name
-        elif phase["op"] == "dentries":
-            region = Region(f"{name}.{index}", "kernel", round(phase["mib"] * PAGES_PER_MIB))
-            regions.append(region)
-            target = region.name
         elif "file" in phase:
             target = phase["file"]
         if target and target not in attached:
@@ -357,8 +353,10 @@ def op_of(phase: Mapping[str, Any], target: str) -> Op:
     pages = round(phase.get("mib", 0) * PAGES_PER_MIB)
     rate = float(phase.get("rate_mib_s", 0) * PAGES_PER_MIB)
     ns = _ns(phase.get("seconds", 0))
-    if kind in ("anon", "dentries"):
+    if kind == "anon":
         return Op("grow", target, pages, rate)
+    if kind == "dentries":
+        return Op("slab", pages=pages, rate=rate)
     if kind == "touch_anon":
         return Op("touch", target, rate=rate, ns=ns, pattern="cyclic")
     if kind == "touch_anon_random":
