@@ -237,10 +237,10 @@ def judge_marks(raw: Mapping[str, Any], marks: Marks) -> tuple[str, ...]:
 
 
 def _zone_is(key: str, node: int, zone: str) -> bool:
-    """Whether a run's zone key ("DMA32", "0:DMA32", "node0.DMA32") means this zone."""
+    """Whether a run's zone key ("DMA32", "N0.DMA32", "0:DMA32") means this zone."""
     if key == zone:
         return True
-    return key.endswith(zone) and key[: -len(zone)].strip(".:/ ").removeprefix("node") == str(node)
+    return key.endswith(zone) and key[: -len(zone)].strip("nodeN.:/ ") == str(node)
 
 
 def work_of(recording: Recording, predicted: Course) -> tuple[Work, ...]:
