@@ -6,6 +6,10 @@
 They hide memory: MemFree and the watermark tests do not see them, and after a large exit
 one CPU's list keeps up to LOW / ncpus pages. `high` is fixed up to 6.6 (zone_highsize) and
 tunes itself between a low and a high bound from 6.7 (feature ``pcp_auto``).
+
+A CPU has one list per migratetype and order. User memory takes from the movable one of order
+0; what lies on the others (``pcp_other``: pages of slab and of page tables that were freed)
+counts towards `high` and stays until a bulk is given back that the movable list cannot fill.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ __all__ = [
     "pcp_free_high_order",
     "pcp_pages",
     "pcp_put",
+    "pcp_put_other",
 ]
 
 PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX
@@ -158,10 +163,29 @@ def pcp_put(k, fr, z, cpu, i):
 
 
 @jit
-def _free_bulk(k, fr, z, cpu, nr):
+def pcp_put_other(k, fr, z, cpu, i):
+    """Put a frame on a CPU's lists of other types, from which user memory does not take."""
     zone = k.zone[z]
-    while nr > 0 and zone.pcp_tail[cpu] >= 0:
-        i = _pop_tail(fr, zone, cpu)
+    fr[i].next = zone.pcp_other[cpu]
+    zone.pcp_other[cpu] = i
+    zone.pcp_count[cpu] += k.granule_pages
+
+
+@jit
+def _pop_other(fr, zone, cpu):
+    i = zone.pcp_other[cpu]
+    zone.pcp_other[cpu] = fr[i].next
+    fr[i].next = -1
+    return i
+
+
+@jit
+def _free_bulk(k, fr, z, cpu, nr):
+    """Give pages back: the list that was freed to first, then the others (free_pcppages_bulk)."""
+    zone = k.zone[z]
+    while nr > 0 and (zone.pcp_tail[cpu] >= 0 or zone.pcp_other[cpu] >= 0):
+        movable = zone.pcp_tail[cpu] >= 0
+        i = _pop_tail(fr, zone, cpu) if movable else _pop_other(fr, zone, cpu)
         zone.pcp_count[cpu] -= k.granule_pages
         free_block(k, fr, z, i, k.g)
         nr -= k.granule_pages

@@ -21,7 +21,14 @@ from capplan.mm.state import (
     ST_SHMEM,
 )
 
-__all__ = ["account_cache", "add_swapents", "granule_lost", "map_page", "unmap_page"]
+__all__ = [
+    "account_cache",
+    "add_swapents",
+    "flush_dirty",
+    "granule_lost",
+    "map_page",
+    "unmap_page",
+]
 
 MAX_LOST = 256
 
@@ -87,6 +94,31 @@ def unmap_page(k, fr, i):
         k.memcg[fr[i].memcg].stat[ST_ANON] -= nr
     else:
         k.memcg[fr[i].memcg].stat[ST_FILE_MAPPED] -= nr
+
+
+@jit
+def flush_dirty(k, m, nr):
+    """CPUs that run a process of mapping m have to forget nr pages before these are written.
+
+    One interrupt for each page and CPU: whoever reclaims waits for the answers, whoever runs
+    there is held up as long. A CPU that left the process, or idles on it, is not asked.
+
+    Kernel
+    ------
+    mm/rmap.c, should_defer_flush(), try_to_unmap_flush_dirty(): the batch ends at each dirty
+    page, and a page that gets a swap slot is dirty; arch/x86/mm/tlb.c, tlb_is_not_lazy().
+    """
+    v = k.mapping[m].first_vma
+    while v >= 0:
+        p = k.vma[v].proc
+        t = k.proc[p].first_task
+        while 0 <= t < k.nr_tasks and k.task[t].proc == p:
+            cpu = k.task[t].wait
+            if cpu != k.cpu and k.cpu_actor[cpu] == t and k.cpu_free_ns[cpu] > k.now_ns:
+                k.work_ns += k.cost.shootdown_ns * nr
+                k.task[t].interrupt_ns += k.cost.shootdown_ns * nr
+            t += 1
+        v = k.vma[v].next_on_mapping
 
 
 @jit

@@ -14,7 +14,14 @@ from capplan.mm.lru_gen_lists import lru_gen_eviction
 from capplan.mm.lruvec import age_nonresident, draw_below, lru_add, lru_del, referenced
 from capplan.mm.page_alloc import free_frame
 from capplan.mm.page_counter import uncharge_memory, uncharge_memsw
-from capplan.mm.rmap import account_cache, add_swapents, granule_lost, map_page, unmap_page
+from capplan.mm.rmap import (
+    account_cache,
+    add_swapents,
+    flush_dirty,
+    granule_lost,
+    map_page,
+    unmap_page,
+)
 from capplan.mm.state import (
     MAP_ANON,
     PG_ACTIVE,
@@ -260,6 +267,7 @@ def _swap_out(k, fr, pt, i):
     if not ahead:
         _unmap_to_swap(k, fr, pt, i)
         k.work_ns += k.cost.unmap_ns * nr
+        flush_dirty(k, page.mapping, nr)
     result = swap_writepage(k, fr, pt, i)
     if result == 0:
         return _remove_mapping(k, fr, pt, i)

@@ -200,6 +200,7 @@ task_t = _record([
     ("late_ns", i64), ("late_max_ns", i64),
     ("stall_ns", i64), ("throttle_ns", i64), ("pause_ns", i64), ("io_ns", i64),
     ("majfaults", i64), ("draws", i64),
+    ("interrupt_ns", f64),  # taken from its CPU, to be paid at its next turn
     ("throttle_told", i8), ("throttle_end_ns", i64), ("reclaim_told_ns", i64),  # for the log
 ])  # fmt: skip
 TASK_UNBORN, TASK_READY, TASK_STALLED, TASK_SLEEPING = 0, 1, 2, 3
@@ -252,6 +253,7 @@ zone_t = _record([
     ("stash", i32), ("stash_seed", i64, (NR_ORDERS,)), ("boost_boot", i64),
     # per-cpu lists: frames that are allocated from the zone's viewpoint
     ("pcp_head", i32, (PCP_CPUS,)), ("pcp_tail", i32, (PCP_CPUS,)),
+    ("pcp_other", i32, (PCP_CPUS,)),  # lists of other migratetypes and orders; in pcp_count too
     ("pcp_count", i64, (PCP_CPUS,)), ("pcp_high", i64, (PCP_CPUS,)),
     ("pcp_factor", i8, (PCP_CPUS,)), ("pcp_alloc_factor", i8, (PCP_CPUS,)),
     ("pcp_free_count", i64, (PCP_CPUS,)),
@@ -319,7 +321,8 @@ costs_t = _record([
         "fault_ns", "fill_ns", "file_copy_ns", "read_syscall_ns", "write_copy_ns", "scan_ns", "visit_ns",
         "rotate_ns", "unmap_ns", "free_ns", "swap_setup_ns", "swapin_setup_ns",
         "compress_ns", "decompress_ns", "charge_ns", "touch_ns", "exit_unmap_ns",
-        "exit_free_ns", "rmap_ns", "slab_scan_ns", "contention", "kill_delay_ns", "oom_ns")
+        "exit_free_ns", "rmap_ns", "slab_scan_ns", "contention", "kill_delay_ns", "oom_ns",
+        "sample_ns", "shootdown_ns")
 ])  # fmt: skip
 
 event_t = _record([
@@ -391,7 +394,7 @@ kernel_t = _record([
     ("lru_gen_isolated", i32, (64,)),  # a batch on its way out (MIN_LRU_BATCH)
     # the stepping loop
     ("heap", i32, (MAX_TASKS + 64,)), ("heap_len", i32),
-    ("cpu_free_ns", i64, (MAX_CPUS,)),
+    ("cpu_free_ns", i64, (MAX_CPUS,)), ("cpu_actor", i32, (MAX_CPUS,)),  # who had it last
     ("cpu_lazy_mm", i8, (PCP_CPUS,)),  # idle after an exit, still on the dead mm
     ("flusher_due_ns", i64), ("flusher_on", i8),  # woken by a writer
     ("flusher_work", i8), ("flusher_file", i32), ("flusher_turn", i64), ("flusher_chunk", i64),
@@ -465,7 +468,7 @@ _LINKS = {
     "": ("plug_head", "frames_free_spare", "flusher_file", "look_group"),
     "memcg": ("parent",),
     "node": ("memcg_lru_head", "memcg_lru_tail", "kswapd_memcg"),
-    "zone": ("head", "tail", "pcp_head", "pcp_tail", "bag_head", "stash"),
+    "zone": ("head", "tail", "pcp_head", "pcp_tail", "pcp_other", "bag_head", "stash"),
     "disk": ("wb_head", "wb_tail"),
     "proc": ("first_vma", "parent", "gather_head", "first_task"),
     "task": ("heap_pos", "access_vma", "own_vma", "next_on_mapping"),

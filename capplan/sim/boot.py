@@ -9,7 +9,7 @@ from capplan.mm.lru_gen_lists import lru_gen_init_lruvec
 from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
 from capplan.mm.memcg import charge_forced
 from capplan.mm.page_alloc import alloc_kernel_pages
-from capplan.mm.pcp import pcp_put
+from capplan.mm.pcp import pcp_put, pcp_put_other
 from capplan.mm.state import MT_MOVABLE, PCP_CPUS, ST_KERNEL, ST_SLAB_RECLAIMABLE
 
 __all__ = ["boot", "placed"]
@@ -19,15 +19,22 @@ __all__ = ["boot", "placed"]
 def _fill_per_cpu_lists(k, fr, z):
     """Pages that per-cpu lists hold at t = 0, evenly on all CPUs.
 
-    After what the node holds was placed, which took some of them.
+    After what the node holds was placed, which took some of them. Half lie on lists that user
+    memory does not take from: of what 48 runs of recorded kernels held when they began, 0.48
+    (mean; 0.27 to 0.75) was still held when tasks had grown on all CPUs.
     """
     left = k.zone[z].pcp_boot - k.zone[z].pcp_count.sum()
+    other = k.zone[z].pcp_boot // 2
     cpu = 0
     while left >= k.granule_pages and not k.zone[z].counters_only:
         i = alloc_block(k, fr, z, k.g, MT_MOVABLE)
         if i < 0:
             return
-        pcp_put(k, fr, z, cpu, i)
+        if other >= k.granule_pages:
+            pcp_put_other(k, fr, z, cpu, i)
+            other -= k.granule_pages
+        else:
+            pcp_put(k, fr, z, cpu, i)
         left -= k.granule_pages
         cpu = (cpu + 1) % min(k.nr_cpus, PCP_CPUS)
 

@@ -42,11 +42,15 @@ COSTS: dict[str, Cost] = {
     "swapin_setup_ns": Cost(1500, "ns per page", "the same for reading, and the fault"),
     "compress_ns": Cost(3000, "ns per page", "kernel-model section 11: lz4 in DRAM, 2 to 5 us"),
     "decompress_ns": Cost(1700, "ns per page", "kernel-model section 11: lz4, 1.7 us"),
+    "shootdown_ns": Cost(
+        2000, "ns per page and CPU", "interrupt and answer: microseconds (Amit, USENIX ATC 2017)"
+    ),
     "charge_ns": Cost(100, "ns per batch", "an atomic add per level of the hierarchy"),
     "slab_scan_ns": Cost(100, "ns per object", "dentry lock and list move"),
     "exit_unmap_ns": Cost(200, "ns per page", "kernel-model section 13.5: exit frees 1 to 4 GiB/s"),
     "exit_free_ns": Cost(1000, "ns per page", "kernel-model section 13.5: exit frees 1 to 4 GiB/s"),
     "kill_delay_ns": Cost(1_000_000, "ns", "from SIGKILL to the first unmapped page, a few ms"),
     "oom_ns": Cost(1_000_000, "ns", "choosing a victim and printing the report"),
+    "sample_ns": Cost(0, "ns per sample", "a recorder that reads the files; nobody does elsewhere"),
     "contention": Cost(1.0, "factor", "slow-down when two CPUs are busy; 1 on real machines"),
 }

@@ -144,6 +144,18 @@ def _unmap_shared(k, fr, pt, v):
 
 
 @jit
+def _stores(pt, e):
+    """Objects outside memory's lists that go with entry e: its slot, and what zswap holds.
+
+    Each is freed at once, at about a page's cost (zap_pte_range(): free_swap_and_cache(),
+    zswap_invalidate()); a resident page that kept its slot loses it too.
+    """
+    if pt[e].swap < 0:
+        return 0
+    return 2 if pt[e].in_zswap else 1
+
+
+@jit
 def _unmap_some(k, fr, pt, p):
     """Unmap up to a turn's pages; whether all of the process is unmapped."""
     proc = k.proc[p]
@@ -163,6 +175,7 @@ def _unmap_some(k, fr, pt, p):
                 nr = pt[e].nr_pages
                 turn += nr
                 k.work_ns += k.cost.exit_unmap_ns * entries_of(k, m, nr)
+                k.work_ns += k.cost.exit_free_ns * nr * _stores(pt, e)
                 i = detach_entry(k, fr, pt, m, e)
                 if i < 0:
                     continue

@@ -32,8 +32,14 @@ WRITE_FILE_MIB_S = 26.0
 EXIT_FREE_MIB_S = 1060.0
 # What a look at a mapped page costs (folio_referenced() and the move on the list) is not in the
 # calibration either. When every page is young, reclaim only looks: kswapd 27929 and 31345 pages
-# in 250 ms (global-swap-leak, zswap-compressible; vmstat.pgscan_kswapd), one CPU. [ns]
-LOOK_NS = 8500.0
+# in 250 ms (global-swap-leak, zswap-compressible; vmstat.pgscan_kswapd) on its CPU, while a task
+# did the same on the other; alone it would take 1 / contention of that. [ns]
+LOOK_BESIDE_NS = 8500.0
+# Unmapping a page of a task that runs on the other CPU takes an interrupt there and its answer,
+# which no calibration of a single task contains: with both at work, kswapd compresses a page in
+# 333 us (2870 to 3050 a second on one CPU, zswap-compressible, both runs), where the store beside
+# a busy CPU takes 195; alone the rest would take 1 / contention of that. [ns]
+SHOOTDOWN_NS = 104000.0
 # The lab's own recordings (lab/calibrate.py) carry all three, measured: ``write_file_mib_s``,
 # ``exit_free_exact_mib_s``, ``look_ns``; the constants stand in where a calibration lacks them.
 # What goes by the recorder's 400 MiB/s is scaled to it where the exact speed is known.
@@ -73,12 +79,13 @@ DERIVATIONS: tuple[Derivation, ...] = (
         "page / 26 MiB/s",
         "write(2) of a new file on ext4: see WRITE_FILE_MIB_S",
     ),
-    Derivation("rmap_ns", "8.5 us", "a look at a mapped page: see LOOK_NS"),
+    Derivation("rmap_ns", "8.5 us / contention", "a look at a mapped page: see LOOK_BESIDE_NS"),
     Derivation(
         "swap_setup_ns",
         "page / swap_out_while_growing - page / fault_and_fill - rmap_ns",
         "each page grown costs one page swapped out beside its own fault and fill",
     ),
+    Derivation("shootdown_ns", "104 us", "an interrupt to the other CPU: see SHOOTDOWN_NS"),
     Derivation(
         "compress_ns",
         "page / zswap_store_while_growing - page / fault_and_fill - rmap_ns",
@@ -158,7 +165,6 @@ def costs_of(calibration: Mapping[str, float], cpus: int = 2) -> dict[str, float
         further.
     """
     page = {name: page_ns(speed) for name, speed in calibration.items() if speed > 0}
-    look = calibration.get("look_ns", LOOK_NS)
     costs: dict[str, float] = {}
     fill = page.get("fault_and_fill_mib_s")
     if fill is not None:
@@ -166,21 +172,34 @@ def costs_of(calibration: Mapping[str, float], cpus: int = 2) -> dict[str, float
         both = page.get("fault_and_fill_two_tasks_mib_s_each")
         if both is not None and cpus > 1:
             costs["contention"] = both / fill
-        costs |= _swap_costs(page, fill, look)
+        beside = LOOK_BESIDE_NS / costs.get("contention", 1.0)
+        costs |= _swap_costs(page, fill, calibration.get("look_ns", beside))
     if "read_file_mib_s" in page:
         costs |= {"file_copy_ns": page["read_file_mib_s"] / 2, "read_syscall_ns": 0.0}
         costs["write_copy_ns"] = page.get("write_file_mib_s", page_ns(WRITE_FILE_MIB_S))
     return costs | _exit_costs(page)
 
 
-def _exit_costs(page: Mapping[str, float]) -> dict[str, float]:
+def entry_ns(calibration: Mapping[str, float]) -> float:
+    """Time of a page table entry with what hangs on it, copied at a fork or dropped. [ns]
+
+    What the recorder's clock says of an exit: the page, its lists and counters, its entry.
+    """
+    page = {name: page_ns(speed) for name, speed in calibration.items() if speed > 0}
+    return _clocked_exit(page) or 0.0
+
+
+def _clocked_exit(page: Mapping[str, float]) -> float | None:
     if "exit_free_exact_mib_s" in page:
-        exact = page["exit_free_exact_mib_s"]
-        clocked = exact * CLOCKED_PER_EXACT
-    elif "exit_free_mib_s" in page:
-        exact, clocked = page_ns(EXIT_FREE_MIB_S), page["exit_free_mib_s"]
-    else:
+        return page["exit_free_exact_mib_s"] * CLOCKED_PER_EXACT
+    return page.get("exit_free_mib_s")
+
+
+def _exit_costs(page: Mapping[str, float]) -> dict[str, float]:
+    clocked = _clocked_exit(page)
+    if clocked is None:
         return {}
+    exact = page.get("exit_free_exact_mib_s", page_ns(EXIT_FREE_MIB_S))
     unmap = 0.1 * clocked
     # a pass over a group is list and counter work as freeing is: slower by the same factor
     visit = VISIT_PER_FREE * clocked
@@ -193,6 +212,7 @@ def _swap_costs(page: Mapping[str, float], fill: float, look: float) -> dict[str
     if grow is not None:
         # each page is looked at once mapped, on its way out
         costs |= {"swap_setup_ns": max(grow - fill - look, 0.0), "rmap_ns": look}
+        costs["shootdown_ns"] = SHOOTDOWN_NS
     store = page.get("zswap_store_while_growing_mib_s_at_75_pct")
     if store is not None:
         costs["compress_ns"] = max(store - fill - look, 0.0)

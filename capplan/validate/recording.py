@@ -28,7 +28,7 @@ from capplan.sim.scenario import (
     Zswap,
 )
 from capplan.sim.scenario import Mapping as Region
-from capplan.validate.calibration import costs_of, file_disk, swap_disk
+from capplan.validate.calibration import costs_of, entry_ns, file_disk, page_ns, swap_disk
 
 PAGES_PER_MIB = 256
 NS_PER_S = 1_000_000_000
@@ -42,6 +42,18 @@ SWAP_PRIORITY = -2  # mm/swapfile.c, _enable_swap_info: the first automatic prio
 OWN_ANON_PAGES = 20  # stack and data copied on write: stat.anon of a process that maps nothing
 # vmas, page-table levels above the leaves: stat.kernel of the same process, less xarray nodes
 OWN_KERNEL_PAGES = 2
+
+# What one sample costs the recorder. It reads the kernel's log last and stamps what it finds: from
+# the sample's own time on, 5 ms with one group (median of 10 samples, 3 to 26), 9 ms with two (of
+# 10, 5 to 32); with four 5 to 115 (8 samples, all while a victim exits).
+# Here in pages that the same machine fills in that time (82 MiB/s).
+SAMPLE_PAGES_BASE = 21
+SAMPLE_PAGES_PER_GROUP = 84
+
+# A recorded process copies the sampler's page tables (fork, one process after the other), gives
+# back all but these of its pages, and begins its first phase then: its RSS is 6.66 MiB at its
+# start, 1.07 MiB beside what it grew.
+FORK_KEPT_PAGES = 273
 
 # lzo1x on a page of `r` random bytes and then one repeated byte: the random bytes, those that
 # its accelerating search (lib/lzo/lzo1x_compress.c: ip += 1 + ((ip - ii) >> 5)) skips over
@@ -100,6 +112,7 @@ def scenario_of(raw: Mapping[str, Any]) -> Scenario:
     processes = []
     for entry in with_forks(raw["processes"]):
         process, own = process_of(entry, zpool)
+        process = dataclasses.replace(process, start_ns=process.start_ns + _fork_ns(raw, entry))
         regions += own
         processes.append(process)
     return Scenario(
@@ -180,8 +193,28 @@ def node_of(raw: Mapping[str, Any]) -> Node:
         daemon_file_pages=file,
         daemon_shmem_pages=shmem,
         daemon_locked_pages=min(anon, meminfo["Mlocked"]),
-        costs=costs_of(calibration, raw["cpus"]),
+        costs=costs_of(calibration, raw["cpus"]) | {"sample_ns": sample_cost_ns(raw)},
     )
+
+
+def sample_cost_ns(raw: Mapping[str, Any]) -> float:
+    """CPU time of one sample of the recorder. [ns]"""
+    pages = SAMPLE_PAGES_BASE + SAMPLE_PAGES_PER_GROUP * len(raw["cgroups"])
+    return pages * page_ns(raw["calibration"]["fault_and_fill_mib_s"])
+
+
+def _fork_ns(raw: Mapping[str, Any], process: Mapping[str, Any]) -> int:
+    """From the time that a process is to start at to its first phase. [ns]
+
+    Those that start at the same time are forked in the order of the list.
+    """
+    if "inherits" in process:
+        return 0  # the fork of another process
+    starting = [p["name"] for p in raw["processes"] if p["start_s"] == process["start_s"]]
+    sampler = raw["boot"]["meminfo_kb"]["AnonPages"] // 4
+    copied = (1 + starting.index(process["name"])) * sampler
+    entries = copied + max(sampler - FORK_KEPT_PAGES, 0)
+    return round(entries * entry_ns(raw["calibration"]))
 
 
 def _with_per_cpu_lists(

@@ -9,7 +9,14 @@ import pytest
 from capplan.mm import state
 from capplan.mm.buddy import buddy_init
 from capplan.mm.page_alloc import rmqueue
-from capplan.mm.pcp import decay_pcp_high, pcp_free_high_order, pcp_put
+from capplan.mm.pcp import (
+    decay_pcp_high,
+    drain_all_pages,
+    pcp_alloc,
+    pcp_free_high_order,
+    pcp_put,
+    pcp_put_other,
+)
 
 pytestmark = pytest.mark.small
 
@@ -95,3 +102,31 @@ def test_decay_pcp_high_ends_at_the_low_bound() -> None:
         decay_pcp_high(k, frames)
     assert zone.pcp_count[0] == 8
     assert not decay_pcp_high(k, frames)
+
+
+def with_others(movable: int, others: int) -> tuple[Any, Any]:
+    """CPU 0 holds pages of both kinds."""
+    k, frames = machine(0)
+    taken = [rmqueue(k, frames, DMA32, 1) for _ in range(movable + others)]
+    for i in taken[:movable]:
+        pcp_put(k, frames, DMA32, 0, i)
+    for i in taken[movable:]:
+        pcp_put_other(k, frames, DMA32, 0, i)
+    return k, frames
+
+
+def test_pages_of_other_types_are_not_handed_out() -> None:
+    k, frames = with_others(movable=0, others=50)
+    free = k.zone[DMA32].free
+    assert pcp_alloc(k, frames, DMA32, 0) >= 0
+    assert k.zone[DMA32].free == free - 1  # from the buddy lists, beside 50 on the CPU's
+    assert k.zone[DMA32].pcp_count[0] == 50
+
+
+def test_drain_gives_pages_of_other_types_back() -> None:
+    k, frames = with_others(movable=30, others=50)
+    assert k.zone[DMA32].pcp_count[0] == 80
+    drain_all_pages(k, frames)
+    assert k.zone[DMA32].free == PAGES
+    assert k.zone[DMA32].pcp_other[0] == -1
+    assert k.zone[DMA32].pcp_count[0] == 0

@@ -89,11 +89,13 @@ def z1_zones(ledger: Ledger, boot: dict[int, int]) -> list[str]:
 def _pcp(ledger: Ledger, z: int) -> list[str]:
     zone, following = ledger.k["zone"][z], ledger.frames["next"]
     counted = []
-    for head in zone["pcp_head"]:
-        i, nr = int(head), 0
-        while i >= 0:
-            nr += int(ledger.k["granule_pages"])
-            i = int(following[i])
+    for heads in zip(zone["pcp_head"], zone["pcp_other"], strict=True):
+        nr = 0
+        for head in heads:
+            i = int(head)
+            while i >= 0:
+                nr += int(ledger.k["granule_pages"])
+                i = int(following[i])
         counted.append(nr)
     return _differ(f"Z1: per-cpu list of zone {z}", zone["pcp_count"], counted)
 

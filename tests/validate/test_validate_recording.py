@@ -93,6 +93,23 @@ def test_node_is_the_boot(raw: dict[str, Any]) -> None:
     assert not node.lru_gen
 
 
+def test_processes_begin_when_they_were_forked(raw: dict[str, Any]) -> None:
+    """Each fork copies the sampler's page table entries; the child drops all but 273 of them."""
+    raw["boot"]["meminfo_kb"]["AnonPages"] = 4 * 1700
+    raw["processes"] = [raw["processes"][0] | {"name": name, "start_s": 1} for name in "ab"]
+    entry = page_ns(raw["calibration"]["exit_free_mib_s"])
+    starts = [process.start_ns - 1_000_000_000 for process in scenario_of(raw).processes]
+    assert starts == [round(3127 * entry), round(4827 * entry)]
+
+
+def test_a_sample_costs_more_the_more_groups_there_are(raw: dict[str, Any]) -> None:
+    one = len(raw["cgroups"])
+    first = scenario_of(raw).node.costs["sample_ns"]
+    raw["cgroups"] = [*raw["cgroups"], {"name": "z"}]
+    assert scenario_of(raw).node.costs["sample_ns"] == pytest.approx(first + 84 * page_ns(82))
+    assert first == pytest.approx((21 + 84 * one) * page_ns(82))
+
+
 def test_marks_are_left_to_the_model_where_min_free_was_written(raw: dict[str, Any]) -> None:
     raw["sysctl"] = {"vm.min_free_kbytes": 400}
     assert scenario_of(raw).node.zones[0].wmark is None
