@@ -211,7 +211,7 @@ def _fork_ns(raw: Mapping[str, Any], process: Mapping[str, Any]) -> int:
     if "inherits" in process:
         return 0  # the fork of another process
     starting = [p["name"] for p in raw["processes"] if p["start_s"] == process["start_s"]]
-    sampler = raw["boot"]["meminfo_kb"]["AnonPages"] // 4
+    sampler = int(raw["boot"]["meminfo_kb"]["AnonPages"]) // 4
     copied = (1 + starting.index(process["name"])) * sampler
     entries = copied + max(sampler - FORK_KEPT_PAGES, 0)
     return round(entries * entry_ns(raw["calibration"]))
