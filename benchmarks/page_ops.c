@@ -14,7 +14,7 @@ typedef struct { /* frame_t of capplan/mm/state.py */
 	uint8_t lru;
 	int8_t gen, refs, swap, pad;
 	double seen;
-	int64_t io_done_ns;
+	int64_t io_done_ns, line;
 } frame;
 
 typedef struct {

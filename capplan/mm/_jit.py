@@ -191,6 +191,46 @@ def _finalize(library: Any, original: Callable[[Any], None]) -> None:
     original(library)
 
 
+class _Prefetch:
+    """``prefetch(array, index)``: ask for an element ahead of its use; any index will do, -1 too.
+
+    A list of frames is a walk through memory in no order: asked for one visit ahead, the next
+    frame comes while this one is dealt with (prefetchw_prev_lru_folio() in mm/vmscan.c).
+    """
+
+    def __call__(self, array: Any, index: Any) -> None:
+        """In plain Python there is nothing to ask for."""
+
+
+prefetch = _Prefetch()
+
+
+def _prefetch_type() -> Any:
+    """What numba knows ``prefetch`` as: one instruction."""
+    from numba.core import cgutils, types
+    from numba.core.registry import cpu_target
+    from numba.extending import intrinsic
+
+    ir = cgutils.ir
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        at = context.cast(builder, args[1], signature.args[1], types.intp)
+        pointer = builder.bitcast(builder.gep(array.data, [at]), cgutils.voidptr_t)
+        i32 = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, i32, i32, i32])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(call, [pointer, i32(0), i32(3), i32(1)])  # read, keep, data
+        return context.get_dummy_value()
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def ask(_context: Any, array: Any, index: Any) -> Any:
+        return types.void(array, index), generate
+
+    cpu_target.typing_context.refresh()
+    return cpu_target.typing_context.resolve_value_type(ask)
+
+
 @functools.cache
 def _install() -> None:
     """Teach numba what a mechanism is, and when its code is finished."""
@@ -201,6 +241,8 @@ def _install() -> None:
     def _typeof(value: Mechanism, _context: Any) -> Any:
         return types.Dispatcher(value.dispatcher)
 
+    hint = _prefetch_type()
+    typeof_impl.register(_Prefetch)(lambda _value, _context: hint)
     # numba writes a record type out in full, nested ones included (200 KiB), each time it
     # mentions one; a number does
     setattr(types.Record, "__repr__", lambda record: f"Record#{record._code}")  # noqa: B010

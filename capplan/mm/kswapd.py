@@ -161,7 +161,7 @@ def _begin_pass(k, fr, pt, n):
         if lru_gen_age_node(k, n):
             out_of_memory(k, -1, -1)
     else:
-        age_active_anon(k, fr, n)
+        age_active_anon(k, fr, pt, n)
     mem_cgroup_soft_limit_reclaim(k, fr, pt, n)
     if k.lru_gen:
         shrink_node(k, fr, pt, n)  # the multi-gen LRU's pass is one piece

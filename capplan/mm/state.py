@@ -66,6 +66,7 @@ def _attributes(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype((Record, dtype))
 
 
+CACHE_LINE = 64  # bytes
 i8, u16, i32, i64, f64, u64 = np.int8, np.uint16, np.int32, np.int64, np.float64, np.uint64
 
 frame_t = _record([
@@ -78,6 +79,7 @@ frame_t = _record([
     ("gen", i8), ("refs", i8), ("swap", i8), ("pad", i8),  # MGLRU generation + 1 (0: on no list), fd accesses, swap area
     ("seen", f64),  # the mapping's progress when last looked at [pages]
     ("io_done_ns", i64),
+    ("line", i64),  # 64 bytes: a visit waits for one cache line
 ])  # fmt: skip
 
 entry_t = _record([
@@ -476,9 +478,16 @@ _LINKS = {
 }
 
 
+def _aligned(number: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """``(number,)`` zeroed records, the first at the beginning of a cache line."""
+    buffer = np.zeros(number * dtype.itemsize + CACHE_LINE, np.uint8)
+    start = -buffer.ctypes.data % CACHE_LINE
+    return buffer[start : start + number * dtype.itemsize].view(_attributes(dtype))
+
+
 def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
     """``(nr_frames,) frame_t``, on no list, owned by nobody."""
-    frames = np.zeros(nr_frames, _attributes(frame_t))
+    frames = _aligned(nr_frames, frame_t)
     for field in ("next", "prev", "io_next", "memcg", "mapping", "pte", "swap"):
         frames[field] = -1
     frames["lru"] = LRU_NONE
@@ -487,7 +496,7 @@ def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
 
 def new_entries(nr_entries: int) -> np.ndarray[Any, Any]:
     """``(nr_entries,) entry_t``, never touched."""
-    entries = np.zeros(nr_entries, _attributes(entry_t))
+    entries = _aligned(nr_entries, entry_t)
     entries["frame"] = -1
     entries["memcg"] = -1
     entries["owner"] = -1

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import jit, prefetch
 from capplan.mm.events import memcg_event
 from capplan.mm.lru_gen import lru_gen_shrink_lruvec, lru_gen_shrink_node
 from capplan.mm.lruvec import lru_add, lru_del, referenced
@@ -130,7 +130,20 @@ def _prepare_scan_control(k, n):
 
 
 @jit
-def _shrink_active_list(k, fr, c, n, nr, lru):
+def _look_ahead(fr, pt, i):
+    """Ask for what the scan of page i's list meets next (prefetchw_prev_lru_folio).
+
+    The page before is there by now, asked for a visit ago; its entry and the page before that
+    one are asked for.
+    """
+    before = fr[i].prev
+    if before >= 0:
+        prefetch(pt, fr[before].pte)
+        prefetch(fr, fr[before].prev)
+
+
+@jit
+def _shrink_active_list(k, fr, pt, c, n, nr, lru):
     """Move pages from the active tail to the inactive head (shrink_active_list).
 
     Touched executable file pages stay active; touched anonymous pages do not.
@@ -144,6 +157,7 @@ def _shrink_active_list(k, fr, c, n, nr, lru):
         size = fr[i].nr_pages
         if lruvec.credit[lru] < size:
             break
+        _look_ahead(fr, pt, i)
         lruvec.credit[lru] -= size
         k.vmstat[VM_PGREFILL] += size
         k.work_ns += k.cost.rotate_ns * size
@@ -183,6 +197,7 @@ def _shrink_inactive_list(k, fr, pt, c, n, nr, lru):
         size = fr[i].nr_pages
         if lruvec.credit[lru] < size:
             break
+        _look_ahead(fr, pt, i)
         last = i == stop
         lruvec.credit[lru] -= size
         scanned += size
@@ -270,7 +285,7 @@ def _turn_lruvec(k, fr, pt, c, n):
         nr[lru] -= part
         if lru == LRU_ACTIVE_ANON or lru == LRU_ACTIVE_FILE:
             if sc.deactivate_anon if lru == LRU_ACTIVE_ANON else sc.deactivate_file:
-                _shrink_active_list(k, fr, c, n, part, lru)
+                _shrink_active_list(k, fr, pt, c, n, part, lru)
             else:
                 sc.skipped_deactivate = 1
         else:
@@ -284,7 +299,7 @@ def _turn_lruvec(k, fr, pt, c, n):
 
 
 @jit
-def _end_lruvec(k, fr, c, n):
+def _end_lruvec(k, fr, pt, c, n):
     """Count, and keep the anonymous lists in balance (shrink_lruvec, its end)."""
     sc = k.sc
     plug_flush(k, fr, 1 if sc.kswapd else 0)
@@ -297,7 +312,7 @@ def _end_lruvec(k, fr, c, n):
             k.memcg[c].lruvec[n].pages[LRU_ACTIVE_ANON],
         )
     ):
-        _shrink_active_list(k, fr, c, n, SWAP_CLUSTER_MAX, LRU_ACTIVE_ANON)
+        _shrink_active_list(k, fr, pt, c, n, SWAP_CLUSTER_MAX, LRU_ACTIVE_ANON)
 
 
 @jit
@@ -309,16 +324,16 @@ def shrink_lruvec(k, fr, pt, c, n):
     _begin_lruvec(k, c, n)
     while not _turn_lruvec(k, fr, pt, c, n):
         pass
-    _end_lruvec(k, fr, c, n)
+    _end_lruvec(k, fr, pt, c, n)
 
 
 @jit
-def age_active_anon(k, fr, n):
+def age_active_anon(k, fr, pt, n):
     """kswapd's background aging of anonymous pages (kswapd_age_node)."""
     if k.nr_swaps == 0 or k.lru_gen or not inactive_is_low(k, 0, n, LRU_INACTIVE_ANON):
         return
     for c in range(k.nr_memcgs):
-        _shrink_active_list(k, fr, c, n, SWAP_CLUSTER_MAX, LRU_ACTIVE_ANON)
+        _shrink_active_list(k, fr, pt, c, n, SWAP_CLUSTER_MAX, LRU_ACTIVE_ANON)
 
 
 @jit
@@ -385,7 +400,7 @@ def shrink_node_some(k, fr, pt, n):
         while not _turn_lruvec(k, fr, pt, c, n):
             if k.work_ns + k.wait_ns >= SLICE_NS:
                 return False
-        _end_lruvec(k, fr, c, n)
+        _end_lruvec(k, fr, pt, c, n)
         shrink_slab(k, fr, c)
         k.work_ns += k.cost.visit_ns
         node.kswapd_in_lruvec = 0
