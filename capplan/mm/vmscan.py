@@ -271,23 +271,79 @@ def _begin_lruvec(k, c, n):
 
 
 @jit
+def _fruitless_turns(k, fr, c, n):
+    """Turns that come before one in which some list's credit covers the granule at its tail."""
+    nr = k.sc.nr
+    lruvec = k.memcg[c].lruvec[n]
+    most = max(nr[LRU_INACTIVE_ANON], nr[LRU_INACTIVE_FILE], nr[LRU_ACTIVE_FILE])
+    turns = (most + SWAP_CLUSTER_MAX - 1) // SWAP_CLUSTER_MAX
+    for lru in range(4):
+        if nr[lru] == 0 or lruvec.tail[lru] < 0 or not _scanned(k.sc, lru):
+            continue
+        missing = fr[lruvec.tail[lru]].nr_pages - lruvec.credit[lru]
+        if missing <= nr[lru]:
+            turns = min(turns, max(missing - 1, 0) // SWAP_CLUSTER_MAX)
+    return turns
+
+
+@jit
+def _skip_turns(k, fr, c, n):
+    """Give the lists the credit of all turns that can take nothing, at once.
+
+    A granule of 512 pages is met in one turn of sixteen; the others do nothing else.
+    """
+    turns = _fruitless_turns(k, fr, c, n)
+    if turns == 0:
+        return
+    sc = k.sc
+    lruvec = k.memcg[c].lruvec[n]
+    for lru in range(4):
+        part = min(sc.nr[lru], turns * SWAP_CLUSTER_MAX)
+        sc.nr[lru] -= part
+        if not _scanned(sc, lru):
+            if part:
+                sc.skipped_deactivate = 1
+        elif lruvec.tail[lru] < 0:
+            lruvec.credit[lru] = 0 if part else lruvec.credit[lru]
+        else:
+            lruvec.credit[lru] += part
+
+
+@jit
+def _scanned(sc, lru):
+    """Whether this pass takes pages from a list: from an active one, if it may deactivate."""
+    if lru == LRU_ACTIVE_ANON:
+        return sc.deactivate_anon != 0
+    return lru != LRU_ACTIVE_FILE or sc.deactivate_file != 0
+
+
+@jit
+def _through(nr):
+    """Whether the lists have given what they had to (shrink_lruvec; Active anon alone is none)."""
+    return nr[LRU_INACTIVE_ANON] == 0 and nr[LRU_ACTIVE_FILE] == 0 and nr[LRU_INACTIVE_FILE] == 0
+
+
+@jit
 def _turn_lruvec(k, fr, pt, c, n):
     """Up to 32 pages of each list; whether the lists are through (shrink_lruvec, its loop)."""
     sc = k.sc
     nr = sc.nr
-    if not (nr[LRU_INACTIVE_ANON] or nr[LRU_ACTIVE_FILE] or nr[LRU_INACTIVE_FILE]):
+    if _through(nr):
         return True
     complete_io(k, fr, local_ns(k))  # what it wrote before may be at the tail by now
+    if k.granule_pages > SWAP_CLUSTER_MAX:
+        _skip_turns(k, fr, c, n)
+        if _through(nr):
+            return True
     for lru in range(4):
         part = min(nr[lru], SWAP_CLUSTER_MAX)
         if part == 0:
             continue
         nr[lru] -= part
-        if lru == LRU_ACTIVE_ANON or lru == LRU_ACTIVE_FILE:
-            if sc.deactivate_anon if lru == LRU_ACTIVE_ANON else sc.deactivate_file:
-                _shrink_active_list(k, fr, pt, c, n, part, lru)
-            else:
-                sc.skipped_deactivate = 1
+        if not _scanned(sc, lru):
+            sc.skipped_deactivate = 1
+        elif lru == LRU_ACTIVE_ANON or lru == LRU_ACTIVE_FILE:
+            _shrink_active_list(k, fr, pt, c, n, part, lru)
         else:
             sc.lruvec_reclaimed += _shrink_inactive_list(k, fr, pt, c, n, part, lru)
     if sc.lruvec_reclaimed < sc.nr_to_reclaim or sc.lruvec_adjusted:
