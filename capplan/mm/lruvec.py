@@ -221,6 +221,15 @@ def zipf_cumulative(mapping, rank, nr):
 
 
 @jit
+def zipf_mass(mapping, first, end):
+    """What granules [first, end) weigh under zipf, up to a factor: (i + 1)^-s, integrated."""
+    s = mapping.zipf_s
+    if abs(s - 1.0) < 1e-9:
+        return math.log((end + 1.0) / (first + 1.0))
+    return ((end + 1.0) ** (1.0 - s) - (first + 1.0) ** (1.0 - s)) / (1.0 - s)
+
+
+@jit
 def zipf_weight(mapping, index, nr):
     """Share of the accesses that fall on granule ``index`` of nr."""
     return zipf_cumulative(mapping, index + 1.0, nr) - zipf_cumulative(mapping, 1.0 * index, nr)

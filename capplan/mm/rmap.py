@@ -21,16 +21,7 @@ from capplan.mm.state import (
     ST_SHMEM,
 )
 
-__all__ = [
-    "account_cache",
-    "add_swapents",
-    "flush_dirty",
-    "granule_lost",
-    "map_page",
-    "unmap_page",
-]
-
-MAX_LOST = 256
+__all__ = ["account_cache", "add_swapents", "flush_dirty", "map_page", "unmap_page"]
 
 
 @jit
@@ -138,15 +129,3 @@ def account_cache(k, c, kind, nr):
     if kind == MAP_SHMEM:
         k.nr_shmem += nr
         k.memcg[c].stat[ST_SHMEM] += nr
-
-
-@jit
-def granule_lost(k, m, nr):
-    """A resident granule of mapping m (nr pages) is gone; whoever touches m faults from now on."""
-    mapping = k.mapping[m]
-    mapping.resident_pages -= nr
-    mapping.nonresident += 1
-    if mapping.nonresident == 1 and mapping.first_task >= 0:
-        if k.nr_lost < MAX_LOST:
-            k.lost[k.nr_lost] = m
-        k.nr_lost += 1

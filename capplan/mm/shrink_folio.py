@@ -12,16 +12,10 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.lru_gen_lists import lru_gen_eviction
 from capplan.mm.lruvec import age_nonresident, draw_below, lru_add, lru_del, referenced
+from capplan.mm.nonresident import granule_found, granule_lost
 from capplan.mm.page_alloc import free_frame
 from capplan.mm.page_counter import uncharge_memory, uncharge_memsw
-from capplan.mm.rmap import (
-    account_cache,
-    add_swapents,
-    flush_dirty,
-    granule_lost,
-    map_page,
-    unmap_page,
-)
+from capplan.mm.rmap import account_cache, add_swapents, flush_dirty, map_page, unmap_page
 from capplan.mm.state import (
     MAP_ANON,
     PG_ACTIVE,
@@ -221,7 +215,7 @@ def _unmap_to_swap(k, fr, pt, i):
     pt[fr[i].pte].state = PTE_SWAP
     unmap_page(k, fr, i)
     add_swapents(k, m, nr)
-    granule_lost(k, m, nr)
+    granule_lost(k, pt, m, fr[i].pte, nr)
 
 
 @jit
@@ -289,7 +283,7 @@ def _take_back(k, fr, pt, i):
     pt[fr[i].pte].state = PTE_PRESENT
     add_swapents(k, m, -nr)
     k.mapping[m].resident_pages += nr
-    k.mapping[m].nonresident -= 1
+    granule_found(k, pt, m, fr[i].pte)
     if k.mapping[m].kind == MAP_ANON:
         map_page(k, fr, i)
 
@@ -334,7 +328,7 @@ def shrink_folio(k, fr, pt, i):
             return _putback(k, fr, i, False)
         return _pageout_file(k, fr, i)
     unmap_page(k, fr, i)
-    granule_lost(k, page.mapping, nr)
+    granule_lost(k, pt, page.mapping, page.pte, nr)
     return _remove_mapping(k, fr, pt, i)
 
 

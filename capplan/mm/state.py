@@ -67,7 +67,7 @@ def _attributes(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 CACHE_LINE = 64  # bytes
-i8, u16, i32, i64, f64, u64 = np.int8, np.uint16, np.int32, np.int64, np.float64, np.uint64
+i8, i16, i32, i64, f64, u64 = np.int8, np.int16, np.int32, np.int64, np.float64, np.uint64
 
 frame_t = _record([
     ("next", i32), ("prev", i32),  # LRU list or free list
@@ -84,12 +84,13 @@ frame_t = _record([
 
 entry_t = _record([
     ("frame", i32),  # PTE_PRESENT
-    ("memcg", i32),  # reclaim target that evicted it (shadow)
-    ("owner", i32),  # memcg that the swap slot is charged to
+    ("memcg", i16),  # reclaim target that evicted it (shadow)
+    ("owner", i16),  # memcg that the swap slot is charged to
     ("state", i8), ("swap", i8), ("in_zswap", i8), ("flags", i8),  # flags: bit 0 workingset, bits 1-3 tier, bit 4 dirty
     ("nr_pages", i32),
     ("length", i32),  # bytes stored per page in zswap (0: same-filled)
-    ("node", i32), ("referenced", i8),  # in zswap, not yet looked at by its shrinker
+    ("node", i8), ("referenced", i8),  # in zswap, not yet looked at by its shrinker
+    ("slot", i32), ("place", i32),  # list of missing granules: a place on it, and where this one is
     ("shadow", i64),  # nonresident_age at eviction (classic), min_seq (MGLRU)
 ])  # fmt: skip
 
@@ -234,6 +235,9 @@ mapping_t = _record([
     ("dirty_pages", i64), ("wb_cursor", i64), ("wb_turn", i64), ("dirtied_ns", i64),
     ("ra_next", i32), ("ra_ns", i64),  # readahead: entry that follows, when it was asked for
     ("stream", i64),  # number of this mapping's stream of draws
+    # missing granules by class of popularity, and under zipf what they weigh together; the
+    # pattern that this is kept for, -1: not yet
+    ("missing", i32, (NR_MISSING_CLASSES,)), ("missing_mass", f64), ("listed", i8),
 
     ("thp_spare", i64),  # of the last huge page: in memory, not touched yet
 ])  # fmt: skip
@@ -474,7 +478,7 @@ _LINKS = {
     "disk": ("wb_head", "wb_tail"),
     "proc": ("first_vma", "parent", "gather_head", "first_task"),
     "task": ("heap_pos", "access_vma", "own_vma", "next_on_mapping"),
-    "mapping": ("first_vma", "first_task", "cow_parent", "owner", "ra_next"),
+    "mapping": ("first_vma", "first_task", "cow_parent", "owner", "ra_next", "listed"),
 }
 
 

@@ -9,10 +9,10 @@ fault by the share that is missing.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.lruvec import draw, progress_now, zipf_cumulative, zipf_weight
+from capplan.mm.lruvec import progress_now
+from capplan.mm.nonresident import missing_share, pick_missing
 from capplan.mm.state import (
     ACCESS_CYCLIC,
-    ACCESS_ZIPF,
     NS_PER_MS,
     NS_PER_S,
     PTE_NONE,
@@ -157,62 +157,22 @@ def _play_cyclic(k, fr, pt, t, dp):
 
 
 @jit
-def _pick_missing(k, pt, t, m):
-    """A granule that is not resident, drawn as the pattern touches them."""
-    mapping = k.mapping[m]
-    task = k.task[t]
-    n = mapping.used
-    for attempt in range(48):
-        task.draws += 1
-        d = draw(k, mapping.stream, t, task.draws) / 9007199254740992.0
-        index = min(int(d * n), n - 1)
-        e = mapping.first_pte + index
-        if pt[e].state == PTE_PRESENT or pt[e].state == PTE_NONE:
-            continue
-        if mapping.pattern == ACCESS_ZIPF:
-            task.draws += 1
-            keep = draw(k, mapping.stream, t, task.draws) / 9007199254740992.0
-            if keep > zipf_weight(mapping, index, n) / zipf_weight(mapping, 0, n) and attempt < 40:
-                continue
-        return e
-    start = int(draw(k, mapping.stream, t, task.draws + 7) % n)
-    for step in range(n):
-        e = mapping.first_pte + (start + step) % n
-        if pt[e].state != PTE_PRESENT and pt[e].state != PTE_NONE:
-            return e
-    return -1
-
-
-@jit
-def _missing_share(k, pt, m):
-    """Share of the accesses that meet a missing granule."""
-    mapping = k.mapping[m]
-    n = max(mapping.used, 1)
-    share = mapping.nonresident / n
-    if mapping.pattern == ACCESS_ZIPF:
-        # the missing ones are, after reclaim has had its say, the least popular
-        share = 1.0 - zipf_cumulative(mapping, 1.0 * (n - mapping.nonresident), n)
-    return share
-
-
-@jit
 def _play_random(k, fr, pt, t, dp):
     """Play dp random accesses: (accesses played, status). Fractions of a fault are carried."""
     task = k.task[t]
     v = task.access_vma
     m = k.vma[v].mapping
     mapping = k.mapping[m]
-    share = _missing_share(k, pt, m)
+    share = missing_share(k, pt, m)
     task.access_credit += dp * share
     faulted = 0
     cut = False
-    while mapping.nonresident > 0 and not cut:
-        e = _pick_missing(k, pt, t, m)
+    least = min(k.granule_pages, mapping.size_pages)
+    while mapping.nonresident > 0 and task.access_credit >= least and not cut:
+        e = pick_missing(k, pt, t, m)
         if e < 0:
             break
         nr = pt[e].nr_pages
-        if task.access_credit < nr:
-            break
         status = fault(k, fr, pt, t, v, e, nr, False)
         if status != FAULT_OK:
             return 0.0, status

@@ -19,6 +19,7 @@ from capplan.mm.memcg import (
     reset_charge,
     try_charge,
 )
+from capplan.mm.nonresident import granule_found
 from capplan.mm.page_alloc import alloc_kernel_pages, free_frame
 from capplan.mm.page_alloc_slowpath import ALLOC_AGAIN, alloc_frame
 from capplan.mm.page_io import swap_in, swap_in_ahead
@@ -132,7 +133,7 @@ def _from_swap_cache(k, fr, pt, v, e):
     fr[i].seen = progress_now(k, m)
     add_swapents(k, m, -nr)
     k.mapping[m].resident_pages += nr
-    k.mapping[m].nonresident -= 1
+    granule_found(k, pt, m, e)
     if not k.mapping[m].via_read:
         map_page(k, fr, i)
         k.vmstat[VM_PGFAULT] += nr
@@ -250,7 +251,7 @@ def _fill(k, fr, pt, t, v, i, e, state, sequential, window, ahead):
         else:
             restored = workingset_refault(k, fr, pt, i, total_free_swap(k) > 0)
     if state != PTE_NONE:
-        mapping.nonresident -= 1
+        granule_found(k, pt, m, e)
     if read and not mapping.via_read:
         k.task[t].majfaults += read
         k.memcg[c].stat[ST_PGMAJFAULT] += read

@@ -5,6 +5,7 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.lruvec import lru_del
 from capplan.mm.memcg import cancel_charge
+from capplan.mm.nonresident import granule_found
 from capplan.mm.page_alloc import free_frame, free_kernel_pages
 from capplan.mm.rmap import account_cache, add_swapents, unmap_page
 from capplan.mm.shrink_folio import clean_page
@@ -39,7 +40,7 @@ def detach_entry(k, fr, pt, m, e):
     if state == PTE_SWAP or state == PTE_ZSWAP:
         add_swapents(k, m, -entry.nr_pages)
     if state != PTE_PRESENT:
-        mapping.nonresident -= 1
+        granule_found(k, pt, m, e)
     i = entry.frame
     if i < 0:
         if state != PTE_SHADOW:
