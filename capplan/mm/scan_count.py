@@ -2,15 +2,22 @@
 
 which lists: anonymous ones only with swap; by swappiness and the costs of late
 how many:    list size, less what protection leaves out, shifted by the priority
+in turns:    32 pages of each list; with large granules most turns take none
 """
 
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.state import LRU_INACTIVE_FILE, SWAP_CLUSTER_MAX
+from capplan.mm.state import (
+    LRU_ACTIVE_ANON,
+    LRU_ACTIVE_FILE,
+    LRU_INACTIVE_ANON,
+    LRU_INACTIVE_FILE,
+    SWAP_CLUSTER_MAX,
+)
 from capplan.mm.swap import mem_cgroup_nr_swap_pages
 
-__all__ = ["get_scan_count", "protected_scan"]
+__all__ = ["get_scan_count", "list_is_scanned", "protected_scan", "skip_turns"]
 
 SCAN_EQUAL, SCAN_FRACT, SCAN_ANON, SCAN_FILE = 0, 1, 2, 3
 
@@ -75,3 +82,50 @@ def get_scan_count(k, c, n):
             scan = 0
         sc.nr[lru] = scan
         sc.target_scan[lru] = scan
+
+
+@jit
+def _fruitless_turns(k, fr, c, n):
+    """Turns that come before one in which some list's credit covers the granule at its tail."""
+    nr = k.sc.nr
+    lruvec = k.memcg[c].lruvec[n]
+    most = max(nr[LRU_INACTIVE_ANON], nr[LRU_INACTIVE_FILE], nr[LRU_ACTIVE_FILE])
+    turns = (most + SWAP_CLUSTER_MAX - 1) // SWAP_CLUSTER_MAX
+    for lru in range(4):
+        if nr[lru] == 0 or lruvec.tail[lru] < 0 or not list_is_scanned(k.sc, lru):
+            continue
+        missing = fr[lruvec.tail[lru]].nr_pages - lruvec.credit[lru]
+        if missing <= nr[lru]:
+            turns = min(turns, max(missing - 1, 0) // SWAP_CLUSTER_MAX)
+    return turns
+
+
+@jit
+def skip_turns(k, fr, c, n):
+    """Give the lists the credit of all turns that can take nothing, at once.
+
+    A granule of 512 pages is met in one turn of sixteen; the others do nothing else.
+    """
+    turns = _fruitless_turns(k, fr, c, n)
+    if turns == 0:
+        return
+    sc = k.sc
+    lruvec = k.memcg[c].lruvec[n]
+    for lru in range(4):
+        part = min(sc.nr[lru], turns * SWAP_CLUSTER_MAX)
+        sc.nr[lru] -= part
+        if not list_is_scanned(sc, lru):
+            if part:
+                sc.skipped_deactivate = 1
+        elif lruvec.tail[lru] < 0:
+            lruvec.credit[lru] = 0 if part else lruvec.credit[lru]
+        else:
+            lruvec.credit[lru] += part
+
+
+@jit
+def list_is_scanned(sc, lru):
+    """Whether this pass takes pages from a list: from an active one, if it may deactivate."""
+    if lru == LRU_ACTIVE_ANON:
+        return sc.deactivate_anon != 0
+    return lru != LRU_ACTIVE_FILE or sc.deactivate_file != 0

@@ -21,7 +21,7 @@ from capplan.mm.events import memcg_event
 from capplan.mm.lru_gen import lru_gen_shrink_lruvec, lru_gen_shrink_node
 from capplan.mm.lruvec import lru_add, lru_del, referenced
 from capplan.mm.page_counter import calculate_protection
-from capplan.mm.scan_count import get_scan_count
+from capplan.mm.scan_count import get_scan_count, list_is_scanned, skip_turns
 from capplan.mm.shrink_folio import shrink_folio
 from capplan.mm.slab import shrink_slab
 from capplan.mm.state import (
@@ -271,53 +271,6 @@ def _begin_lruvec(k, c, n):
 
 
 @jit
-def _fruitless_turns(k, fr, c, n):
-    """Turns that come before one in which some list's credit covers the granule at its tail."""
-    nr = k.sc.nr
-    lruvec = k.memcg[c].lruvec[n]
-    most = max(nr[LRU_INACTIVE_ANON], nr[LRU_INACTIVE_FILE], nr[LRU_ACTIVE_FILE])
-    turns = (most + SWAP_CLUSTER_MAX - 1) // SWAP_CLUSTER_MAX
-    for lru in range(4):
-        if nr[lru] == 0 or lruvec.tail[lru] < 0 or not _scanned(k.sc, lru):
-            continue
-        missing = fr[lruvec.tail[lru]].nr_pages - lruvec.credit[lru]
-        if missing <= nr[lru]:
-            turns = min(turns, max(missing - 1, 0) // SWAP_CLUSTER_MAX)
-    return turns
-
-
-@jit
-def _skip_turns(k, fr, c, n):
-    """Give the lists the credit of all turns that can take nothing, at once.
-
-    A granule of 512 pages is met in one turn of sixteen; the others do nothing else.
-    """
-    turns = _fruitless_turns(k, fr, c, n)
-    if turns == 0:
-        return
-    sc = k.sc
-    lruvec = k.memcg[c].lruvec[n]
-    for lru in range(4):
-        part = min(sc.nr[lru], turns * SWAP_CLUSTER_MAX)
-        sc.nr[lru] -= part
-        if not _scanned(sc, lru):
-            if part:
-                sc.skipped_deactivate = 1
-        elif lruvec.tail[lru] < 0:
-            lruvec.credit[lru] = 0 if part else lruvec.credit[lru]
-        else:
-            lruvec.credit[lru] += part
-
-
-@jit
-def _scanned(sc, lru):
-    """Whether this pass takes pages from a list: from an active one, if it may deactivate."""
-    if lru == LRU_ACTIVE_ANON:
-        return sc.deactivate_anon != 0
-    return lru != LRU_ACTIVE_FILE or sc.deactivate_file != 0
-
-
-@jit
 def _through(nr):
     """Whether the lists have given what they had to (shrink_lruvec; Active anon alone is none)."""
     return nr[LRU_INACTIVE_ANON] == 0 and nr[LRU_ACTIVE_FILE] == 0 and nr[LRU_INACTIVE_FILE] == 0
@@ -332,7 +285,7 @@ def _turn_lruvec(k, fr, pt, c, n):
         return True
     complete_io(k, fr, local_ns(k))  # what it wrote before may be at the tail by now
     if k.granule_pages > SWAP_CLUSTER_MAX:
-        _skip_turns(k, fr, c, n)
+        skip_turns(k, fr, c, n)
         if _through(nr):
             return True
     for lru in range(4):
@@ -340,7 +293,7 @@ def _turn_lruvec(k, fr, pt, c, n):
         if part == 0:
             continue
         nr[lru] -= part
-        if not _scanned(sc, lru):
+        if not list_is_scanned(sc, lru):
             sc.skipped_deactivate = 1
         elif lru == LRU_ACTIVE_ANON or lru == LRU_ACTIVE_FILE:
             _shrink_active_list(k, fr, pt, c, n, part, lru)

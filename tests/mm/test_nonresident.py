@@ -61,7 +61,10 @@ def test_classes_double() -> None:
 
 @pytest.mark.small
 def test_shares_of_the_docstring() -> None:
-    for pattern, share in ((s.ACCESS_UNIFORM, 0.25), (s.ACCESS_ZIPF, math.log(9 / 7) / math.log(9))):
+    for pattern, share in (
+        (s.ACCESS_UNIFORM, 0.25),
+        (s.ACCESS_ZIPF, math.log(9 / 7) / math.log(9)),
+    ):
         k, pt = world(pattern, 8)
         for index in (6, 7):
             lose(k, pt, index)
