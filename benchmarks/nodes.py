@@ -29,8 +29,8 @@ CONTAINERS = 50
 # Change from minute to minute, in MiB: 50 of them make the node's memory move by 0.05 % of
 # 64 GiB a minute, as node_memory_usage_pct of the Nezha traces does (0.02 to 0.08 %).
 ROUGHNESS = 0.6
-REVISIT_S = 600.0  # a page of a container is touched about this often
-READ_RATE = 12.6 * MIB / 25  # pages a second of each reader: 12.6 MiB/s together
+REVISIT_S = 1500.0  # a page of a container is touched about this often
+READ_RATE = 10.6 * MIB / 25  # pages a second of each reader: 10.6 MiB/s together
 
 
 def node(ram_gib: int, sysctl: dict[str, int]) -> Node:
@@ -66,15 +66,15 @@ def idle(granule_order: int | None = None, duration_ns: int = DAY) -> Scenario:
 
 
 def pressure(granule_order: int | None = None, duration_ns: int = DAY) -> Scenario:
-    """All memory is used, and kswapd takes more than 20 MiB/s, half of it clean file pages.
+    """All memory is used, and kswapd takes some 20 MiB/s, half of it clean file pages.
 
     25 readers go round files that do not fit together; all anonymous memory is come back to,
     and a part of it is in zswap.
     """
     half = CONTAINERS // 2
-    tables = [Mapping(f"c{i}.table", "anon", 1040 * MIB, 0, 1040 * MIB, length_mean=1400.0,
+    tables = [Mapping(f"c{i}.table", "anon", 1020 * MIB, 0, 1020 * MIB, length_mean=1400.0,
                       length_sd=300.0) for i in range(half)]  # fmt: skip
-    files = [Mapping(f"c{i}.file", "file", 512 * MIB, 512 * MIB, 0, via="read", disk="nvme")
+    files = [Mapping(f"c{i}.file", "file", 640 * MIB, 640 * MIB, 0, via="read", disk="nvme")
              for i in range(half, CONTAINERS)]  # fmt: skip
     return _scenario("pressure", 650.0, (*tables, *files), READ_RATE, granule_order, duration_ns)
 
