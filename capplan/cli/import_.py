@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 # name -> (module, attribute, the line in `capplan import --help`)
-KINDS: Table = {}
+KINDS: Table = {
+    "oom": ("capplan.cli.import_oom", "oom", "An OOM report of dmesg or the journal."),
+}
 
 
 @click.group("import", cls=LazyGroup, table=KINDS)

@@ -169,7 +169,7 @@ proc_t = _record([
     ("pgtables", i64), ("locked", i64),
     ("first_vma", i32),
     ("start_ns", i64), ("kill_ns", i64), ("exit_ns", i64), ("restarts", i32),
-    ("restarting", i8), ("kernel_pages", i64), ("kernel_wanted", i64), ("first_task", i32), ("gather_head", i32),
+    ("restarting", i8), ("kernel_pages", i64), ("kernel_wanted", i64), ("tables_wanted", i64), ("first_task", i32), ("gather_head", i32),
     # the main process of its container, and how that starts again
     ("restart_policy", i8), ("asked_restart", i8), ("start_offset_ns", i64),
     ("backoff_ns", i64), ("backoff_set_ns", i64),

@@ -15,6 +15,7 @@ from capplan.mm.state import (
     PROC_LIVE,
     PROC_UNBORN,
     ST_KERNEL,
+    ST_PAGETABLES,
     TASK_READY,
 )
 from capplan.mm.swap_state import swap_ra_init
@@ -63,6 +64,13 @@ def _start_process(k, fr, p):
         got = alloc_kernel_pages(k, fr, proc.kernel_wanted)
         proc.kernel_pages = got
         k.nr_kernel += got
+        k.memcg[proc.memcg].stat[ST_KERNEL] += got
+        charge_forced(k, proc.memcg, got)
+    if proc.tables_wanted > 0 and not proc.restarting:
+        got = alloc_kernel_pages(k, fr, proc.tables_wanted)
+        proc.pgtables += got
+        k.nr_pagetables += got
+        k.memcg[proc.memcg].stat[ST_PAGETABLES] += got
         k.memcg[proc.memcg].stat[ST_KERNEL] += got
         charge_forced(k, proc.memcg, got)
     if proc.restarting:

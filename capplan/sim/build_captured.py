@@ -41,7 +41,7 @@ def held_pages(scenario: Scenario) -> int:
     for process in scenario.processes:
         if process.start_ns == 0:
             tables = (extents.get(name, 0) // PTES_PER_TABLE + 1 for name in process.mappings)
-            pages += process.kernel_pages + sum(tables)
+            pages += process.kernel_pages + process.sparse_tables + sum(tables)
     return pages
 
 

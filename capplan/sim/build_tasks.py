@@ -219,6 +219,7 @@ class _Program:
         for number, task in enumerate(tasks):
             self._add_task(p, process, task, vmas, number == 0)
         proc.kernel_wanted = process.kernel_pages
+        proc.tables_wanted = process.sparse_tables
 
     def _attach(self, p: int, process: Process) -> dict[str, int]:
         vmas: dict[str, int] = {}

@@ -36,6 +36,7 @@ from capplan.spec.profile import Profile, Region, Trace
 # Per thread: kernel stack 16 KiB (x86-64 THREAD_SIZE), and about 10 KiB of task_struct and
 # other slab (kernel reference, section 16).
 THREAD_BYTES = (16 + 10) * 1024
+PTES_PER_TABLE = 512
 
 
 @dataclass
@@ -183,6 +184,17 @@ class ProcessWriter:
         # a target, not a grow: it finds a warm start's extent in place, and an engine's
         # restart brings the memory back
         return [Op("target", mapping, first, at_ns=self.start_ns)]
+
+    def _sparse_tables(self) -> int:
+        """Page tables that the profile says it has, beyond those of its resident pages."""
+        if self.spec.page_tables is None or not self.warm:
+            return 0
+        dense = sum(
+            -(-(plan.resident + plan.swapped) // PTES_PER_TABLE)
+            for plan in self.regions.values()
+            if plan.region.via == "mmap" and plan.region.kind != "kernel"
+        )
+        return max(to_pages(self.spec.page_tables) - dense, 0)
 
     def _mappings(self) -> list[str]:
         """Names of all mappings, each once, in order."""
@@ -372,6 +384,7 @@ class ProcessWriter:
                 mappings=mappings,
                 tasks=tuple(tasks),
                 kernel_pages=to_pages(spec.threads * THREAD_BYTES),
+                sparse_tables=self._sparse_tables(),
                 parent=parent,
                 restart=restart,
             )

@@ -267,6 +267,7 @@ class Process:
     mappings: tuple[str, ...] = ()  # all it attaches (private and shared)
     tasks: tuple[Task, ...] = ()
     kernel_pages: int = 0  # stacks, task_struct, vmas: charged to its cgroup
+    sparse_tables: int = 0  # page tables beyond those of densely filled mappings
     parent: str = ""
     restart: str = "Never"  # Never, OnFailure, Always
     restart_by: str = "kubelet"  # kubelet, docker, systemd: whose back-off

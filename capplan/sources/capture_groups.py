@@ -133,9 +133,15 @@ def _own_kernel(held: Held) -> int:
     """Pages that the simulated processes will be charged for stacks and page tables."""
     pages = 0
     for _, process, count, each in held.processes:
-        tables = sum(-(-each[kind] // PTES_PER_TABLE) for kind in ("anon", "file", "shmem"))
+        tables = max(process.tables // PAGE, dense_tables(each))
         pages += count * (process.threads * THREAD_BYTES // PAGE + tables)
     return pages
+
+
+def dense_tables(each: dict[str, int]) -> int:
+    """Page tables that regions of these sizes need when they are densely filled. [pages]"""
+    sizes = (each["anon"] + each["swap"], each["file"], each["shmem"])
+    return sum(-(-pages // PTES_PER_TABLE) for pages in sizes)
 
 
 def _named(processes: list[Process]) -> list[tuple[str, Process, int]]:
@@ -156,7 +162,7 @@ def _named(processes: list[Process]) -> list[tuple[str, Process, int]]:
         taken.add(name)
         sizes = {
             kind: sum(getattr(p, kind) for p in alike) // len(alike)
-            for kind in (*KINDS, "rss", "locked")
+            for kind in (*KINDS, "rss", "locked", "tables")
         }
         threads = max(sum(p.threads for p in alike) // len(alike), 1)
         found.append((name, Process(alike[0].pid, comm, threads, adj, **sizes), len(alike)))
@@ -187,6 +193,8 @@ def _process(process: Process, count: int, each: dict[str, int], adj: int) -> An
         entry["count"] = count
     if process.threads > 1:
         entry["threads"] = process.threads
+    if process.tables // PAGE > dense_tables(each):
+        entry["page_tables"] = _size(process.tables // PAGE)
     regions: dict[str, Any] = {}
     locked = min(process.locked // PAGE, each["anon"])
     if locked:

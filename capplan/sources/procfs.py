@@ -206,7 +206,7 @@ class Process:
     swap: int = 0
     locked: int = 0
     referenced: int = 0
-    thp: int = 0
+    tables: int = 0
     exact: bool = False
     cgroups: dict[str, str] = field(default_factory=dict)
 
@@ -294,7 +294,7 @@ class Host:
             oom_score_adj=self.number(f"proc/{pid}/oom_score_adj") or 0,
             rss=status["VmRSS"] << 10,
             referenced=rollup.get("Referenced", 0) << 10,
-            thp=rollup.get("AnonHugePages", 0) << 10,
+            tables=status.get("VmPTE", 0) << 10,
             exact=pss,
             cgroups=_cgroups(self.read(f"proc/{pid}/cgroup", 1 << 16)),
             **held,

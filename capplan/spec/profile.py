@@ -375,6 +375,9 @@ class Process(Model):
     count: Count = 1
     threads: Threads = 1
     """Each has a 16 KiB kernel stack, charged to the cgroup."""
+    page_tables: Bytes | None = None
+    """Its page tables at t0. Left out: what its regions need when they are densely filled; a
+    sparse mapping has more."""
     start: Dist[Duration] = Dist[Duration](constant=0)
     """Starts this long after its container."""
     regions: dict[Name, Region] = Field(default_factory=dict)

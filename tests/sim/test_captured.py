@@ -107,6 +107,16 @@ def test_reclaimable_slab_of_a_group_is_charged_and_counted() -> None:
     assert found["zone.DMA32.free"] == FREE
 
 
+def test_page_tables_of_a_sparse_mapping_are_its_own() -> None:
+    case = captured()
+    main = dataclasses.replace(case.processes[0], sparse_tables=90)
+    case = dataclasses.replace(case, processes=(main,))
+    found = at_start(case)
+    assert found["meminfo_kb.PageTables"] == (90 + 5) * 4
+    assert found["cgroup.a.stat.pagetables"] == (90 + 5) * 4096
+    assert found["zone.DMA32.free"] == FREE
+
+
 def test_a_group_at_its_limit_starts_at_it_without_reclaim() -> None:
     case = captured()
     case = dataclasses.replace(case, cgroups=(Cgroup("a", memory_max=2512),))

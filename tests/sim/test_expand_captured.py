@@ -100,3 +100,12 @@ def test_free_pages_of_some_zones_only_are_refused(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(node))
     with pytest.raises(InputError, match="some zones have free, some have not"):
         load(path)
+
+
+def test_page_tables_beyond_the_dense_ones_are_sparse(tmp_path: Path) -> None:
+    path = node_file(tmp_path)
+    node = yaml.safe_load(path.read_text())
+    node["containers"]["web"]["profile"]["processes"]["main"]["page_tables"] = "1Mi"
+    path.write_text(yaml.safe_dump(node))
+    # 2048 resident and 1024 swapped pages have 6 tables of 256
+    assert expand(load(path)).processes[0].sparse_tables == 250
