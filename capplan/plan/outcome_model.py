@@ -178,7 +178,7 @@ class Outcome:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Outcome:
         """The inverse of :meth:`to_dict`; unknown keys are ignored (newer minor formats)."""
-        made: Outcome = _build(cls, data)
+        made: Outcome = build(cls, data)
         return made
 
 
@@ -190,18 +190,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _build(kind: Any, value: Any) -> Any:
+def build(kind: Any, value: Any) -> Any:
     """``value`` (of JSON) as ``kind``: a dataclass, a tuple of them, an optional, or as is."""
     origin, args = get_origin(kind), get_args(kind)
     if value is None:
         return None
     if origin in (Union, UnionType):
-        return _build(next(a for a in args if a is not type(None)), value)
+        return build(next(a for a in args if a is not type(None)), value)
     if origin is tuple:
-        return tuple(_build(args[0], item) for item in value)
+        return tuple(build(args[0], item) for item in value)
     if hasattr(kind, "__dataclass_fields__"):
         hints = get_type_hints(kind)
-        return kind(**{k: _build(hints[k], v) for k, v in value.items() if k in hints})
+        return kind(**{k: build(hints[k], v) for k, v in value.items() if k in hints})
     if kind is float and isinstance(value, int):
         return float(value)
     return value

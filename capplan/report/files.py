@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["as_json", "cell", "finite", "harmless", "number", "replace_file", "write_table"]
+__all__ = ["as_json", "cell", "finite", "harmless", "number", "replace_file", "unguarded", "write_table"]
 
 MAX_WHOLE = 1e15  # below it a float's integers are exact
 
@@ -46,8 +46,13 @@ def finite(value: Any) -> Any:
 
 
 def harmless(cell: str) -> str:
-    """A foreign name that a spreadsheet must not take for a formula."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "@", "\t", "\r") else cell
+    """A foreign name that a spreadsheet must not take for a formula; :func:`unguarded` undoes it."""
+    return f"'{cell}" if cell[:1] in ("=", "+", "@", "\t", "\r", "'") else cell
+
+
+def unguarded(cell: str) -> str:
+    """The name that :func:`harmless` made harmless."""
+    return cell.removeprefix("'")
 
 
 def number(value: float) -> str:

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capplan.errors import InputError, quoted
+from capplan.plan.demand import demands
 from capplan.plan.outcome_model import Outcome
+from capplan.report import record
 from capplan.report.files import MAX_WHOLE, as_json, finite, harmless, number, replace_file
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SUMMARY = "summary.json"
+PAGE = "report.html"
 ROWS_AT_ONCE = 256  # as text a whole table of many containers would not fit the memory budget
 GZIP_LEVEL = 4
 EVENT_COLUMNS = ("t", "event", "name", "cgroup", "scope", "detail")
@@ -40,6 +43,7 @@ class Result:
 
     outcome: Outcome
     provenance: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
 
 
 def summary(
@@ -86,8 +90,9 @@ def write(
     command: str = "",
     resolved: Mapping[str, Any] | None = None,
     picture: bool = True,
+    page: bool = False,
 ) -> list[Path]:
-    """Write summary.json, events.csv, timeseries.csv.gz, the resolved input and memory.png.
+    """Write summary.json, its tables, the resolved input, memory.png and report.html.
 
     Parameters
     ----------
@@ -101,6 +106,8 @@ def write(
         The resolved input file as plain data (resolved.yaml); None: the scenario (resolved.json).
     picture : bool
         Whether to draw memory.png (imports matplotlib).
+    page : bool
+        Whether to write report.html (imports matplotlib and jinja2).
 
     Returns
     -------
@@ -112,17 +119,21 @@ def write(
     InputError
         When the directory cannot be written.
     """
+    said = finite(summary(outcome, run, command=command, resolved=resolved))
+    planned = {} if outcome.fits else demands(run.scenario)
     # the summary comes last: where it is, the rest is
     files: list[tuple[str, Callable[[], bytes]]] = [
         _resolved(run, resolved),
         ("events.csv", lambda: _events(run)),
         ("timeseries.csv.gz", lambda: _timeseries(run)),
+        (record.RUN, lambda: as_json(record.content(run, planned))),
     ]
     if picture:
         files.append(("memory.png", lambda: _picture(outcome, run)))
-    files.append(
-        (SUMMARY, lambda: as_json(summary(outcome, run, command=command, resolved=resolved)))
-    )
+    if page:
+        recorded = record.Recorded(run, planned)
+        files.append((PAGE, lambda: _page(outcome, recorded, said)))
+    files.append((SUMMARY, lambda: as_json(said)))
     try:
         directory.mkdir(parents=True, exist_ok=True)
         return [replace_file(directory / name, make()) for name, make in files]
@@ -150,6 +161,12 @@ def _picture(outcome: Outcome, run: Run) -> bytes:
     from capplan.report import picture
 
     return picture.png(outcome, run)
+
+
+def _page(outcome: Outcome, recorded: record.Recorded, said: Mapping[str, Any]) -> bytes:
+    from capplan.report import page
+
+    return page.write(page.Material(said, outcome, recorded)).encode()
 
 
 # --- tables ------------------------------------------------------------------------------
@@ -224,6 +241,6 @@ def read(directory: Path) -> Result:
             f"    expected format {FORMAT}, as this capplan writes it"
         )
     try:
-        return Result(Outcome.from_dict(data), data.get("provenance", {}))
+        return Result(Outcome.from_dict(data), data.get("provenance", {}), data)
     except (TypeError, AttributeError, KeyError) as error:
         raise InputError(f"{path}: not a whole result: {error}") from error
