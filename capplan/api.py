@@ -139,7 +139,14 @@ class Simulation:
             self.outcome, self.run, command=command, resolved=self.resolved or None
         )
 
-    def write(self, directory: str | Path, *, command: str = "", picture: bool = True) -> None:
+    def write(
+        self,
+        directory: str | Path,
+        *,
+        command: str = "",
+        picture: bool = True,
+        page: bool = False,
+    ) -> None:
         """Write the result directory (see :func:`capplan.report.results.write`)."""
         from capplan.report import results
 
@@ -150,6 +157,7 @@ class Simulation:
             command=command,
             resolved=self.resolved or None,
             picture=picture,
+            page=page,
         )
 
 

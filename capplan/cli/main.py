@@ -37,6 +37,11 @@ COMMANDS: Table = {
         "explain",
         "Tell the story of one incident of a result.",
     ),
+    "report": (
+        "capplan.cli.report",
+        "report",
+        "Turn a result into a page, a comment or pictures; compare two.",
+    ),
     "init": (
         "capplan.cli.init",
         "init",

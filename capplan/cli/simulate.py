@@ -23,11 +23,12 @@ COMPILE_SECONDS = 30  # measured on two busy cores; said to whoever waits for it
 @click.command()
 @click.argument("node", type=click.Path(path_type=Path))
 @run_options
+@click.option("--report/--no-report", default=True, help="Write report.html, a page for people.")
 def simulate(node: Path, **options: Any) -> None:
     """Simulate NODE (a node file) and say who is throttled, paused or killed, and why.
 
-    The result directory holds summary.json, events.csv, timeseries.csv.gz, the resolved input and
-    memory.png; `capplan explain` reads it.
+    The result directory holds report.html, summary.json, events.csv, timeseries.csv.gz, run.json,
+    the resolved input and memory.png; `capplan explain` and `capplan report` read it.
     """
     perform(node, **options)
 
@@ -42,6 +43,7 @@ def perform(
     as_json: bool,
     gate: bool,
     quiet: bool,
+    report: bool = False,
 ) -> None:
     """Load, run, print and write; exit 1 when ``gate`` is asked for and fails."""
     import capplan.api
@@ -53,8 +55,8 @@ def perform(
     with _progress(node.stem, quiet=quiet) as tick:
         simulation = capplan.api.simulate(loaded, progress=tick)
     directory = out if out is not None else new_result_dir(node.stem)
-    simulation.write(directory, command=shlex.join(["capplan", *sys.argv[1:]]))
-    _print(simulation, directory, as_json=as_json, quiet=quiet)
+    simulation.write(directory, command=shlex.join(["capplan", *sys.argv[1:]]), page=report)
+    _print(simulation, directory, as_json=as_json, quiet=quiet, report=report)
     if gate and not simulation.fits:
         click.get_current_context().exit(EXIT_GATE)
 
@@ -83,7 +85,9 @@ def _progress(name: str, *, quiet: bool) -> Iterator[Callable[[float], None] | N
         yield lambda share: bar.update(task, completed=share)
 
 
-def _print(simulation: Simulation, directory: Path, *, as_json: bool, quiet: bool) -> None:
+def _print(
+    simulation: Simulation, directory: Path, *, as_json: bool, quiet: bool, report: bool
+) -> None:
     """Print the verdict (and the evidence), and where the result lies."""
     if as_json:
         click.echo((directory / "summary.json").read_text(encoding="utf-8"), nl=False)
@@ -95,5 +99,7 @@ def _print(simulation: Simulation, directory: Path, *, as_json: bool, quiet: boo
 
     text.render(simulation.outcome, sys.stdout)
     click.echo(f"\nresult in {directory}")
+    command = f"capplan report {shlex.quote(str(directory))}"
+    click.echo(f"as a page: {directory / 'report.html' if report else command}")
     if simulation.outcome.incidents:
         click.echo(f"the story of each incident: capplan explain {shlex.quote(str(directory))}")

@@ -57,8 +57,7 @@ def demands(scenario: Scenario) -> dict[str, Demand]:
     for process in scenario.processes:
         inside[process.container or process.name].append(process)
     return {
-        name: _peak(processes, initial, scenario.duration_ns)
-        for name, processes in inside.items()
+        name: _peak(processes, initial, scenario.duration_ns) for name, processes in inside.items()
     }
 
 

@@ -6,7 +6,8 @@ the values under the pointer and the text for those who do not see it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,9 +120,7 @@ def marks(outcome: Outcome, context: Context, container: str | None = None) -> t
             shown[-1][1].append(incident.number)
         else:
             shown.append((incident.t, [incident.number]))
-    return tuple(
-        Mark(t, f"{n[0]}" if len(n) == 1 else f"{n[0]}-{n[-1]}") for t, n in shown
-    )
+    return tuple(Mark(t, f"{n[0]}" if len(n) == 1 else f"{n[0]}-{n[-1]}") for t, n in shown)
 
 
 def unit(size: float) -> tuple[int, str]:
@@ -141,7 +140,7 @@ def thinned(chart: Chart, points: int) -> np.ndarray[Any, np.dtype[np.intp]]:
         return np.arange(size)
     edges = np.linspace(0, size, buckets + 1).astype(int)
     kept = {0, size - 1}
-    for begin, end in zip(edges[:-1], edges[1:]):
+    for begin, end in itertools.pairwise(edges.tolist()):
         for key in keys:
             part = np.nan_to_num(key[begin:end])
             kept |= {begin + int(part.argmin()), begin + int(part.argmax())}
@@ -155,3 +154,29 @@ def _keys(panel: Panel) -> Sequence[Array]:
         keys += [np.asarray(np.sum(bands, axis=0))]
         keys += [np.asarray(np.sum(bands[:-1], axis=0))] if len(bands) > 1 else []
     return keys
+
+
+def alike(first: Chart, second: Chart) -> tuple[Chart, Chart]:
+    """Two charts with the same scales, panel by panel, so that they can be compared by eye."""
+    pairs = [_same_scale(a, b) for a, b in zip(first.panels, second.panels)]
+    if len(first.panels) != len(second.panels):
+        return first, second
+    one, other = zip(*pairs)
+    return replace(first, panels=one), replace(second, panels=other)
+
+
+def _same_scale(a: Panel, b: Panel) -> tuple[Panel, Panel]:
+    if a.heat is not None or b.heat is not None or (a.label, a.unit) != (b.label, b.unit):
+        return a, b
+    top = max(_reach(a)[1], _reach(b)[1])
+    bottom = min(_reach(a)[0], _reach(b)[0])
+    return replace(a, top=top, bottom=bottom), replace(b, top=top, bottom=bottom)
+
+
+def _reach(panel: Panel) -> tuple[float, float]:
+    """Lowest and highest of a panel's axis, with a little room."""
+    rows = [np.nan_to_num(curve.values) for curve in panel.curves]
+    low = min((float(row.min()) for row in rows), default=0.0)
+    high = max((float(row.max()) for row in rows), default=1.0)
+    bottom = 1.05 * min(low, 0.0) if panel.bottom is None else panel.bottom
+    return bottom, 1.05 * high if panel.top is None else panel.top

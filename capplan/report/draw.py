@@ -25,9 +25,9 @@ GAP = 16.0  # between panels
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 10.0, 16.0, 40.0
 LEGEND = 250.0  # beside the panels, in files
 HEADING = 30.0
-WIDE, NARROW = 920.0, 450.0
+WIDE, NARROW = 920.0, 420.0
 POINTS = {WIDE: 700, NARROW: 320}
-DPI = 144
+DPI = 110
 TIME_UNITS = ((1, "s"), (60, "min"), (3600, "h"), (86400, "d"))
 TIME_STEPS = (
     0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800,
@@ -36,7 +36,7 @@ TIME_STEPS = (
 # cividis at equal steps (Nunez, Anderton, Renslow 2018): its lightness rises evenly, so the order
 # of the steps is seen without colour too.
 STEPS = ("#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a59c74", "#d2c060", "#fee838")
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif", "font.size": 10.5, "svg.fonttype": "none",
     "svg.hashsalt": "capplan", "text.color": LIGHT["ink"], "axes.labelcolor": LIGHT["ink"],
     "axes.edgecolor": LIGHT["quiet"], "xtick.color": LIGHT["quiet"], "ytick.color": LIGHT["quiet"],
@@ -95,9 +95,7 @@ def figure(chart: Chart, width: float = WIDE, *, alone: bool = False) -> Figure:
         if alone:
             text = clean(chart.title)
             size = 12 if len(text) * 6.2 < place.width else 9.5
-            made.text(
-                LEFT / place.width, 1 - 18 / place.height, text, fontsize=size, weight="bold"
-            )
+            made.text(LEFT / place.width, 1 - 18 / place.height, text, fontsize=size, weight="bold")
     return made
 
 
@@ -159,7 +157,7 @@ def _panel(axes: Axes, chart: Chart, panel: Panel, kept: Any) -> None:
 
 def _bands(axes: Axes, x: Any, bands: list[Curve], kept: Any) -> None:
     """Painted from the highest down to the lowest, each from the ground: half the points."""
-    tops = np.cumsum([np.nan_to_num(c.values[kept]) for c in bands], axis=0) if bands else []
+    tops: Any = np.cumsum([np.nan_to_num(c.values[kept]) for c in bands], axis=0) if bands else []
     for curve, top in zip(reversed(bands), reversed(list(tops))):
         hatch = HATCHES.get(curve.colour, "")
         ink = "quiet" if curve.colour in PALE else "paper"
@@ -272,7 +270,8 @@ def _legend(axes: Axes, chart: Chart, panel: Panel, number: int) -> None:
         # a label that begins so is taken for none
         label = f" {entry.label}" if entry.label.startswith("_") else entry.label
         if entry.kind == "line":
-            signs.append(Line2D([], [], color=colour, linestyle=entry.style or "-", label=label))
+            style: Any = entry.style or "-"
+            signs.append(Line2D([], [], color=colour, linestyle=style, label=label))
             continue
         hatch = entry.style or HATCHES.get(entry.colour, "")
         ink = "quiet" if entry.colour in PALE else "paper"

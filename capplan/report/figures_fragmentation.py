@@ -68,8 +68,8 @@ def _alt(text: str, context: Context) -> str:
         if free is not None:
             high = free[9:].sum(axis=0) / np.maximum(free.sum(axis=0), 1e-9)
             parts.append(
-                f"in {zone} between {words.percent(float(high.min()))} and "
-                f"{words.percent(float(high.max()))} of what is free lies in blocks of 2 MiB or more"
+                f"of what is free in {zone} between {words.percent(float(high.min()))} and "
+                f"{words.percent(float(high.max()))} of it lies in blocks of 2 MiB or more"
             )
     return f"{text}; {'; '.join(parts)}."
 

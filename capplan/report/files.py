@@ -10,7 +10,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["as_json", "cell", "finite", "harmless", "number", "replace_file", "unguarded", "write_table"]
+__all__ = [
+    "as_json",
+    "cell",
+    "finite",
+    "harmless",
+    "number",
+    "replace_file",
+    "unguarded",
+    "write_table",
+]
 
 MAX_WHOLE = 1e15  # below it a float's integers are exact
 
@@ -46,7 +55,7 @@ def finite(value: Any) -> Any:
 
 
 def harmless(cell: str) -> str:
-    """A foreign name that a spreadsheet must not take for a formula; :func:`unguarded` undoes it."""
+    """A foreign name that a spreadsheet must not take for a formula (see `unguarded`)."""
     return f"'{cell}" if cell[:1] in ("=", "+", "@", "\t", "\r", "'") else cell
 
 

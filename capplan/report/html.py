@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capplan.report import palette
+from capplan.report import palette, text
 from capplan.report.words import clean
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_finalize,
     )  # fmt: skip
     made.filters["json_data"] = json_data
+    made.filters["units"] = lambda said: text.together(str(said))
     return made
 
 
@@ -50,10 +51,10 @@ def json_data(value: Any) -> Any:
     """``value`` as JSON that is safe inside a script element."""
     from markupsafe import Markup
 
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    said = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for sign, escape in _UNSAFE_JSON.items():
-        text = text.replace(sign, escape)
-    return Markup(text)  # every sign that could end the element is escaped above
+        said = said.replace(sign, escape)
+    return Markup(said)  # every sign that could end the element is escaped above
 
 
 def render(template: str, **context: Any) -> str:
@@ -63,11 +64,15 @@ def render(template: str, **context: Any) -> str:
     style = (HERE / "report.css").read_text(encoding="utf-8")
     script = (HERE / "report.js").read_text(encoding="utf-8")
     digest = hashlib.sha256(script.encode()).digest()
-    return _environment().get_template(template).render(
-        style=Markup(style),  # the two files beside the templates
-        script=Markup(script),
-        script_hash=base64.b64encode(digest).decode(),
-        light=palette.variables(palette.LIGHT),
-        dark=palette.variables(palette.DARK),
-        **context,
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            style=Markup(style),  # the two files beside the templates
+            script=Markup(script),
+            script_hash=base64.b64encode(digest).decode(),
+            light=palette.variables(palette.LIGHT),
+            dark=palette.variables(palette.DARK),
+            **context,
+        )
     )

@@ -107,7 +107,7 @@ def report(material: Material) -> dict[str, Any]:
     return {
         "title": outcome.name,
         "fits": outcome.fits,
-        "verdict": verdict_text(outcome),
+        "verdict": verdict_text(outcome.verdict),
         "facts": facts(material),
         "sections": SECTIONS,
         "advice": [_change(a, v1=context.v1) for a in advice],
@@ -126,10 +126,10 @@ def report(material: Material) -> dict[str, Any]:
     }
 
 
-def verdict_text(outcome: Outcome) -> str:
-    """The verdict without the word that stands in front of it."""
-    said = outcome.verdict.partition(": ")[2] or outcome.verdict
-    return said[:1].upper() + said[1:]
+def verdict_text(verdict: str) -> tuple[str, str]:
+    """The word in front of a verdict, and what follows."""
+    word, _, said = verdict.partition(": ")
+    return (word, said) if said else ("Verdict", verdict)
 
 
 def facts(material: Material) -> str:
@@ -255,12 +255,12 @@ def methods(material: Material) -> dict[str, Any]:
         "page by page" if run.granule_pages == 1 else f"in granules of {run.granule_pages} pages"
     )
     fidelity = material.summary.get("fidelity")
+    engine = f"capplan {run.version}, {granule}; kernel {scenario.node.release}"
+    every = words.time(scenario.sample_ns / words.NS_PER_S)
     return {
         "methods": [
-            ("engine", f"capplan {run.version}, {granule}; kernel {scenario.node.release}, "
-                       f"cgroup {scenario.cgroup_version}"),
-            ("length", f"{words.time(material.outcome.duration_s)}, a sample every "
-                       f"{words.time(scenario.sample_ns / words.NS_PER_S)}"),
+            ("engine", f"{engine}, cgroup {scenario.cgroup_version}"),
+            ("length", f"{words.time(material.outcome.duration_s)}, a sample every {every}"),
             ("seed", str(run.seed)),
             ("machine", str(provenance.get("machine", "unknown"))),
             ("draws", "counted, not timed: the same input, seed and version give the same result"),

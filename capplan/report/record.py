@@ -11,8 +11,11 @@ import csv
 import gzip
 import io
 import json
+import math
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+
+import numpy as np
 
 from capplan.errors import InputError, quoted
 from capplan.plan.demand import Demand
@@ -24,8 +27,6 @@ from capplan.sim.scenario import Scenario
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    import numpy as np
 
 FORMAT = 1
 RUN = "run.json"
@@ -127,16 +128,22 @@ def _events(path: Path) -> tuple[Event, ...]:
     )
 
 
+def _numbers(row: list[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.fromiter(
+        (float(cell) if cell else math.nan for cell in row), dtype=np.float64, count=len(row)
+    )
+
+
 def _series(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     """The columns as they were written: text that reads back as the same numbers."""
-    import pandas as pd
-
     with gzip.open(path) as packed:
         raw = packed.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise InputError(f"{path}: more than {MAX_BYTES >> 20} MiB unpacked")
-    names = next(csv.reader(io.TextIOWrapper(io.BytesIO(raw), "utf-8", newline="")))
-    frame = pd.read_csv(io.BytesIO(raw), float_precision="round_trip", low_memory=False)
-    if "t" not in names or len(names) != frame.shape[1]:
-        raise ValueError(f"{path.name} has no column t, or columns without a name")
-    return {name: frame.iloc[:, n].to_numpy(dtype=float) for n, name in enumerate(names)}
+    lines = csv.reader(io.TextIOWrapper(io.BytesIO(raw), "utf-8", newline=""))
+    names = next(lines)
+    # row by row: as text a whole table of many containers would not fit the memory budget
+    table = np.array([_numbers(row) for row in lines])
+    if "t" not in names or table.ndim != 2 or table.shape[1] != len(names):
+        raise ValueError(f"{path.name} has no column t, or rows of other lengths")
+    return {name: np.ascontiguousarray(table[:, n]) for n, name in enumerate(names)}

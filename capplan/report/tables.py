@@ -131,7 +131,7 @@ def as_markdown(table: Table, top: int | None = None) -> str:
 
 def markdown(text: str) -> str:
     """Foreign text that is neither markup, nor a mention, nor a link, nor the end of a cell."""
-    out = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for sign in "\\`*_[]|~#":
-        out = out.replace(sign, f"&#{ord(sign)};")
-    return out.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")
+    return clean(text).translate(_MARKDOWN).replace("://", "&#58;//").replace("www.", "www&#46;")
+
+
+_MARKDOWN = {ord(sign): f"&#{ord(sign)};" for sign in "&<>\\`*_[]|~#@"}

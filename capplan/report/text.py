@@ -98,10 +98,15 @@ def _wrap(text: str, indent: str, hanging: str | None = None) -> list[str]:
     """``text`` in lines; a number is never parted from its unit."""
     rest = " " * len(indent) if hanging is None else hanging
     lines = textwrap.wrap(
-        _UNIT.sub("\\1\N{NO-BREAK SPACE}", clean(text)), WIDTH, initial_indent=indent,
-        subsequent_indent=rest, break_long_words=False, break_on_hyphens=False,
+        together(clean(text)), WIDTH, initial_indent=indent, subsequent_indent=rest,
+        break_long_words=False, break_on_hyphens=False,
     ) or [indent.rstrip()]  # fmt: skip
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+
+
+def together(text: str) -> str:
+    """``text`` whose numbers are not parted from their units at the end of a line."""
+    return _UNIT.sub("\\1\N{NO-BREAK SPACE}", text)
 
 
 _UNIT = re.compile(r"(\d) (?=(?:[KMGT]?i?B|ns|us|ms|s|min|h|d|%|pages)\b|%)")

@@ -18,7 +18,9 @@ from capplan.plan.outcome import analyse
 from capplan.report import files, results
 from tests.plan.synthetic import Maker, memcg_kill, quiet
 
-FILES = {"summary.json", "events.csv", "timeseries.csv.gz", "resolved.json", "memory.png"}
+FILES = {
+    "summary.json", "events.csv", "timeseries.csv.gz", "resolved.json", "memory.png", "run.json",
+}  # fmt: skip
 
 
 def test_write_leaves_all_files_and_nothing_else(tmp_path: pathlib.Path) -> None:

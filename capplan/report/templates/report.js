@@ -235,29 +235,7 @@
         .map((box, n) => new Drawing(box, this.data, this.data.boxes[n]));
       this.readout = make("div", {class: "readout hidden"});
       figure.append(this.readout);
-      this.status = make("span", {role: "status"});
       for (const drawing of this.drawings) this.listen(drawing);
-      this.tools();
-    }
-
-    tools() {
-      const bar = make("div", {class: "tools"});
-      const button = (text, label, act) => {
-        const made = make("button", {type: "button", "aria-label": `${label}: ${this.figure.querySelector("figcaption").textContent}`}, text);
-        made.addEventListener("click", act);
-        bar.append(made);
-      };
-      button("+", "zoom in", () => this.group.scale(0.5));
-      button("\u2212", "zoom out", () => this.group.scale(2));
-      button("whole run", "show the whole run", () => this.group.set(...this.data.ends));
-      const slider = make("input", {
-        type: "range", min: 0, max: 1000, value: 0,
-        "aria-label": `values at a time: ${this.figure.querySelector("figcaption").textContent}`,
-      });
-      slider.addEventListener("input", () => this.read(slider.value / 1000, this.shown(), true));
-      slider.addEventListener("blur", () => this.leave());
-      bar.append(slider, this.status);
-      this.figure.querySelector(".drawing").before(bar);
     }
 
     shown() {
@@ -269,7 +247,8 @@
       drawing.svg.addEventListener("pointermove", (event) => {
         const share = drawing.share(event);
         if (share === null) { this.leave(); return; }
-        this.read(share, drawing, false);
+        this.group.leave();
+        this.read(share, drawing);
         if (from !== null) drawing.choose(from, share);
       });
       drawing.svg.addEventListener("pointerleave", () => { if (from === null) this.leave(); });
@@ -292,11 +271,11 @@
     }
 
     leave() {
-      this.readout.classList.add("hidden");
-      this.group.point(null);
+      this.group.leave();
     }
 
-    read(share, drawing, aloud) {
+    /* Show the values at a share of the axes' width; returns them as words. */
+    read(share, drawing) {
       const {begin, end} = this.group;
       const t = begin + share * (end - begin);
       const index = nearest(this.data.t, t);
@@ -317,8 +296,7 @@
       this.readout.replaceChildren(title, table);
       this.readout.classList.remove("hidden");
       this.place(share, drawing);
-      this.status.textContent = aloud ? `${title.textContent}` : "";
-      this.status.setAttribute("aria-label", aloud ? `${title.textContent}: ${spoken.join(", ")}` : "");
+      return `${title.textContent}: ${spoken.join(", ")}`;
     }
 
     /* Beside the pointer, on the side with more room, never beyond the picture. */
@@ -360,7 +338,40 @@
         for (const drawing of plate.drawings) drawing.point(share);
       }
     }
+
+    leave() {
+      for (const plate of this.plates) plate.readout.classList.add("hidden");
+      this.point(null);
+    }
   }
+
+  /* One bar for all the pictures of a section: what it does, it does to all of the run's. */
+  const prepareBar = (plates, group) => {
+    const own = group.plates.filter((plate) => plates.contains(plate.figure));
+    if (own.length === 0) return;
+    const bar = make("div", {class: "tools", role: "group", "aria-label": "Time shown in the pictures"});
+    const button = (text, label, act) => {
+      const made = make("button", {type: "button", "aria-label": label}, text);
+      made.addEventListener("click", act);
+      bar.append(made);
+    };
+    button("+", "zoom in", () => group.scale(0.5));
+    button("\u2212", "zoom out", () => group.scale(2));
+    button("whole run", "show the whole run", () => group.set(group.first, group.last));
+    const slider = make("input", {type: "range", min: 0, max: 1000, value: 0});
+    const label = make("label", {}, "values at ");
+    const said = make("span", {role: "status"});
+    const spoken = make("span", {class: "heard", role: "status"});
+    slider.addEventListener("input", () => {
+      const texts = own.map((plate) => plate.read(slider.value / 1000, plate.shown()));
+      said.textContent = texts[0].split(": ")[0];
+      spoken.textContent = texts.join("; ");
+    });
+    slider.addEventListener("blur", () => { group.leave(); said.textContent = ""; spoken.textContent = ""; });
+    label.append(slider);
+    bar.append(label, said, spoken, make("span", {class: "hint"}, "or drag over a picture"));
+    plates.before(bar);
+  };
 
   const preparePlates = () => {
     for (const figure of document.querySelectorAll(".plate")) {
@@ -370,6 +381,10 @@
       const {ends} = JSON.parse(values.textContent);
       if (!groups.has(name)) groups.set(name, new Group(...ends));
       groups.get(name).plates.push(new Plate(figure, groups.get(name)));
+    }
+    for (const plates of document.querySelectorAll(".plates")) {
+      const group = groups.get(plates.closest("[data-setting]")?.dataset.setting ?? "");
+      if (group) prepareBar(plates, group);
     }
   };
 
