@@ -32,6 +32,11 @@ COMMANDS: Table = {
         "compare",
         "Set settings side by side on the same workloads.",
     ),
+    "headroom": (
+        "capplan.cli.headroom",
+        "headroom",
+        "Say how much more a node bears.",
+    ),
     "explain": (
         "capplan.cli.explain",
         "explain",

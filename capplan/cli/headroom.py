@@ -1,0 +1,113 @@
+"""``capplan headroom``: how much more fits."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from capplan.cli.errors import EXIT_GATE
+from capplan.cli.many import job_options, kept
+from capplan.cli.options import on_terminal, run_options
+
+WHAT = ("replicas", "limit", "memory", "leak")
+
+
+@click.command()
+@click.argument("node", type=click.Path(path_type=Path))
+@click.option(
+    "--max-kill-risk",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Bar of the risk that anything is killed, paused or evicted.  [default: the gate's]",
+)
+@click.option(
+    "--what",
+    default=",".join(WHAT),
+    show_default=True,
+    help="Which questions: replicas, limit, memory, leak.",
+)
+@click.option("--container", "-c", "containers", multiple=True, help="Whose. Repeatable.")
+@click.option(
+    "--replicates",
+    "-n",
+    type=click.IntRange(min=1),
+    help="Runs per value.  [default: as many as show the bar with 95 % confidence]",
+)
+@run_options
+@job_options
+def headroom(node: Path, **options: Any) -> None:
+    """Say how much more NODE bears: replicas, lower limits, memory, time for a leak.
+
+    Each is one knob, turned until the risk leaves the bar. Finished runs are kept in the result
+    directory: the same command goes on where it was stopped.
+    """
+    perform(node, **options)
+
+
+def perform(
+    node: Path,
+    *,
+    max_kill_risk: float | None,
+    what: str,
+    containers: tuple[str, ...],
+    replicates: int | None,
+    settings: dict[str, str],
+    seed: int | None,
+    duration: str | None,
+    out: Path | None,
+    as_json: bool,
+    gate: bool,
+    quiet: bool,
+    parquet: bool,
+    **workers: Any,
+) -> None:
+    """Load, search, print and write; exit 1 when ``gate`` is asked for and not met."""
+    import capplan.api
+
+    kinds = tuple(part.strip() for part in what.split(",") if part.strip())
+    for kind in kinds:
+        if kind not in WHAT:
+            raise click.BadParameter(f"'{kind}' is none of {', '.join(WHAT)}", param_hint="--what")
+    name = capplan.api.load(node, settings=settings, seed=seed, duration=duration).name
+    directory = out if out is not None else Path("reports") / f"{name}-headroom"
+    with kept(directory), _searching(quiet=quiet) as progress:
+        result = capplan.api.headroom(
+            node,
+            settings=settings,
+            seed=seed,
+            duration=duration,
+            max_risk=max_kill_risk,
+            replicates=replicates,
+            kinds=kinds,
+            containers=containers,
+            store=directory,
+            progress=progress,
+            **workers,
+        )
+    result.write(directory, command=shlex.join(["capplan", *sys.argv[1:]]))
+    if as_json:
+        click.echo((directory / "summary.json").read_text(encoding="utf-8"), nl=False)
+    elif quiet:
+        click.echo(result.verdict)
+    else:
+        click.echo(result.text(), nl=False)
+        click.echo(f"\nresult in {directory}")
+    if gate and not result.fits:
+        click.get_current_context().exit(EXIT_GATE)
+
+
+@contextlib.contextmanager
+def _searching(*, quiet: bool) -> Iterator[Callable[[str, int], None] | None]:
+    """Which knob is turned, and how many runs there were, on a terminal."""
+    if quiet or not on_terminal():
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield lambda key, count: status.update(f"{key}: {count:,} runs")
