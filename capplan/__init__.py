@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         risk,
         simulate,
     )
+    from capplan.api_sweep import SweepResult, sweep
     from capplan.errors import CapplanError
     from capplan.sim.result import Event, Run
     from capplan.sim.scenario import Scenario
@@ -37,12 +38,14 @@ __all__ = [
     "Run",
     "Scenario",
     "Simulation",
+    "SweepResult",
     "compare",
     "expand",
     "headroom",
     "load",
     "risk",
     "simulate",
+    "sweep",
 ]
 
 # Imported when first asked for: `import capplan` costs nothing.
@@ -55,12 +58,14 @@ _EXPORTS = {
     "Run": "capplan.sim.result",
     "Scenario": "capplan.sim.scenario",
     "Simulation": "capplan.api",
+    "SweepResult": "capplan.api_sweep",
     "compare": "capplan.api",
     "expand": "capplan.api",
     "headroom": "capplan.api",
     "load": "capplan.api",
     "risk": "capplan.api",
     "simulate": "capplan.api",
+    "sweep": "capplan.api_sweep",
 }
 
 

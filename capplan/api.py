@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +221,7 @@ class Runs:
         place = Path(own or store or ".")
         self.store: Store = Store(place if place.suffix == ".sqlite" else place / STORE)
         weakref.finalize(self, _let_go, self.store, own)
-        self.points: Sequence[Point] = ()
+        self.points: Iterable[Point] = ()
         self.settings: tuple[str, ...] = ()
 
     @functools.cached_property

@@ -27,6 +27,11 @@ COMMANDS: Table = {
         "risk",
         "Run a node file many times: how likely is what.",
     ),
+    "sweep": (
+        "capplan.cli.sweep",
+        "sweep",
+        "Try many settings: which fit, and which moves the risk.",
+    ),
     "compare": (
         "capplan.cli.compare",
         "compare",

@@ -18,7 +18,7 @@ from capplan.plan.outcome_gate import Bars, beyond
 from capplan.plan.outcome_node import node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from capplan.plan.outcome_model import ContainerOutcome, GateLike, NodeOutcome
     from capplan.sim.result import Event, Run
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CONTAINER_METRICS", "INCIDENTS", "NODE_METRICS", "dump", "failed", "row", "split"]
 
 Row = dict[str, Any]
+EVICTIONS = ("evicted", "oomd_kill", "earlyoom_kill")  # events of killers in user space
 INCIDENTS = ("kill", "pause", "throttle", "evict")
 ORDER_SHOWN = 20  # victims named in node.kill_order
 
@@ -40,9 +41,10 @@ NODE_METRICS = {
     "pause_t": "time of the first pause [s]",
     "throttles": "containers asleep in memory.high's throttle for more than the gate's share",
     "throttle_share": "largest share of a process's life asleep in a throttle",
-    "evictions": "pods evicted, and processes killed by user-space killers",
-    "evict_t": "time of the first eviction [s]",
+    "evictions": "containers evicted by the kubelet, and kills by systemd-oomd and earlyoom",
+    "evict_t": "time of the first of them [s]",
     "evict_first": "container evicted first",
+    "evict_by": "who evicted first: kubelet, systemd-oomd, earlyoom",
     "stock_kills": "OOM kills on a stock kernel where a pause rests on an assumption",
     "panic_t": "time of a kernel panic [s]",
     "unfinished": "containers whose work was not done",
@@ -78,8 +80,8 @@ CONTAINER_METRICS = {
     "pause_s": "paused, all processes [s]",
     "throttle_share": "largest share of a process's life asleep in memory.high's throttle",
     "throttle_s": "asleep in the throttle, all processes [s]",
-    "evictions": "times evicted",
-    "evict_t": "time of the first eviction [s]",
+    "evictions": "times evicted, or killed by a killer in user space",
+    "evict_t": "time of the first [s]",
     "peak": "largest usage of its cgroup [bytes]",
     "headroom": "least room under the nearest limit, page cache counted as room [bytes]",
     "late_s": "largest lateness [s]",
@@ -112,8 +114,10 @@ def row(run: Run, gate: GateLike | None = None, stock: Run | None = None) -> Row
     found = containers(context, bars.max_throttle_share)
     made: Row = {f"node.{k}": v for k, v in _node(context, found, bars, stock).items()}
     scopes = _first_scopes(context)
+    ended = _ended(context)
     for c in found:
-        made |= {f"container.{c.name}.{k}": v for k, v in _container(c, scopes).items()}
+        figures = _container(c, scopes, ended.get(c.name, []))
+        made |= {f"container.{c.name}.{k}": v for k, v in figures.items()}
     return made
 
 
@@ -152,11 +156,12 @@ def _node(
     troubled = over or broken or any(c.troubled for c in found)
     panic = _first(context.events("panic"))
     kills = _kills(context)
-    fits = not troubled and not kills["kills"] and panic is None
+    befallen = _befallen(context, found)
+    fits = not (troubled or kills["kills"] or befallen["evictions"] or panic is not None)
     rooms = [c.headroom_bytes for c in found if c.headroom_bytes is not None]
     return {
         **kills,
-        **_befallen(found),
+        **befallen,
         "throttles": len(over),
         "throttle_share": _number(max((c.throttle_share for c in found), default=0.0)),
         "stock_kills": None if stock is None else sum(e.event == "oom_kill" for e in stock.events),
@@ -184,16 +189,17 @@ def _kills(context: Context) -> Row:
     }
 
 
-def _befallen(found: tuple[ContainerOutcome, ...]) -> Row:
+def _befallen(context: Context, found: tuple[ContainerOutcome, ...]) -> Row:
     """Pauses and evictions over all containers."""
     pauses = [c.paused[0].begin for c in found if c.paused]
-    evicted = sorted((c.evicted[0], c.name) for c in found if c.evicted)
+    ended = list(context.events(*EVICTIONS))
     return {
         "pauses": len(pauses),
         "pause_t": _number(min(pauses)) if pauses else None,
-        "evictions": sum(len(c.evicted) for c in found),
-        "evict_t": _number(evicted[0][0]) if evicted else None,
-        "evict_first": evicted[0][1] if evicted else None,
+        "evictions": len(ended),
+        "evict_t": _number(ended[0].t) if ended else None,
+        "evict_first": context.container_of(ended[0]) or ended[0].name if ended else None,
+        "evict_by": str(ended[0].detail.get("agent", "")) or None if ended else None,
     }
 
 
@@ -226,7 +232,7 @@ def _memory(context: Context, of_node: NodeOutcome) -> Row:
 # --- containers ----------------------------------------------------------------------------
 
 
-def _container(c: ContainerOutcome, scopes: Mapping[str, str]) -> Row:
+def _container(c: ContainerOutcome, scopes: Mapping[str, str], ended: Sequence[float]) -> Row:
     return {
         "kills": len(c.killed),
         "kill_t": _number(c.killed[0]) if c.killed else None,
@@ -236,8 +242,8 @@ def _container(c: ContainerOutcome, scopes: Mapping[str, str]) -> Row:
         "pause_s": _number(c.pause_s),
         "throttle_share": _number(c.throttle_share),
         "throttle_s": _number(c.throttle_s),
-        "evictions": len(c.evicted),
-        "evict_t": _number(c.evicted[0]) if c.evicted else None,
+        "evictions": len(ended),
+        "evict_t": _number(ended[0]) if ended else None,
         "peak": c.peak_bytes,
         "headroom": c.headroom_bytes,
         "late_s": _number(c.late_max_s),
@@ -246,6 +252,14 @@ def _container(c: ContainerOutcome, scopes: Mapping[str, str]) -> Row:
         "restarts": c.restarts,
         "unfinished": int(bool(c.unfinished)),
     }
+
+
+def _ended(context: Context) -> dict[str, list[float]]:
+    """When killers in user space ended each container."""
+    times: dict[str, list[float]] = {}
+    for event in context.events(*EVICTIONS):
+        times.setdefault(context.container_of(event), []).append(event.t)
+    return times
 
 
 def _first_scopes(context: Context) -> dict[str, str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from capplan.plan.store import Store
     from capplan.spec.node import Gate
 
-__all__ = ["ContainerRisk", "Risk", "Stop", "gate_bars", "replicates_of", "risk"]
+__all__ = ["ContainerRisk", "Risk", "Stop", "gate_bars", "replicates_of", "risk", "within"]
 
 DEFAULT_REPLICATES = 1000
 SHOWN_ORDERS = 20
@@ -216,7 +216,7 @@ def _result(variant: Variant, tally: Tally, stop: Stop, confidence: float) -> Ri
     bars = gate_bars(spec.gate)
     node = {what: tally.risk(what) for what in INCIDENT_COUNTS}
     containers = _containers(tally)
-    fits = _fits(node, bars)
+    fits = within(node, bars)
     span = format_duration(spec.run.duration)
     return Risk(
         fits=fits,
@@ -276,8 +276,8 @@ def _of_container() -> list[str]:
     return [what for what, columns in INCIDENT_COUNTS.items() if columns[1]]
 
 
-def _fits(node: dict[str, Proportion], bars: dict[str, float]) -> bool | None:
-    """True: all intervals lie within the bars; False: one lies beyond; None: neither."""
+def within(node: dict[str, Proportion], bars: dict[str, float]) -> bool | None:
+    """Whether all intervals lie within the bars; False: one lies beyond; None: neither."""
     if any(node[what].low > bar for what, bar in bars.items()):
         return False
     if all(node[what].high <= bar for what, bar in bars.items()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ COLUMNS = (
 def write_comparison(
     found: Comparison,
     directory: Path,
-    points: Sequence[Point],
+    points: Iterable[Point],
     store: Store,
     *,
     command: str = "",

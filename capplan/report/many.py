@@ -26,7 +26,16 @@ __all__ = ["FORMAT", "STORE", "container_rows", "frame", "run_rows", "summary", 
 
 FORMAT = 1
 STORE = "runs.sqlite"
-TEXTS = {"kill_first", "kill_scope", "kill_order", "evict_first", "error", "key", "container"}
+TEXTS = {
+    "kill_first",
+    "kill_scope",
+    "kill_order",
+    "evict_first",
+    "evict_by",
+    "error",
+    "key",
+    "container",
+}
 ROWS_AT_ONCE = 2000
 
 Row = list[Any]
@@ -112,13 +121,16 @@ def frame(columns: Sequence[str], rows: Iterable[Row]) -> Any:
 
 def write_runs(
     directory: Path,
-    points: Sequence[Point],
+    points: Iterable[Point],
     store: Store,
     settings: Sequence[str] = (),
     *,
     parquet: bool = False,
 ) -> None:
-    """Write runs.csv and containers.csv, and the same as Parquet."""
+    """Write runs.csv and containers.csv, and the same as Parquet.
+
+    ``points`` is gone through once for each table.
+    """
 
     def each() -> Iterator[tuple[str, list[str], Iterator[Row]]]:
         yield "runs", run_columns(settings), run_rows(points, store, settings)
@@ -175,7 +187,7 @@ def _batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 def write_risk(
     risk: Risk,
     directory: Path,
-    points: Sequence[Point],
+    points: Iterable[Point],
     store: Store,
     *,
     command: str = "",
