@@ -42,6 +42,11 @@ COMMANDS: Table = {
         "headroom",
         "Say how much more a node bears.",
     ),
+    "check": (
+        "capplan.cli.check",
+        "check",
+        "Hold a node against its gate, for CI.",
+    ),
     "explain": (
         "capplan.cli.explain",
         "explain",

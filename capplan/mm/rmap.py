@@ -24,7 +24,6 @@ from capplan.mm.state import (
 __all__ = ["account_cache", "add_swapents", "flush_dirty", "map_page", "unmap_page"]
 
 
-
 @jit
 def _add_rss(k, m, nr):
     """Add nr pages to the RSS of every process that maps m."""

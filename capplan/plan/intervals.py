@@ -7,7 +7,15 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
-__all__ = ["CONFIDENCE", "Proportion", "declared_looks", "half_width", "proportion", "wilson"]
+__all__ = [
+    "CONFIDENCE",
+    "Proportion",
+    "clean_runs",
+    "declared_looks",
+    "half_width",
+    "proportion",
+    "wilson",
+]
 
 CONFIDENCE = 0.95
 FIRST_LOOK = 200
@@ -82,6 +90,18 @@ def wilson(count: int, runs: int, confidence: float = CONFIDENCE) -> tuple[float
     low = 0.0 if count == 0 else center - half
     high = 1.0 if count == runs else center + half
     return low, high
+
+
+def clean_runs(bar: float, confidence: float = CONFIDENCE) -> int:
+    """Runs without incident whose interval ends at ``bar``: fewer cannot show it.
+
+    Worked example
+    --------------
+    >>> clean_runs(0.01)
+    381
+    """
+    z = _quantile(confidence)
+    return math.ceil(z * z * (1.0 - bar) / bar)
 
 
 def half_width(count: int, runs: int, confidence: float = CONFIDENCE) -> float:

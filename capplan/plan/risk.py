@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from capplan.plan import executor
-from capplan.plan.intervals import CONFIDENCE, Proportion, declared_looks, half_width, percent
+from capplan.plan.intervals import (
+    CONFIDENCE,
+    Proportion,
+    clean_runs,
+    declared_looks,
+    half_width,
+    percent,
+)
 from capplan.plan.point import Point, Variant, points
 from capplan.plan.reach import Reach, reach
 from capplan.plan.tally import (
@@ -347,7 +353,7 @@ def _notes(tally: Tally, stop: Stop, bars: dict[str, float]) -> tuple[str, ...]:
     for what, bar in bars.items():
         found = tally.risk(what)
         if found.count == 0 and found.high > bar > 0:
-            enough = math.ceil(3.8416 * (1 - bar) / bar)  # z^2 (1 - bar) / bar: no incident at all
+            enough = clean_runs(bar)
             notes.append(
                 f"no run had {KINDS[what]} processes, but {tally.runs:,} runs cannot show a risk "
                 f"of at most {percent(bar)} %: {enough:,} would"

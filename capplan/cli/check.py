@@ -1,0 +1,95 @@
+"""``capplan check``: a gate for CI."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from capplan.cli.errors import EXIT_GATE
+from capplan.cli.many import counting, job_options, kept
+from capplan.cli.options import run_options
+
+BARS = {
+    "max_kill_risk": "Largest allowed risk that anything is OOM-killed.",
+    "max_pause_risk": "... is paused by cgroup v1.",
+    "max_evict_risk": "... is evicted.",
+    "max_throttle_share": "Largest share of its time that anything may be throttled.",
+    "max_lateness": "How late any work may be: 5s.",
+    "min_headroom": "Least room under a limit: 64Mi, or 10%.",
+}
+
+
+def _bars(command: Any) -> Any:
+    for name, text in reversed(BARS.items()):
+        option = click.option(f"--{name.replace('_', '-')}", name, metavar="BAR", help=text)
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("node", type=click.Path(path_type=Path))
+@click.option(
+    "--replicates", "-n", type=click.IntRange(min=1), default=400, show_default=True,
+    help="Runs, each with other draws; 381 clean ones show a risk of at most 1 %.",
+)  # fmt: skip
+@_bars
+@click.option(
+    "--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML there."
+)
+@run_options
+@job_options
+def check(node: Path, **options: Any) -> None:
+    """Hold NODE against its gate: exit 0 when every rule is shown to hold, 1 otherwise.
+
+    The bars are those of the file's gate:, or the options'.
+    """
+    perform(node, **options)
+
+
+def perform(
+    node: Path,
+    *,
+    replicates: int,
+    junit: Path | None,
+    settings: dict[str, str],
+    seed: int | None,
+    duration: str | None,
+    out: Path | None,
+    as_json: bool,
+    gate: bool,
+    quiet: bool,
+    **rest: Any,
+) -> None:
+    """Run, judge, print and write."""
+    import capplan.api
+    import capplan.plan.check
+    from capplan.report import check as report
+    from capplan.report.files import as_json as json_of
+    from capplan.report.files import replace_file
+
+    bars = {f"gate.{name}": rest.pop(name) for name in BARS}
+    parquet = rest.pop("parquet")
+    given = {**settings, **{key: value for key, value in bars.items() if value is not None}}
+    loaded = capplan.api.load(node, settings=given, seed=seed, duration=duration)
+    directory = out if out is not None else Path("reports") / f"{loaded.name}-check"
+    with kept(directory), counting(loaded.name, replicates, quiet=quiet) as progress:
+        result = capplan.api.risk(
+            loaded, replicates=replicates, store=directory, progress=progress, **rest
+        )
+    found = capplan.plan.check.check(loaded, result.risk)
+    result.write(directory, command=shlex.join(["capplan", *sys.argv[1:]]), parquet=parquet)
+    replace_file(directory / "check.json", json_of({"format": 1, **found.to_dict()}))
+    if junit is not None:
+        replace_file(junit, report.junit(found))
+    if as_json:
+        click.echo((directory / "check.json").read_text(encoding="utf-8"), nl=False)
+    elif quiet:
+        click.echo(found.verdict)
+    else:
+        click.echo(report.check_text(found), nl=False)
+    if not found.fits:
+        click.get_current_context().exit(EXIT_GATE)
