@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from capplan.errors import InputError, Problem
+from capplan.sim.expand_agents import Instance as Named
+from capplan.sim.expand_agents import agents_of, kubepods, kubepods_limit, oom_score_adj
 from capplan.sim.expand_cgroup import (
     add_ancestors,
     assume_oom_control,
@@ -79,6 +81,7 @@ def expand(
     seed = run.seed if seed is None else seed
     world = _world(spec, Draws(seed, replicate, blend=blend))
     paths = _groups(spec, world)
+    _enforce_allocatable(spec, world)
     _daemons(world, spec)
     for name in spec.containers:
         _container(world, name, spec)
@@ -91,6 +94,7 @@ def expand(
         mappings=tuple(plan.build(world.stored) for plan in world.plans.values()),
         processes=tuple(world.processes),
         changes=changes_of(spec.timeline, paths),
+        agents=agents_of(spec, world, _instances(spec)),
         duration_ns=run.duration,
         sample_ns=sample_ns(run.duration) if run.sample is None else run.sample,
         seed=seed,
@@ -149,6 +153,21 @@ def instance_names(name: str, container: Container) -> list[str]:
     return [f"{name}-{index}" for index in range(container.replicas)]
 
 
+def _instances(spec: NodeSpec) -> dict[str, list[Named]]:
+    return {
+        name: [Named(inst, container.group(inst)) for inst in instance_names(name, container)]
+        for name, container in spec.containers.items()
+    }
+
+
+def _enforce_allocatable(spec: NodeSpec, world: World) -> None:
+    """The limit that the kubelet writes to kubepods."""
+    limit = kubepods_limit(spec, world)
+    if limit is not None:
+        path = kubepods(spec)
+        world.cgroups[path] = replace(world.cgroups[path], memory_max=limit // PAGE_SIZE)
+
+
 def _groups(spec: NodeSpec, world: World) -> dict[str, list[str]]:
     """Fill in all groups; return the paths of each container's and declared group's."""
     groups: dict[str, Cgroup] = {}
@@ -183,6 +202,7 @@ def _add_group(path: str, files: CgroupFiles, groups: dict[str, Cgroup], written
 def _container(world: World, name: str, spec: NodeSpec) -> None:
     """Write all replicas of a container, in all their lives."""
     container = spec.containers[name]
+    container = container.model_copy(update={"oom_score_adj": oom_score_adj(spec, name, world)})
     source = spec.sources[name]
     for replica, inst in enumerate(instance_names(name, container)):
         draws = world.draws.at((name, replica), (name,))

@@ -29,6 +29,7 @@ from capplan.sim.expand_trace import Life as TraceLife
 from capplan.sim.expand_trace import follow, trace_access
 from capplan.sim.expand_world import MappingPlan, World
 from capplan.sim.scenario import PAGE_SIZE, Access, Op, Process, Task, TracePoints
+from capplan.spec.common import IGNORED
 from capplan.spec.node import Container
 from capplan.spec.profile import Process as ProcessSpec
 from capplan.spec.profile import Profile, Region, Trace
@@ -387,6 +388,11 @@ class ProcessWriter:
                 sparse_tables=self._sparse_tables(),
                 parent=parent,
                 restart=restart,
+                restart_by=inst.spec.restart_by,
+                restart_sec_ns=inst.spec.restart_sec,
+                start_limit_ns=inst.spec.start_limit_interval_sec,
+                start_limit_burst=inst.spec.start_limit_burst,
+                sigterm_ns=None if inst.spec.sigterm == IGNORED else inst.spec.sigterm,
             )
         )
 

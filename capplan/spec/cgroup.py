@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from capplan.spec.agents import ManagedOOM
 from capplan.spec.common import Bytes, Limit, Model
 
 CgroupVersion = Literal["v1", "v2"]
@@ -122,7 +123,7 @@ COUNTERPART = {
 counts swap alone. memory.high throttles, soft_limit does not."""
 
 
-class Group(CgroupFiles):
+class Group(CgroupFiles, ManagedOOM):
     """A control group between the root and the containers."""
 
     slab_reclaimable: Bytes | None = None

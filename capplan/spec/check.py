@@ -15,6 +15,13 @@ from pydantic import BaseModel
 
 from capplan.errors import Place, Problem, closest, quoted
 from capplan.spec.cgroup import COUNTERPART, V1_FILES, V2_FILES, CgroupFiles
+from capplan.spec.check_agents import (
+    check_kubelet,
+    check_managed_oom,
+    check_pods,
+    check_requests,
+    check_restart_keys,
+)
 from capplan.spec.marks import PAGE, check_watermarks
 from capplan.spec.tree import KeyPath, Node, shown_path
 from capplan.spec.validate import key_place
@@ -296,6 +303,11 @@ CHECKS: tuple[Check, ...] = (
     check_trace_files,
     check_timeline,
     check_watermarks,
+    check_kubelet,
+    check_managed_oom,
+    check_pods,
+    check_requests,
+    check_restart_keys,
 )
 
 

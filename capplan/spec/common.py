@@ -103,6 +103,16 @@ def _duration(value: Any) -> int:
     return units.parse_duration(value)
 
 
+def _shutdown(value: Any) -> int:
+    if value in ("ignored", IGNORED):
+        return IGNORED
+    try:
+        return units.parse_duration(value)
+    except units.UnitError as error:
+        expected = f"{error.expected}, or ignored" if error.expected else "a duration or ignored"
+        raise units.UnitError(error.message, expected, error.suggestion) from error
+
+
 def _share(value: Any) -> float:
     text = str(value).strip()
     expected = "a share from 0 to 1, or a percentage such as 5%"
@@ -165,6 +175,16 @@ Duration = Annotated[
     _schema("Duration", "A duration such as 250ms, 10min or 1h30m.", "string"),
 ]
 """A duration. [ns]"""
+
+IGNORED = -1
+
+Shutdown = Annotated[
+    int,
+    PlainValidator(_quantity(_shutdown, "duration", "a duration")),
+    _written_as(lambda value: "ignored" if value == IGNORED else f"{value}ns"),
+    _schema("Shutdown", "A duration such as 2s, or ignored.", "string"),
+]
+"""Time from a signal to the exit, or ``ignored``, which is read as -1. [ns]"""
 
 Rate = Annotated[
     float,

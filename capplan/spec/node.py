@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from capplan.spec.agents import Earlyoom, Kubelet, ManagedOOM, SystemdOomd
 from capplan.spec.cgroup import Cgroup, CgroupFiles
 from capplan.spec.common import (
     Bytes,
@@ -16,6 +17,7 @@ from capplan.spec.common import (
     OomScoreAdj,
     Rate,
     Share,
+    Shutdown,
     SizeOrShare,
     mapping_or_word,
     only_one,
@@ -275,7 +277,7 @@ class Machine(Model):
         return self
 
 
-class Container(CgroupFiles):
+class Container(CgroupFiles, ManagedOOM):
     """A container, or ``replicas`` of it: a cgroup and the processes of a profile."""
 
     profile: Annotated[
@@ -292,6 +294,24 @@ class Container(CgroupFiles):
     oom_score_adj: OomScoreAdj = 0
     restart: Literal["Never", "OnFailure", "Always"] = "Never"
     """What happens when its processes end or are killed."""
+    restart_by: Literal["kubelet", "docker", "systemd"] = "kubelet"
+    """Whose back-off: kubelet's CrashLoopBackOff (0, 10, 20, ... 300 s), docker's (100 ms,
+    doubling to 1 min), systemd's RestartSec=."""
+    restart_sec: Annotated[Duration, Field(alias="RestartSec")] = 100 * 10**6
+    """systemd: time before a restart."""
+    start_limit_interval_sec: Annotated[Duration, Field(alias="StartLimitIntervalSec")] = 10 * 10**9
+    """systemd: more than StartLimitBurst starts in it, and it is not started again."""
+    start_limit_burst: Annotated[Annotated[int, Field(ge=0)], Field(alias="StartLimitBurst")] = 5
+    sigterm: Shutdown = 0
+    """Time from SIGTERM to its exit, or ``ignored``: then only SIGKILL ends it."""
+    requests_memory: Annotated[Bytes | None, Field(alias="requests.memory")] = None
+    """Memory request. Left out: the limit, as Kubernetes defaults it, or none."""
+    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] = 0
+    """The pod's priority; lower is evicted first."""
+    static: bool = False
+    """A static pod: it is never evicted."""
+    pod: str = ""
+    """Name of the pod it is in, shared by the containers of one pod. Left out: its own."""
     start: Dist[Duration] = Dist[Duration](constant=0)
     """When it starts. A container whose first entry in ``timeline`` is a start waits for it."""
     set: dict[str, Any] = Field(default_factory=dict)
@@ -385,6 +405,12 @@ class NodeFile(Model):
     description: str = ""
     node: Machine
     cgroup: Cgroup = Cgroup()
+    kubelet: Kubelet | None = None
+    """The kubelet's eviction manager. Left out: nobody evicts."""
+    systemd_oomd: SystemdOomd | None = None
+    """systemd-oomd. Left out: it does not run."""
+    earlyoom: Earlyoom | None = None
+    """earlyoom. Left out: it does not run."""
     containers: dict[Name, Container] = Field(default_factory=dict)
     timeline: tuple[Event, ...] = ()
     run: RunOptions = RunOptions()
