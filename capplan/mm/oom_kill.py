@@ -112,6 +112,8 @@ def _kill_one(k, p, domain, points, totalpages, dump, trigger):
         k.event[told].pgtables = proc.pgtables
         k.event[told].dump = dump
         k.event[told].trigger = trigger
+        k.event[told].looked_ns = k.looked_ns[0]
+        k.event[told].looked = k.looked[0, 0]
 
 
 @jit

@@ -335,6 +335,7 @@ event_t = _record([
     ("t_ns", i64), ("kind", i32), ("proc", i32), ("task", i32), ("memcg", i32),
     ("a", i64), ("b", i64), ("c", i64), ("d", i64), ("e", i64), ("f", i64), ("x", f64),
     ("pgtables", i64), ("dump", i32), ("trigger", i32),  # of a kill: its candidates, and who asked for memory
+    ("looked_ns", i64), ("looked", i64),  # of a kill: the kubelet's last look before it
 ])  # fmt: skip
 candidate_t = _record([
     ("proc", i32), ("points", i64), ("rss_anon", i64), ("rss_file", i64), ("rss_shmem", i64),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from capplan.plan.outcome_agents import first_actor, idle_thresholds
 from capplan.plan.outcome_containers import containers
 from capplan.plan.outcome_context import NS_PER_S, Context
 from capplan.plan.outcome_gate import Bars
@@ -73,9 +74,10 @@ def analyse(run: Run, gate: GateLike | None = None, stock: Run | None = None) ->
     of_node = node(context)
     breaking = tuple(i for i in events if i.breaks)
     stock_verdict = _stock_verdict(context, breaking, stock)
+    first_killer, who_first = first_actor(context)
     return Outcome(
         fits=not breaking,
-        verdict=_verdict(context, found, of_node, breaking, stock_verdict),
+        verdict=_verdict(context, found, of_node, breaking, stock_verdict, who_first),
         name=run.scenario.name,
         duration_s=context.duration,
         throttle_share=max((c.throttle_share for c in found), default=0.0),
@@ -85,6 +87,7 @@ def analyse(run: Run, gate: GateLike | None = None, stock: Run | None = None) ->
         incidents=events,
         assumptions=run.scenario.assumptions,
         notes=_notes(context, found),
+        first_killer=first_killer,
         stock_verdict=stock_verdict,
     )
 
@@ -95,6 +98,7 @@ def _verdict(
     of_node: NodeOutcome,
     breaking: tuple[Incident, ...],
     stock_verdict: str,
+    who_first: str,
 ) -> str:
     if not breaking:
         return _fits(context, found, of_node)
@@ -105,7 +109,7 @@ def _verdict(
     elif worst.chain:
         text += f"; {worst.chain[0]}"
     others = _others([i for i in breaking if i is not worst])
-    return f"Does not fit: {text}{others}."
+    return f"Does not fit: {text}{others}{f'; {who_first}' if who_first else ''}."
 
 
 def _others(rest: list[Incident]) -> str:
@@ -114,6 +118,7 @@ def _others(rest: list[Incident]) -> str:
         return ""
     words = {
         "oom_kill": "OOM-killed", "paused": "paused", "evicted": "evicted", "tight": "too tight",
+        "oomd_kill": "killed by systemd-oomd", "earlyoom_kill": "killed by earlyoom",
         "throttled": "throttled", "unfinished": "unfinished",
     }  # fmt: skip
     counts: dict[str, set[str]] = {}
@@ -168,7 +173,7 @@ def _stock_verdict(context: Context, breaking: tuple[Incident, ...], stock: Run 
 
 def _notes(context: Context, found: tuple[ContainerOutcome, ...]) -> tuple[str, ...]:
     """What a reader should know besides: stalls without an incident, page cache at a limit."""
-    notes = []
+    notes = idle_thresholds(context)
     for c in found:
         if c.stall_share > DEFAULT_THROTTLE_SHARE and not c.troubled:
             share = f"{100 * c.stall_share:.3g} %"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from capplan.plan.eviction import direct_reclaim_pages
 from capplan.plan.outcome_context import NS_PER_S, Context, ancestry
 from capplan.plan.outcome_series import PAGE_SIZE, Array
 from capplan.units import format_bytes, format_duration, format_rate
@@ -206,7 +207,7 @@ def marks_hit(context: Context, t: float) -> list[str]:
         return []
     effects = (("low", "kswapd is woken"), ("min", "tasks reclaim for themselves"))
     links = []
-    for (name, effect), threshold in zip(effects, _thresholds(context)):
+    for (name, effect), threshold in zip(effects, thresholds(context)):
         with np.errstate(invalid="ignore"):
             since = context.series.onset(np.asarray(free <= threshold), t)
         if since is not None:
@@ -226,19 +227,21 @@ def _free(context: Context) -> Array | None:
     return None if free is None else free * KIB / PAGE_SIZE
 
 
-def _thresholds(context: Context) -> tuple[int, int]:
+def thresholds(context: Context) -> tuple[int, int]:
     """Free pages at which kswapd is woken and tasks reclaim: every zone refuses.
 
     The sum over zones of min(managed, mark + lowmem_reserve), for user memory (which may
     come from the highest zone): mm/page_alloc.c, get_page_from_freelist().
     """
-    low = least = 0
-    for zone in context.scenario.node.zones:
-        marks = context.run.wmarks.get(context.zone_name(zone), (0, 0, 0))
-        reserve = _reserve(context, zone)
-        low += min(zone.managed, marks[1] + reserve)
-        least += min(zone.managed, marks[0] + reserve)
-    return low, least
+    zones = [
+        (zone.managed, context.run.wmarks.get(context.zone_name(zone), (0, 0, 0)),
+         _reserve(context, zone))
+        for zone in context.scenario.node.zones
+    ]  # fmt: skip
+    low = direct_reclaim_pages((managed, marks[1], reserve) for managed, marks, reserve in zones)
+    return low, direct_reclaim_pages(
+        (managed, marks[0], reserve) for managed, marks, reserve in zones
+    )
 
 
 def _reserve(context: Context, zone: Zone) -> int:

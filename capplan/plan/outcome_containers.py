@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from capplan.plan.outcome_agents import AGENT_KINDS
 from capplan.plan.outcome_context import NS_PER_S, Context
 from capplan.plan.outcome_model import ContainerOutcome, Span
 from capplan.plan.outcome_series import PAGE_SIZE, Array
@@ -56,7 +57,7 @@ def _container(
         throttled=tuple(spans["throttled"].get(name, ())),
         paused=tuple(spans["paused"].get(name, ())),
         killed=_times(context, name, "oom_kill"),
-        evicted=_times(context, name, "evicted"),
+        evicted=_times(context, name, *AGENT_KINDS),
         unfinished=_unfinished(context, rows, lives, max_throttle_share),
     )
 
@@ -65,8 +66,8 @@ def _share(part: float, whole: float) -> float:
     return min(part / whole, 1.0) if whole > 0 else 0.0
 
 
-def _times(context: Context, container: str, kind: str) -> tuple[float, ...]:
-    return tuple(e.t for e in context.events(kind) if context.container_of(e) == container)
+def _times(context: Context, container: str, *kinds: str) -> tuple[float, ...]:
+    return tuple(e.t for e in context.events(*kinds) if context.container_of(e) == container)
 
 
 def _spans(context: Context, begin: str, end: str) -> dict[str, list[Span]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from capplan.plan import outcome_agents as agents
 from capplan.plan import outcome_badness as badness
 from capplan.plan import outcome_chain as link
 from capplan.plan.outcome_context import NS_PER_S, Context, ancestry
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 # Worst first: what the verdict names.
 SEVERITY = (
-    "panic", "oom_kill", "oom_no_victim", "paused", "evicted", "enomem", "unfinished", "throttled",
+    "panic", "oom_kill", "oom_no_victim", "oomd_kill", "earlyoom_kill", "paused", "evicted",
+    "enomem", "unfinished", "throttled",
     "late", "tight", "swap_full", "zswap_full",
 )  # fmt: skip
 
@@ -64,7 +66,7 @@ class _Folded:
 
 def _fold(context: Context) -> list[_Folded]:
     kinds = (
-        "oom_kill", "paused", "evicted", "panic", "oom_no_victim", "enomem", "swap_full",
+        "oom_kill", "paused", *agents.AGENT_KINDS, "panic", "oom_no_victim", "enomem", "swap_full",
         "zswap_full",
     )  # fmt: skip
     folded: dict[tuple[str, str, str], _Folded] = {}
@@ -85,6 +87,8 @@ def _of_event(context: Context, folded: _Folded) -> Incident:
         return _oom_kill(context, folded)
     if event.event == "paused":
         return _paused(context, folded)
+    if event.event in agents.AGENT_KINDS:
+        return _of_agent(context, folded)
     return _other(context, folded)
 
 
@@ -110,6 +114,7 @@ def _oom_kill(context: Context, folded: _Folded) -> Incident:
     else:
         chain = link.grew(context, t, "")
         chain += link.marks_hit(context, t) + link.reclaim_in_node(context, t)
+        chain += agents.missed(event)
         where = "the node is out of memory"
     who = badness.victim(context, event)
     others = badness.runners_up(context, event, domain)
@@ -120,6 +125,17 @@ def _oom_kill(context: Context, folded: _Folded) -> Incident:
         title=f"{event.name} is OOM-killed at {link.clock(t)}: {where}",
         chain=tuple(chain + folded.more), signs=signs(context, t, domain), victim=who,
         runners_up=others, count=len(folded.events),
+    )  # fmt: skip
+
+
+def _of_agent(context: Context, folded: _Folded) -> Incident:
+    event = folded.first
+    return Incident(
+        number=0, kind=event.event, t=event.t, end=None, name=event.name,
+        container=folded.container, cgroup=context.cgroup_of(event),
+        title=agents.headline(event), chain=tuple(agents.chain(context, event) + folded.more),
+        signs=signs(context, event.t, ""), count=len(folded.events),
+        ranking=agents.ranking(event),
     )  # fmt: skip
 
 
@@ -188,7 +204,6 @@ def _paused_again(context: Context, folded: _Folded) -> list[str]:
 
 
 _TITLES = {
-    "evicted": "is evicted",
     "panic": "the kernel panics: out of memory and nobody to kill",
     "oom_no_victim": "is out of memory with nobody to kill",
     "enomem": "gets ENOMEM from a system call",
@@ -200,7 +215,7 @@ _TITLES = {
 def _other(context: Context, folded: _Folded) -> Incident:
     event = folded.first
     kind, t = event.event, event.t
-    whole_node = kind in ("panic", "swap_full", "zswap_full", "evicted")
+    whole_node = kind in ("panic", "swap_full", "zswap_full")
     domain = "" if whole_node else oom_domain(context, event)
     chain = link.grew(context, t, domain)
     if domain:

@@ -52,6 +52,15 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """How a killer in user space ranked its candidates, as a table of texts."""
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Incident:
     """One thing that went wrong, with its cause as a chain and the signs before it."""
 
@@ -69,6 +78,7 @@ class Incident:
     runners_up: tuple[Candidate, ...] = ()
     count: int = 1  # how many alike were folded into this one
     breaks: bool = True  # whether it stands against the verdict "fits"
+    ranking: Ranking | None = None  # of an agent in user space
 
 
 @dataclass(frozen=True)
@@ -97,8 +107,8 @@ class ContainerOutcome:
     restarts: int
     throttled: tuple[Span, ...] = ()
     paused: tuple[Span, ...] = ()
-    killed: tuple[float, ...] = ()
-    evicted: tuple[float, ...] = ()
+    killed: tuple[float, ...] = ()  # by the kernel's OOM killer
+    evicted: tuple[float, ...] = ()  # by an agent: kubelet, systemd-oomd, earlyoom
     unfinished: tuple[str, ...] = ()  # a sentence each
 
     @property
@@ -168,6 +178,7 @@ class Outcome:
     incidents: tuple[Incident, ...]
     assumptions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    first_killer: str = ""  # with agents: kernel's OOM killer, kubelet, systemd-oomd, earlyoom
     stock_verdict: str = ""  # v1, oom_kill_disable assumed: what a stock kernel (0) would do
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from capplan.errors import InputError, quoted
 from capplan.report.words import clean, size, time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from capplan.plan.outcome_model import Candidate, Incident, Outcome
 
 WIDTH = 100
@@ -86,6 +88,9 @@ def _story(incident: Incident) -> str:
         lines += _wrap(link, f"  {step}. ")
     if incident.victim is not None:
         lines += ["", "Whom the OOM killer weighed", *_scales(incident)]
+    if incident.ranking is not None:
+        rows = [incident.ranking.headers, *incident.ranking.rows]
+        lines += ["", clean(incident.ranking.title), *_columns(rows)]
     lines += ["", *_before(incident)]
     return "\n".join(lines)
 
@@ -95,11 +100,17 @@ def _scales(incident: Incident) -> list[str]:
     headers = ("process", "badness", "resident", "in swap", "page tables", "oom_score_adj")
     rows: list[tuple[str, ...]] = [headers]
     rows += [_weight(c) for c in (incident.victim, *incident.runners_up) if c is not None]
-    widths = [max(len(r[n]) for r in rows) for n in range(len(rows[0]))]
-    lines = ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths)).rstrip() for r in rows]
+    lines = _columns(rows)
     if any(c.source == "series" for c in incident.runners_up):
         lines.append("  (~: recomputed from the last sample before, at most the victim's)")
     return lines
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table: columns padded to their widest cell."""
+    cells = [[clean(cell) for cell in row] for row in rows]
+    widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
+    return ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths)).rstrip() for r in cells]
 
 
 def _weight(c: Candidate) -> tuple[str, ...]:

@@ -108,7 +108,18 @@ def _oom_kill(names: _Names, record: Any) -> dict[str, Any]:
         "totalpages": int(record.f),
         "constraint": "CONSTRAINT_MEMCG" if memcg else "CONSTRAINT_NONE",
         "trigger": names.proc(int(record.trigger)),
+        **_kubelet_saw(record),
         "candidates": _candidates(names, int(record.dump)),
+    }
+
+
+def _kubelet_saw(record: Any) -> dict[str, Any]:
+    """The kubelet's last look before a kill of the kernel's, where there is a kubelet."""
+    if record.memcg > 0 or record.looked_ns <= 0:
+        return {}
+    return {
+        "kubelet_looked_s": int(record.looked_ns) / s.NS_PER_S,
+        "kubelet_saw_bytes": int(record.looked) * s.PAGE_SIZE,
     }
 
 

@@ -190,6 +190,14 @@ class View:
         i = 0 if k.looked_ns[0] < k.now_ns else 1
         return int(k.looked_ns[i]), int(k.looked[i, 0]) * PAGE, int(k.looked[i, 1]) * PAGE
 
+    def note_look(self, available: int, allocatable: int) -> None:
+        """Remember a look that the kubelet took itself beside those the engine takes."""
+        k = self.k
+        if k.looked_ns[0] < k.now_ns:
+            k.looked_ns[1], k.looked[1] = k.looked_ns[0], k.looked[0]
+        k.looked_ns[0] = k.now_ns
+        k.looked[0, 0], k.looked[0, 1] = available // PAGE, allocatable // PAGE
+
     @property
     def look_found_something(self) -> bool:
         """Whether the engine's looks have ended at one that found too little available."""

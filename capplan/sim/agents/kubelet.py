@@ -126,13 +126,10 @@ class KubeletAgent(Agent):
         self.last_met_ns: int | None = None
         self.pressure = False
         self.waiting: _Wait | None = None
-        self.before: tuple[int, dict[str, int]] | None = None  # the look before, for the log
         self.notifies = config.memcg_notification and bool(view.k.cgroup_v1)
 
     def look(self, view: View, hands: Hands) -> None:
         """Synchronize, or see whether an evicted pod is gone."""
-        if self.looks is not None:
-            self._read_last_look(view)
         self.due_ns = self._loop(view, hands)
         self.looks = self._leave_to_engine(view)
         if self.looks is not None:
@@ -145,13 +142,6 @@ class KubeletAgent(Agent):
         if self.waiting is None and (found or crossed):
             self.due_ns = view.now_ns
             self.watch = Watch()
-
-    def _read_last_look(self, view: View) -> None:
-        """What the look before this one saw, where the engine took it."""
-        at, available, allocatable = view.last_look
-        if at and (self.before is None or self.before[0] < at < view.now_ns):
-            seen = {MEMORY_AVAILABLE: available, ALLOCATABLE_AVAILABLE: allocatable}
-            self.before = (at, seen)
 
     def _leave_to_engine(self, view: View) -> Looks | None:
         """The looks to come, as long as nothing is met: each would find nothing and end there."""
@@ -221,9 +211,9 @@ class KubeletAgent(Agent):
         if self.pressure:
             self._admit(view, hands)
         self._notifier(view, seen)
-        waiting = self._evict(view, hands, due[0], seen) if due else None
-        self.before = (now, {name: o.available for name, o in seen.items()})
-        return waiting
+        others = seen.get(ALLOCATABLE_AVAILABLE, Observation(0, 0))
+        view.note_look(seen[MEMORY_AVAILABLE].available, others.available)
+        return self._evict(view, hands, due[0], seen) if due else None
 
     def _due(self, seen: dict[str, Observation], now: int) -> list[ThresholdConfig]:
         """Thresholds that are met and whose grace period is over."""
@@ -333,9 +323,11 @@ class KubeletAgent(Agent):
             "candidates": [_row(one) for one in ranked[:LISTED]],
             "ranked": len(ranked),
         }
-        if self.before is not None:
-            detail["last_look_s"] = self.before[0] / NS_PER_S
-            detail["last_available_bytes"] = self.before[1].get(threshold.signal)
+        at, *before = view.last_look
+        if at:
+            detail["last_look_s"] = at / NS_PER_S
+            which = 0 if threshold.signal == MEMORY_AVAILABLE else 1
+            detail["last_available_bytes"] = before[which]
         for path, name in zip(pod.cgroups, pod.containers):
             hands.tell("evicted", name, path, detail)
 
