@@ -173,9 +173,8 @@ proc_t = _record([
     # the main process of its container, and how that starts again
     ("restart_policy", i8), ("asked_restart", i8), ("start_offset_ns", i64),
     ("backoff_ns", i64), ("backoff_set_ns", i64),
-    ("restarts_by", i8), ("restart_sec_ns", i64),  # whose back-off; systemd's RestartSec=
-    ("start_limit_ns", i64), ("start_limit_burst", i64),  # systemd's StartLimit*=
-    ("start_window_ns", i64), ("start_window_nr", i64),  # begin of its window, starts in it
+    ("restarts_by", i8), ("restart_sec_ns", i64),  # whose back-off; systemd's RestartSec=, StartLimit*= and its window
+    ("start_limit_ns", i64), ("start_limit_burst", i64), ("start_window_ns", i64), ("start_window_nr", i64),
     ("exit_vma", i32), ("exit_index", i32), ("exit_cpu", i32), ("gathered", i64), ("flushing", i8), ("flush_paid", i8),  # unmap cursor; pages in the mmu_gather
 ])  # fmt: skip
 PROC_UNBORN, PROC_LIVE, PROC_EXITING, PROC_DEAD = 0, 1, 2, 3
@@ -418,11 +417,9 @@ kernel_t = _record([
     ("oom_dump", oom_dump_t, (MAX_OOM_DUMPS,)), ("nr_oom_dumps", i32),
     ("swap_full_ns", i64), ("zswap_full_ns", i64),  # when it was full last
     ("write", write_t, (MAX_WRITES,)), ("nr_writes", i32), ("write_due_ns", i64),
-    # agents in user space: what to stop for (WATCH_*), and at how many pages
+    # agents in user space: what to stop for (WATCH_*), at how many pages; looks that the engine takes for the kubelet
     ("watch", i32), ("watch_available", i64), ("watch_swap", i64), ("watch_usage", i64),
-    # looks that the engine takes for the kubelet: it stops where one finds less available
-    ("look_due_ns", i64), ("look_every_ns", i64), ("look_least", i64),
-    ("look_group", i32), ("look_group_least", i64),  # kubepods
+    ("look_due_ns", i64), ("look_every_ns", i64), ("look_least", i64), ("look_group", i32), ("look_group_least", i64),
     ("looked_ns", i64, (2,)), ("looked", i64, (2, 2)),  # the last look, the one before: when, both signals
     ("stats_due_ns", i64), ("stats_every_ns", i64), ("stats_ns", i64),  # cAdvisor's samples
     ("cost", costs_t), ("psi", psi_t),

@@ -58,8 +58,11 @@ def _limit(container: Container) -> int | None:
 
 
 def _request(container: Container) -> int | None:
-    """A request that is left out is the limit (Kubernetes' defaulting)."""
-    return _limit(container) if container.requests_memory is None else container.requests_memory
+    """A request that is left out is the limit (Kubernetes' defaulting), and it is never above."""
+    limit, request = _limit(container), container.requests_memory
+    if limit is None or request is None:
+        return limit if request is None else request
+    return min(request, limit)
 
 
 def _qos(containers: list[Container]) -> str:

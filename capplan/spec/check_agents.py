@@ -91,17 +91,17 @@ def check_pods(spec: NodeSpec) -> Iterator[Problem]:
 
 
 def check_requests(spec: NodeSpec) -> Iterator[Problem]:
-    """The API server refuses a request above the limit."""
+    """The API server refuses a request above the limit; here it counts as the limit."""
     for name, container in spec.containers.items():
         limits = (container.memory_max, container.memory_limit_in_bytes)
         limit = next((v for v in limits if v is not None and v != UNLIMITED), None)
         request = container.requests_memory
         if limit is not None and request is not None and request > limit:
             path = ("containers", name, "requests.memory")
-            message = f"{format_bytes(request)} is above the limit of {format_bytes(limit)}"
-            yield Problem(
-                spec.place(*path), shown_path(path), message, "at most the limit", "", "C022"
-            )
+            message = f"{format_bytes(request)} is above the limit of {format_bytes(limit)}, "
+            message += "which the API server refuses; the limit is taken"
+            place, expected = spec.place(*path), "at most the limit"
+            yield Problem(place, shown_path(path), message, expected, "", "C022", "warning")
 
 
 def check_restart_keys(spec: NodeSpec) -> Iterator[Problem]:
