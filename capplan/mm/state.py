@@ -27,49 +27,12 @@ from typing import Any
 import numpy as np
 
 from capplan.mm.constants import *
-
-
-def _record(fields: list[Any]) -> np.dtype[Any]:
-    return np.dtype(fields, align=True)
-
-
-class Record(np.record):  # type: ignore[misc]
-    """A record whose fields win over numpy's own attributes.
-
-    ``np.record`` gives ``frame.flags`` and ``counter.max`` numpy's meaning.
-    """
-
-    def __getattribute__(self, name: str) -> Any:
-        """Return the field of that name; nested records give their fields alike."""
-        dtype = np.void.__getattribute__(self, "dtype")
-        if dtype.fields is None or name not in dtype.fields:
-            return np.void.__getattribute__(self, name)
-        value = np.void.__getitem__(self, name)
-        if not isinstance(value, np.generic | np.ndarray):
-            return value
-        if value.dtype.names is not None:
-            return value.view(np.dtype((Record, value.dtype)))
-        # a plain number: products of narrow fields are 64 bits wide in compiled code
-        return value.item() if isinstance(value, np.generic) else value
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Write the field of that name."""
-        self[name] = value
-
-
-def _attributes(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Give ``record.field`` in plain Python.
-
-    Only the outermost type is a Record: as a nested field it would lose its alignment,
-    which numba refuses.
-    """
-    return np.dtype((Record, dtype))
-
+from capplan.mm.record import attributes, record
 
 CACHE_LINE = 64  # bytes
 i8, i16, i32, i64, f64, u64 = np.int8, np.int16, np.int32, np.int64, np.float64, np.uint64
 
-frame_t = _record([
+frame_t = record([
     ("next", i32), ("prev", i32),  # LRU list or free list
     ("io_next", i32),  # queue of pages under writeback
     ("flags", i32),
@@ -82,7 +45,7 @@ frame_t = _record([
     ("line", i64),  # 64 bytes: a visit waits for one cache line
 ])  # fmt: skip
 
-entry_t = _record([
+entry_t = record([
     ("frame", i32),  # PTE_PRESENT
     ("memcg", i16),  # reclaim target that evicted it (shadow)
     ("owner", i16),  # memcg that the swap slot is charged to
@@ -94,14 +57,14 @@ entry_t = _record([
     ("shadow", i64),  # nonresident_age at eviction (classic), min_seq (MGLRU)
 ])  # fmt: skip
 
-op_t = _record([
+op_t = record([
     ("op", i32), ("vma", i32),
     ("pages", f64), ("rate", f64),  # rate in pages per second
     ("t_ns", i64),  # duration or absolute time, as the op says
     ("arg", i64),
 ])  # fmt: skip
 
-lruvec_t = _record([
+lruvec_t = record([
     ("head", i32, (NR_LRU_LISTS,)), ("tail", i32, (NR_LRU_LISTS,)),
     ("pages", i64, (NR_LRU_LISTS,)),
     ("tree_pages", i64, (NR_LRU_LISTS,)),  # of all groups below too (classic LRU)
@@ -123,21 +86,21 @@ lruvec_t = _record([
     ("memcg_next", i32), ("memcg_prev", i32),  # in the memcg LRU's bin
 ])  # fmt: skip
 
-counter_t = _record([
+counter_t = record([
     ("usage", i64), ("max", i64), ("high", i64), ("min", i64), ("low", i64),
     ("peak", i64), ("failcnt", i64),
     ("emin", i64), ("elow", i64), ("min_usage", i64), ("low_usage", i64),
     ("children_min_usage", i64), ("children_low_usage", i64),
 ])  # fmt: skip
 
-psi_t = _record([
+psi_t = record([
     ("nr_running", i32), ("nr_memstall", i32), ("nr_memstall_running", i32), ("nr_tasks", i32),
     ("last_ns", i64), ("some_ns", i64), ("full_ns", i64),
     ("avg_some", i64, (3,)), ("avg_full", i64, (3,)),  # FSHIFT 11 fixed point
     ("period_ns", i64), ("period_some_ns", i64), ("period_full_ns", i64),
 ])  # fmt: skip
 
-memcg_t = _record([
+memcg_t = record([
     ("parent", i32), ("subtree_end", i32),  # memcgs are numbered in pre-order: [c, subtree_end)
     ("depth", i32), ("online", i8),
     ("memory", counter_t), ("swap", counter_t), ("memsw", counter_t),
@@ -157,7 +120,7 @@ memcg_t = _record([
     ("psi", psi_t),
 ])  # fmt: skip
 
-proc_t = _record([
+proc_t = record([
     ("memcg", i32), ("parent", i32), ("container", i32),
     ("oom_score_adj", i32), ("pid", i32),
     ("cap_sys_admin", i8),  # root_bonus spares it
@@ -181,7 +144,7 @@ PROC_UNBORN, PROC_LIVE, PROC_EXITING, PROC_DEAD = 0, 1, 2, 3
 RESTART_NEVER, RESTART_ON_FAILURE, RESTART_ALWAYS = 0, 1, 2
 BACKOFF_KUBELET, BACKOFF_DOCKER, BACKOFF_SYSTEMD = 0, 1, 2
 
-task_t = _record([
+task_t = record([
     ("proc", i32), ("state", i8), ("wait", i8),
     ("due_ns", i64), ("heap_pos", i32),
     ("pc", i64), ("pc_begin", i64), ("pc_end", i64),  # program counter and bounds in pg
@@ -208,7 +171,7 @@ task_t = _record([
 TASK_UNBORN, TASK_READY, TASK_STALLED, TASK_SLEEPING = 0, 1, 2, 3
 TASK_OOM_WAIT, TASK_DEAD, TASK_EXITING = 4, 5, 6
 
-vma_t = _record([
+vma_t = record([
     ("proc", i32), ("mapping", i32), ("next", i32),  # next vma of the process
     ("next_on_mapping", i32),
     ("mapped_pages", i64),  # present in this process's page tables
@@ -216,7 +179,7 @@ vma_t = _record([
     ("ra_index", i32), ("ra_win", i32), ("ra_hits", i32),  # swap_readahead_info: granule, pages, hits
 ])  # fmt: skip
 
-mapping_t = _record([
+mapping_t = record([
     ("kind", i8), ("via_read", i8), ("exec", i8), ("thp", i8), ("locked", i8),
     ("pattern", i8), ("node", i8), ("disk", i8),
     ("first_pte", i32), ("nr_ptes", i32),
@@ -241,7 +204,7 @@ mapping_t = _record([
     ("thp_spare", i64),  # of the last huge page: in memory, not touched yet
 ])  # fmt: skip
 
-zone_t = _record([
+zone_t = record([
     ("managed", i64), ("present", i64), ("spanned", i64),
     ("free", i64),  # NR_FREE_PAGES
     ("wmark", i64, (4,)), ("boost", i64),
@@ -269,7 +232,7 @@ zone_t = _record([
     ("free_min", i64),  # within the recorder's bin
 ])  # fmt: skip
 
-scan_control_t = _record([  # struct scan_control, of the reclaim that is going on
+scan_control_t = record([  # struct scan_control, of the reclaim that is going on
     ("target", i32),  # memcg whose limit is hit; 0: global reclaim
     ("node", i32), ("priority", i64), ("order", i64), ("reclaim_idx", i64),
     ("nr_to_reclaim", i64), ("nr_reclaimed", i64), ("nr_scanned", i64),
@@ -285,7 +248,7 @@ scan_control_t = _record([  # struct scan_control, of the reclaim that is going 
     ("lruvec_reclaimed", i64), ("lruvec_adjusted", i8),  # of the lruvec under way
 ])  # fmt: skip
 
-node_t = _record([
+node_t = record([
     ("kswapd_awake", i8), ("kswapd_failures", i32), ("kswapd_due_ns", i64),
     ("kswapd_priority", i32), ("kswapd_psi", i8),
     ("kswapd_boost", i64), ("kswapd_reclaimed", i64), ("kswapd_start_boost", i64, (4,)),
@@ -303,12 +266,12 @@ node_t = _record([
     ("memcg_lru_draws", i64),
 ])  # fmt: skip
 
-swap_t = _record([
+swap_t = record([
     ("priority", i32), ("disk", i32), ("total", i64), ("free", i64), ("zram", i8),
     ("zram_bytes", i64), ("zram_pages", i64), ("zram_limit", i64),
 ])  # fmt: skip
 
-disk_t = _record([
+disk_t = record([
     ("read_latency_ns", i64), ("write_latency_ns", i64), ("rotational", i8),
     ("read_ns_per_page", f64), ("write_ns_per_page", f64), ("random_read_ns", f64),
     ("read_busy_ns", i64), ("write_busy_ns", i64),  # time up to which the queue is full
@@ -321,7 +284,7 @@ disk_t = _record([
     ("dirty_ratelimit", f64), ("balanced_dirty_ratelimit", f64),
 ])  # fmt: skip
 
-costs_t = _record([
+costs_t = record([
     (name, f64) for name in (
         "fault_ns", "fill_ns", "file_copy_ns", "read_syscall_ns", "write_copy_ns", "scan_ns", "visit_ns",
         "rotate_ns", "unmap_ns", "free_ns", "swap_setup_ns", "swapin_setup_ns",
@@ -330,26 +293,26 @@ costs_t = _record([
         "sample_ns", "shootdown_ns")
 ])  # fmt: skip
 
-event_t = _record([
+event_t = record([
     ("t_ns", i64), ("kind", i32), ("proc", i32), ("task", i32), ("memcg", i32),
     ("a", i64), ("b", i64), ("c", i64), ("d", i64), ("e", i64), ("f", i64), ("x", f64),
     ("pgtables", i64), ("dump", i32), ("trigger", i32),  # of a kill: its candidates, and who asked for memory
     ("looked_ns", i64), ("looked", i64),  # of a kill: the kubelet's last look before it
 ])  # fmt: skip
-candidate_t = _record([
+candidate_t = record([
     ("proc", i32), ("points", i64), ("rss_anon", i64), ("rss_file", i64), ("rss_shmem", i64),
     ("swapents", i64), ("pgtables", i64),
 ])  # fmt: skip
-oom_dump_t = _record([("nr", i32), ("candidate", candidate_t, (OOM_CANDIDATES,))])
+oom_dump_t = record([("nr", i32), ("candidate", candidate_t, (OOM_CANDIDATES,))])
 
 # Writes to cgroup files (and sysctls) that do work of their own; up to REPLAN they move a
 # limit, so growth that was safe may not be any more.
-write_t = _record([
+write_t = record([
     ("kind", i32), ("memcg", i32), ("value", i64), ("due_ns", i64), ("done", i64),
     ("retries", i32), ("drained", i8), ("begun", i8),
 ])  # fmt: skip
 
-kernel_t = _record([
+kernel_t = record([
     ("now_ns", i64), ("sample_due_ns", i64), ("sample_ns", i64), ("log_row", i64),
     ("log_width", i64), ("seed", u64), ("replicate", u64),
     ("g", i32), ("granule_pages", i64),
@@ -433,7 +396,7 @@ kernel_t = _record([
 
 def new_kernel() -> np.ndarray[Any, Any]:
     """One zeroed kernel record, ``(1,) kernel_t``: links say "none", nothing is due."""
-    kernel = np.zeros(1, _attributes(kernel_t))
+    kernel = np.zeros(1, attributes(kernel_t))
     k = kernel[0]
     for table, links in _LINKS.items():
         for link in links:
@@ -484,7 +447,7 @@ def _aligned(number: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """``(number,)`` zeroed records, the first at the beginning of a cache line."""
     buffer = np.zeros(number * dtype.itemsize + CACHE_LINE, np.uint8)
     start = -buffer.ctypes.data % CACHE_LINE
-    return buffer[start : start + number * dtype.itemsize].view(_attributes(dtype))
+    return buffer[start : start + number * dtype.itemsize].view(attributes(dtype))
 
 
 def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
@@ -508,4 +471,4 @@ def new_entries(nr_entries: int) -> np.ndarray[Any, Any]:
 
 def new_program(nr_ops: int) -> np.ndarray[Any, Any]:
     """``(nr_ops,) op_t``, to be written."""
-    return np.zeros(nr_ops, _attributes(op_t))
+    return np.zeros(nr_ops, attributes(op_t))
