@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.capplan-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help dev check lint types layers unit small test verify demo bench golden-accept clean
+.PHONY: help dev check lint types layers unit small test verify demo examples bench golden-accept clean
 
 help: ## show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ verify: $(STAMP) ## slow checks (convergence over the granule order); pictures i
 
 demo: $(STAMP) ## simulate a shipped node and print the verdict
 	$(BIN)/capplan demo
+
+examples: $(STAMP) ## draw the reports of reports/examples again
+	$(BIN)/python -m tests.report.examples
 
 bench: $(STAMP) ## benchmarks (medians; not part of test)
 	$(BIN)/python -m benchmarks
