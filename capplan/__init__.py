@@ -10,18 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from capplan.api import (
-        ComparisonResult,
-        HeadroomResult,
-        RiskResult,
-        Simulation,
-        compare,
-        expand,
-        headroom,
-        load,
-        risk,
-        simulate,
-    )
+    from capplan.api import RiskResult, Simulation, expand, load, risk, simulate
+    from capplan.api_compare import ComparisonResult, compare
+    from capplan.api_headroom import HeadroomResult, RecommendationResult, headroom, recommend
     from capplan.api_sweep import SweepResult, sweep
     from capplan.errors import CapplanError
     from capplan.sim.result import Event, Run
@@ -34,6 +25,7 @@ __all__ = [
     "ComparisonResult",
     "Event",
     "HeadroomResult",
+    "RecommendationResult",
     "RiskResult",
     "Run",
     "Scenario",
@@ -43,6 +35,7 @@ __all__ = [
     "expand",
     "headroom",
     "load",
+    "recommend",
     "risk",
     "simulate",
     "sweep",
@@ -51,18 +44,20 @@ __all__ = [
 # Imported when first asked for: `import capplan` costs nothing.
 _EXPORTS = {
     "CapplanError": "capplan.errors",
-    "ComparisonResult": "capplan.api",
+    "ComparisonResult": "capplan.api_compare",
     "Event": "capplan.sim.result",
-    "HeadroomResult": "capplan.api",
+    "HeadroomResult": "capplan.api_headroom",
+    "RecommendationResult": "capplan.api_headroom",
     "RiskResult": "capplan.api",
     "Run": "capplan.sim.result",
     "Scenario": "capplan.sim.scenario",
     "Simulation": "capplan.api",
     "SweepResult": "capplan.api_sweep",
-    "compare": "capplan.api",
+    "compare": "capplan.api_compare",
     "expand": "capplan.api",
-    "headroom": "capplan.api",
+    "headroom": "capplan.api_headroom",
     "load": "capplan.api",
+    "recommend": "capplan.api_headroom",
     "risk": "capplan.api",
     "simulate": "capplan.api",
     "sweep": "capplan.api_sweep",

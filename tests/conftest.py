@@ -68,6 +68,12 @@ run: {duration: 3s, granule: 3}
 """
 
 
+@pytest.fixture(scope="session")
+def uncertain_text() -> str:
+    """What `uncertain_node` holds."""
+    return UNCERTAIN_NODE
+
+
 @pytest.fixture
 def uncertain_node(tmp_path: pathlib.Path) -> pathlib.Path:
     """A node file whose only process is OOM-killed in half of the replicates."""

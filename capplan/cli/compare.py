@@ -62,6 +62,7 @@ def perform(
 ) -> None:
     """Load, run, print and write; exit 1 when ``gate`` is asked for and not met."""
     import capplan.api
+    import capplan.api_compare
     from capplan.plan.point import axis
 
     parquet = workers.pop("parquet")
@@ -74,9 +75,9 @@ def perform(
         )
     name = capplan.api.load(node, seed=seed, duration=duration).name
     directory = out if out is not None else Path("reports") / f"{name}-comparison"
-    count = capplan.api.combinations(axes, paired=paired)
+    count = capplan.api_compare.combinations(axes, paired=paired)
     with kept(directory), counting(name, replicates * len(count), quiet=quiet) as progress:
-        result = capplan.api.compare(
+        result = capplan.api_compare.compare(
             node,
             count,
             seed=seed,

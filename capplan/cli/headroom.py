@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from capplan.cli.errors import EXIT_GATE
-from capplan.cli.many import job_options, kept
-from capplan.cli.options import on_terminal, run_options
+from capplan.cli.many import job_options, kept, searching
+from capplan.cli.options import run_options
 
 WHAT = ("replicas", "limit", "memory", "leak")
 
@@ -68,6 +66,7 @@ def perform(
 ) -> None:
     """Load, search, print and write; exit 1 when ``gate`` is asked for and not met."""
     import capplan.api
+    import capplan.api_headroom
 
     kinds = tuple(part.strip() for part in what.split(",") if part.strip())
     for kind in kinds:
@@ -75,8 +74,8 @@ def perform(
             raise click.BadParameter(f"'{kind}' is none of {', '.join(WHAT)}", param_hint="--what")
     name = capplan.api.load(node, settings=settings, seed=seed, duration=duration).name
     directory = out if out is not None else Path("reports") / f"{name}-headroom"
-    with kept(directory), _searching(quiet=quiet) as progress:
-        result = capplan.api.headroom(
+    with kept(directory), searching(quiet=quiet) as progress:
+        result = capplan.api_headroom.headroom(
             node,
             settings=settings,
             seed=seed,
@@ -99,15 +98,3 @@ def perform(
         click.echo(f"\nresult in {directory}")
     if gate and not result.fits:
         click.get_current_context().exit(EXIT_GATE)
-
-
-@contextlib.contextmanager
-def _searching(*, quiet: bool) -> Iterator[Callable[[str, int], None] | None]:
-    """Which knob is turned, and how many runs there were, on a terminal."""
-    if quiet or not on_terminal():
-        yield None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("") as status:
-        yield lambda key, count: status.update(f"{key}: {count:,} runs")

@@ -47,6 +47,11 @@ COMMANDS: Table = {
         "check",
         "Hold a node against its gate, for CI.",
     ),
+    "recommend": (
+        "capplan.cli.recommend",
+        "recommend",
+        "Recommend limits, requests, reserves and sysctls.",
+    ),
     "explain": (
         "capplan.cli.explain",
         "explain",

@@ -83,3 +83,15 @@ def kept(directory: Path) -> Iterator[None]:
             err=True,
         )
         raise
+
+
+@contextlib.contextmanager
+def searching(*, quiet: bool) -> Iterator[Callable[[str, int], None] | None]:
+    """Which knob is turned, and how many runs there were, on a terminal."""
+    if quiet or not on_terminal():
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield lambda key, count: status.update(f"{key}: {count:,} runs")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import capplan
+from capplan.api_compare import combinations
 from capplan.errors import InputError
 from capplan.plan.compare_pick import against, sign_test
 
@@ -75,8 +76,8 @@ def test_bursts_start_at_one_moment_under_all_settings(uncertain_node: Path) -> 
 
 def test_paired_lists_must_be_of_one_length() -> None:
     axes = {"a": ["1", "2"], "b": ["3", "4"], "c": ["5"]}
-    assert capplan.api.combinations(axes, paired=True) == [
+    assert combinations(axes, paired=True) == [
         {"a": "1", "b": "3", "c": "5"}, {"a": "2", "b": "4", "c": "5"},
     ]  # fmt: skip
     with pytest.raises(InputError, match="--paired needs lists of one length: a has 2, b has 3"):
-        capplan.api.combinations({"a": ["1", "2"], "b": ["1", "2", "3"]}, paired=True)
+        combinations({"a": ["1", "2"], "b": ["1", "2", "3"]}, paired=True)

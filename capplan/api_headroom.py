@@ -1,0 +1,238 @@
+"""The library's ``headroom`` and ``recommend``: how much more, how much less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from capplan.api import Runs, load
+
+if TYPE_CHECKING:
+    from capplan.plan.executor import Executor
+    from capplan.plan.headroom import Headroom
+    from capplan.plan.recommend_model import Recommendation
+
+__all__ = ["HeadroomResult", "RecommendationResult", "headroom", "recommend"]
+
+
+class HeadroomResult:
+    """How much more a node bears.
+
+    Attributes
+    ----------
+    headroom : Headroom
+        What was found for each knob.
+    """
+
+    def __init__(self, found: Headroom, seed: int, resolved: dict[str, Any]) -> None:
+        self.headroom = found
+        self.seed = seed
+        self.resolved = resolved
+
+    @property
+    def fits(self) -> bool:
+        """Whether the node stays within the bar as it is written."""
+        return self.headroom.fits
+
+    @property
+    def verdict(self) -> str:
+        """The answer in one sentence."""
+        return self.headroom.verdict
+
+    def text(self) -> str:
+        """The result as plain text."""
+        from capplan.report import headroom as report
+
+        return report.headroom_text(self.headroom)
+
+    def write(self, directory: str | Path, *, command: str = "") -> None:
+        """Write summary.json and headroom.csv (docs/results.md)."""
+        from capplan.report import headroom as report
+
+        report.write_headroom(
+            self.headroom,
+            Path(directory),
+            command=command,
+            seed=self.seed,
+            resolved=self.resolved,
+        )
+
+
+def headroom(
+    node: str | Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    seed: int | None = None,
+    duration: str | None = None,
+    max_risk: float | None = None,
+    replicates: int | None = None,
+    kinds: Sequence[str] | None = None,
+    containers: Sequence[str] = (),
+    jobs: int | None = None,
+    executor: Executor = "local",
+    address: str | None = None,
+    store: str | Path | None = None,
+    progress: Callable[[str, int], None] | None = None,
+) -> HeadroomResult:
+    """Turn knobs of ``node`` until its risk leaves the bar.
+
+    Parameters
+    ----------
+    node : str or Path
+        A node file.
+    settings, seed, duration
+        As in :func:`load`.
+    max_risk : float, optional
+        Bar of the risk that anything is killed, paused or evicted; None: the gate's
+        ``max_kill_risk``.
+    replicates : int, optional
+        Runs per value; None: as many as show the bar with 95 % confidence.
+    kinds : sequence of str, optional
+        Which of ``replicas``, ``limit``, ``memory``, ``leak``; None: all.
+    containers : sequence of str
+        Whose; empty: all.
+    jobs, executor, address, store
+        As in :func:`risk`.
+    progress : callable, optional
+        Called with the knob's key and the number of runs so far.
+
+    Returns
+    -------
+    HeadroomResult
+    """
+    import capplan.plan.headroom as plan
+    from capplan.errors import InputError, closest
+    from capplan.plan.executor import LazyPool
+    from capplan.plan.point import variant
+
+    base = load(node, settings=settings, seed=seed, duration=duration)
+    for name in containers:
+        if name not in base.containers:
+            near = closest(name, base.containers)
+            meant = f"\n    did you mean '{near}'?" if near else ""
+            raise InputError(f"{base.path}: no container '{name}'{meant}")
+    given = {**(settings or {}), **({} if duration is None else {"run.duration": duration})}
+    runs = Runs(store)
+    with LazyPool(jobs, executor, address) as pool:
+        found = plan.headroom(
+            lambda more: variant(node, {**given, **more}, keep_errors=bool(more)),
+            runs.store,
+            seed=base.run.seed,
+            max_risk=base.gate.max_kill_risk if max_risk is None else max_risk,
+            replicates=replicates,
+            kinds=plan.KINDS if kinds is None else kinds,
+            containers=containers,
+            pool=pool,
+            progress=progress,
+        )
+    return HeadroomResult(found, base.run.seed, base.resolved)
+
+
+class RecommendationResult:
+    """What to write for a node.
+
+    Attributes
+    ----------
+    recommendation : Recommendation
+        Limits, requests, reserves, sysctls, and how percentile rules do.
+    """
+
+    def __init__(self, found: Recommendation, seed: int, resolved: dict[str, Any]) -> None:
+        self.recommendation = found
+        self.seed = seed
+        self.resolved = resolved
+
+    @property
+    def fits(self) -> bool:
+        """Whether the recommended limits meet the bar."""
+        return self.recommendation.fits
+
+    @property
+    def verdict(self) -> str:
+        """The answer in one sentence."""
+        return self.recommendation.verdict
+
+    def text(self) -> str:
+        """The result as plain text."""
+        from capplan.report import recommend as report
+
+        return report.recommendation_text(self.recommendation)
+
+    def write(self, directory: str | Path, *, command: str = "") -> None:
+        """Write summary.json, recommendation.json and recommendation.csv (docs/results.md)."""
+        from capplan.report import recommend as report
+
+        report.write_recommendation(
+            self.recommendation,
+            Path(directory),
+            command=command,
+            seed=self.seed,
+            resolved=self.resolved,
+        )
+
+
+def recommend(
+    node: str | Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    seed: int | None = None,
+    duration: str | None = None,
+    max_risk: float | None = None,
+    replicates: int | None = None,
+    containers: Sequence[str] = (),
+    jobs: int | None = None,
+    executor: Executor = "local",
+    address: str | None = None,
+    store: str | Path | None = None,
+    progress: Callable[[str, int], None] | None = None,
+) -> RecommendationResult:
+    """Find the least limits of ``node`` within a bar of risk, and what goes with them.
+
+    Parameters
+    ----------
+    node : str or Path
+        A node file.
+    settings, seed, duration
+        As in :func:`load`.
+    max_risk : float, optional
+        Bar of the risk that anything is killed, paused or evicted; None: the gate's
+        ``max_kill_risk``.
+    replicates : int, optional
+        Runs per value; None: as many as show the bar with 95 % confidence.
+    containers : sequence of str
+        Whose; empty: all.
+    jobs, executor, address, store
+        As in :func:`risk`.
+    progress : callable, optional
+        Called with what is being found and the number of runs so far.
+
+    Returns
+    -------
+    RecommendationResult
+    """
+    import capplan.plan.recommend as plan
+    from capplan.errors import InputError, closest
+    from capplan.plan.executor import LazyPool
+    from capplan.plan.point import variant
+
+    base = load(node, settings=settings, seed=seed, duration=duration)
+    for name in containers:
+        if name not in base.containers:
+            near = closest(name, base.containers)
+            meant = f"\n    did you mean '{near}'?" if near else ""
+            raise InputError(f"{base.path}: no container '{name}'{meant}")
+    given = {**(settings or {}), **({} if duration is None else {"run.duration": duration})}
+    runs = Runs(store)
+    with LazyPool(jobs, executor, address) as pool:
+        found = plan.recommend(
+            lambda more: variant(node, {**given, **more}, keep_errors=bool(more)),
+            runs.store,
+            seed=base.run.seed,
+            max_risk=base.gate.max_kill_risk if max_risk is None else max_risk,
+            replicates=replicates,
+            containers=containers,
+            pool=pool,
+            progress=progress,
+        )
+    return RecommendationResult(found, base.run.seed, base.resolved)
