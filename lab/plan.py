@@ -89,6 +89,8 @@ def _lines(scenario: Scenario, modules: list[str], seed: int) -> Iterator[str]:
     yield "write /proc/sys/vm/overcommit_memory 1"
     for key, value in scenario.sysctl.items():
         yield f"write /proc/sys/{key.replace('.', '/')} {value}"
+    if scenario.thp == "always":  # a small node has it off (hugepage_init)
+        yield "write /sys/kernel/mm/transparent_hugepage/enabled always"
     yield from (f"write {path} {value}" for path, value in scenario.write.items())
     yield from _zswap(scenario)
     yield from _swaps(scenario)
