@@ -14,6 +14,7 @@ FILE_DISK_SPARE_MIB = 48  # metadata, journal, and what ext4 keeps back when it 
 PAGES_PER_MIB = 256
 SAMPLE_MS = 250
 ZONE_EVERY = 5
+SETTLE_MS = 8000  # what was dropped leaves the per-cpu lists, some each second (vmstat_update)
 
 NODE_FILES = ("/proc/meminfo", "/proc/vmstat", "/proc/pressure/memory")
 BOOT_FILES = (
@@ -106,6 +107,7 @@ def _lines(scenario: Scenario, modules: list[str], seed: int) -> Iterator[str]:
         yield f"change {round(change.at_s * 1000)} {path} {change.value}"
     yield from _samples(scenario)
     yield "write /proc/sys/vm/drop_caches 3"
+    yield f"settle {SETTLE_MS}"
     yield from (f"boot {path}" for path in BOOT_FILES)
     yield "run"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def record(
         truths.append(truth_of(run))
         if not inputs:
             inputs = {"name": name, "kernel": series} | scenario.inputs() | {"name": name}
-            inputs |= {"boot": boot_of(run, scenario), "calibration": speeds}
+            inputs |= {"boot": boot_of(run, scenario), "calibration": speeds | _sampling(run)}
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     for file, truth in zip(TRUTHS, truths, strict=True):
@@ -62,6 +63,11 @@ def record(
         write_whole(folder / file, gzip.compress(data, 9, mtime=0))
     write_whole(folder / "scenario.json", (json.dumps(inputs, indent=1) + "\n").encode())
     return folder
+
+
+def _sampling(run: trace.Trace) -> dict[str, float]:
+    """CPU time of a sample, the sampler being first in line for it. [ns]"""
+    return {"sample_ns": float(f"{statistics.median(run.sample_s) * 1e9:.3g}")}
 
 
 def _refuse_failures(name: str, run: trace.Trace) -> None:

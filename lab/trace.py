@@ -31,6 +31,7 @@ class Trace:
     events: list[tuple[float, list[str]]] = field(default_factory=list)
     kernel_log: list[tuple[float, str]] = field(default_factory=list)
     samples: list[tuple[float, dict[str, str], dict[str, str]]] = field(default_factory=list)
+    sample_s: list[float] = field(default_factory=list)  # what each sample took
     end_s: float = 0.0
 
 
@@ -69,8 +70,10 @@ def read(data: bytes) -> Trace:
             trace.boot[record.name] = record.text
         elif record.kind == "sample":
             trace.samples.append((t, {}, {}))
+            trace.sample_s.append(0.0)
         elif record.kind == "file":
             trace.samples[-1][1][record.name] = record.text
+            trace.sample_s[-1] = t - trace.samples[-1][0]
         elif record.kind == "statm":
             trace.samples[-1][2][record.name] = record.text
         elif record.kind == "kmsg":

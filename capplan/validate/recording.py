@@ -198,7 +198,10 @@ def node_of(raw: Mapping[str, Any]) -> Node:
 
 
 def sample_cost_ns(raw: Mapping[str, Any]) -> float:
-    """CPU time of one sample of the recorder. [ns]"""
+    """CPU time of one sample of the recorder, where the calibration has none. [ns]"""
+    measured = raw["calibration"].get("sample_ns")
+    if measured is not None:
+        return float(measured)
     pages = SAMPLE_PAGES_BASE + SAMPLE_PAGES_PER_GROUP * len(raw["cgroups"])
     return pages * page_ns(raw["calibration"]["fault_and_fill_mib_s"])
 

@@ -147,6 +147,8 @@ int setup_line(int argc, char **argv)
 		failed = make_swap(argv[1]);
 	else if (!strcmp(verb, "file") && argc == 3)
 		failed = make_file(argv[1], atol(argv[2]));
+	else if (!strcmp(verb, "settle") && argc == 2)
+		failed = usleep((useconds_t)atol(argv[1]) * 1000);
 	else
 		return 0;
 	return failed ? -1 : 1;
