@@ -46,7 +46,7 @@ def test_the_list_names_recordings_and_kernel_functions() -> None:
 
 
 def test_all_recordings_are_here() -> None:
-    assert len(NAMES) >= 24
+    assert len(NAMES) >= 44
 
 
 @pytest.mark.parametrize("name", NAMES)
