@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from capplan.cli.errors import EXIT_GATE
-from capplan.cli.many import job_options, kept, searching
+from capplan.cli.many import job_options, kept, searching, tell
 from capplan.cli.options import run_options
 
 WHAT = ("replicas", "limit", "memory", "leak")
@@ -89,12 +88,4 @@ def perform(
             **workers,
         )
     result.write(directory, command=shlex.join(["capplan", *sys.argv[1:]]))
-    if as_json:
-        click.echo((directory / "summary.json").read_text(encoding="utf-8"), nl=False)
-    elif quiet:
-        click.echo(result.verdict)
-    else:
-        click.echo(result.text(), nl=False)
-        click.echo(f"\nresult in {directory}")
-    if gate and not result.fits:
-        click.get_current_context().exit(EXIT_GATE)
+    tell(result, directory, as_json=as_json, quiet=quiet, gate=gate, fits=result.fits)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 
+from capplan.cli.errors import EXIT_GATE
 from capplan.cli.options import on_terminal
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -95,3 +96,29 @@ def searching(*, quiet: bool) -> Iterator[Callable[[str, int], None] | None]:
 
     with Console(stderr=True).status("") as status:
         yield lambda key, count: status.update(f"{key}: {count:,} runs")
+
+
+class Told(Protocol):
+    """A result that can be printed."""
+
+    @property
+    def verdict(self) -> str:
+        """In one sentence."""
+
+    def text(self) -> str:
+        """The whole of it."""
+
+
+def tell(
+    result: Told, directory: Path, *, as_json: bool, quiet: bool, gate: bool, fits: object
+) -> None:
+    """Print a result and where it lies; exit 1 when ``gate`` is asked for and it does not fit."""
+    if as_json:
+        click.echo((directory / "summary.json").read_text(encoding="utf-8"), nl=False)
+    elif quiet:
+        click.echo(result.verdict)
+    else:
+        click.echo(result.text(), nl=False)
+        click.echo(f"\nresult in {directory}")
+    if gate and not fits:
+        click.get_current_context().exit(EXIT_GATE)

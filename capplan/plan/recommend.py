@@ -121,9 +121,7 @@ def recommend(
     count = range(1, (replicates or runs_needed(max_risk, CONFIDENCE)) + 1)
     runs = _Runs(make, store, seed, pool, progress)
     names = tuple(containers or spec.containers)
-    runs.doing = "unlimited"
-    free = [row for _, row in runs.rows({_key(spec, name): "max" for name in names}, count)]
-    peaks = {name: _peaks(free, base.containers[name]) for name in names}
+    peaks = _unlimited(runs, spec, {name: base.containers[name] for name in names}, count)
     limits, found = _limits(runs, spec, names, peaks, count, max_risk)
     limits, bad = _together(runs, spec, limits, count, max_risk)
     settings = {_key(spec, name): format_k8s(size) for name, size in limits.items()}
@@ -160,6 +158,15 @@ def _key(spec: NodeSpec, name: str) -> str:
 
 def _limit_file(spec: NodeSpec) -> str:
     return "memory.limit_in_bytes" if spec.cgroup.version == "v1" else "memory.max"
+
+
+def _unlimited(
+    runs: _Runs, spec: NodeSpec, containers: Mapping[str, Sequence[str]], count: Sequence[int]
+) -> dict[str, list[float]]:
+    """Each container's peak in each run without limits of its own."""
+    runs.doing = "unlimited"
+    free = [row for _, row in runs.rows({_key(spec, name): "max" for name in containers}, count)]
+    return {name: _peaks(free, replicas) for name, replicas in containers.items()}
 
 
 def _peaks(rows: Iterable[Row], replicas: Sequence[str]) -> list[float]:
