@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.lruvec import draw, zipf_mass
-from capplan.mm.state import ACCESS_ZIPF, NR_MISSING_CLASSES, PTE_NONE, PTE_PRESENT
+from capplan.mm.state import ACCESS_ZIPF, NR_MISSING_CLASSES, PTE_COW, PTE_NONE, PTE_PRESENT
 
 __all__ = ["granule_found", "granule_lost", "missing_share", "pick_missing"]
 
@@ -106,7 +106,7 @@ def _list_missing(k, pt, m):
     for c in range(NR_MISSING_CLASSES):
         mapping.missing[c] = 0
     for e in range(mapping.first_pte, mapping.first_pte + mapping.used):
-        if pt[e].state != PTE_PRESENT and pt[e].state != PTE_NONE:
+        if pt[e].state != PTE_PRESENT and pt[e].state != PTE_NONE and pt[e].state != PTE_COW:
             _append(k, pt, m, e)
 
 

@@ -14,6 +14,7 @@ from capplan.mm.state import (
     MAP_KERNEL,
     MAP_SHMEM,
     PG_MAPPED,
+    PTE_NONE,
     ST_ANON,
     ST_FILE,
     ST_FILE_MAPPED,
@@ -21,17 +22,39 @@ from capplan.mm.state import (
     ST_SHMEM,
 )
 
-__all__ = ["account_cache", "add_swapents", "flush_dirty", "map_page", "unmap_page"]
+__all__ = [
+    "account_cache",
+    "add_swapents",
+    "flush_dirty",
+    "map_page",
+    "maps_granule",
+    "unmap_page",
+]
+
+@jit
+def maps_granule(k, pt, v, index):
+    """Whether vma v reaches granule ``index`` of its mapping.
+
+    After fork a child shares what was there, less what was copied since: a granule that its
+    region of copies (``vma.copy``) has an entry for is not shared any more.
+    """
+    s = k.vma[v].copy
+    if s < 0:
+        return True
+    copies = k.mapping[s]
+    return index < copies.used and pt[copies.first_pte + index].state == PTE_NONE
 
 
 @jit
-def _add_rss(k, m, nr):
-    """Add nr pages to the RSS of every process that maps m."""
-    kind = k.mapping[m].kind
-    v = k.mapping[m].first_vma
+def _add_rss(k, pt, m, e, nr):
+    """Add nr pages of entry e to the RSS of every process that maps them."""
+    mapping = k.mapping[m]
+    kind = mapping.kind
+    v = mapping.first_vma
     while v >= 0:
         vma = k.vma[v]
-        if not vma.via_read:
+        shares = mapping.forks == 0 or maps_granule(k, pt, v, e - mapping.first_pte)
+        if shares and not vma.via_read:
             vma.mapped_pages += nr
             proc = k.proc[vma.proc]
             if kind == MAP_ANON:
@@ -44,26 +67,28 @@ def _add_rss(k, m, nr):
 
 
 @jit
-def add_swapents(k, m, nr):
-    """Pages of mapping m went to swap (or came back, nr < 0): MM_SWAPENTS of its processes."""
-    k.mapping[m].swapped_pages += nr
-    if k.mapping[m].kind != MAP_ANON:
+def add_swapents(k, pt, m, e, nr):
+    """Entry e of mapping m went to swap (or came back, nr < 0): MM_SWAPENTS of its processes."""
+    mapping = k.mapping[m]
+    mapping.swapped_pages += nr
+    if mapping.kind != MAP_ANON:
         return
-    v = k.mapping[m].first_vma
+    v = mapping.first_vma
     while v >= 0:
-        k.proc[k.vma[v].proc].swapents += nr
+        if mapping.forks == 0 or maps_granule(k, pt, v, e - mapping.first_pte):
+            k.proc[k.vma[v].proc].swapents += nr
         v = k.vma[v].next_on_mapping
 
 
 @jit
-def map_page(k, fr, i):
+def map_page(k, fr, pt, i):
     """Page i is reached by page tables now (page_add_*_rmap): RSS, NR_ANON_MAPPED, memory.stat."""
     if fr[i].flags & PG_MAPPED:
         return
     m = fr[i].mapping
     nr = fr[i].nr_pages
     fr[i].flags |= PG_MAPPED
-    _add_rss(k, m, nr)
+    _add_rss(k, pt, m, fr[i].pte, nr)
     if k.mapping[m].kind == MAP_ANON:
         k.nr_anon += nr
         k.memcg[fr[i].memcg].stat[ST_ANON] += nr
@@ -72,14 +97,14 @@ def map_page(k, fr, i):
 
 
 @jit
-def unmap_page(k, fr, i):
+def unmap_page(k, fr, pt, i):
     """Page i left the page tables (try_to_unmap)."""
     if not fr[i].flags & PG_MAPPED:
         return
     m = fr[i].mapping
     nr = fr[i].nr_pages
     fr[i].flags &= ~PG_MAPPED
-    _add_rss(k, m, -nr)
+    _add_rss(k, pt, m, fr[i].pte, -nr)
     if k.mapping[m].kind == MAP_ANON:
         k.nr_anon -= nr
         k.memcg[fr[i].memcg].stat[ST_ANON] -= nr

@@ -213,8 +213,8 @@ def _unmap_to_swap(k, fr, pt, i):
     m = fr[i].mapping
     nr = fr[i].nr_pages
     pt[fr[i].pte].state = PTE_SWAP
-    unmap_page(k, fr, i)
-    add_swapents(k, m, nr)
+    unmap_page(k, fr, pt, i)
+    add_swapents(k, pt, m, fr[i].pte, nr)
     granule_lost(k, pt, m, fr[i].pte, nr)
 
 
@@ -281,11 +281,11 @@ def _take_back(k, fr, pt, i):
     m = fr[i].mapping
     nr = fr[i].nr_pages
     pt[fr[i].pte].state = PTE_PRESENT
-    add_swapents(k, m, -nr)
+    add_swapents(k, pt, m, fr[i].pte, -nr)
     k.mapping[m].resident_pages += nr
     granule_found(k, pt, m, fr[i].pte)
     if k.mapping[m].kind == MAP_ANON:
-        map_page(k, fr, i)
+        map_page(k, fr, pt, i)
 
 
 @jit
@@ -327,7 +327,7 @@ def shrink_folio(k, fr, pt, i):
         if verdict == RECLAIM_CLEAN or not sc.may_writepage:
             return _putback(k, fr, i, False)
         return _pageout_file(k, fr, i)
-    unmap_page(k, fr, i)
+    unmap_page(k, fr, pt, i)
     granule_lost(k, pt, page.mapping, page.pte, nr)
     return _remove_mapping(k, fr, pt, i)
 

@@ -132,7 +132,7 @@ proc_t = record([
     ("pgtables", i64), ("locked", i64),
     ("first_vma", i32),
     ("start_ns", i64), ("kill_ns", i64), ("exit_ns", i64), ("restarts", i32),
-    ("restarting", i8), ("kernel_pages", i64), ("kernel_wanted", i64), ("tables_wanted", i64), ("first_task", i32), ("gather_head", i32),
+    ("restarting", i8), ("by_fork", i8), ("kernel_pages", i64), ("kernel_wanted", i64), ("tables_wanted", i64), ("first_task", i32), ("gather_head", i32),
     # the main process of its container, and how that starts again
     ("restart_policy", i8), ("asked_restart", i8), ("start_offset_ns", i64),
     ("backoff_ns", i64), ("backoff_set_ns", i64),
@@ -155,6 +155,7 @@ task_t = record([
     ("reserve", i8), ("stage", i8),
     ("over_high", i64),
     ("own_vma", i32), ("own_pattern", i8), ("own_rate", f64),  # accessed from birth on
+    ("store_vma", i32), ("store_ns", i64),  # region it writes to at random, up to when that is played
     ("access_vma", i32), ("access_rate", f64), ("access_credit", f64), ("access_ns", i64),
     ("clock", i8), ("lazy", i8), ("access_pattern", i8), ("exit_at_end", i8),
     ("nominal_ns", i64), ("next_ns", i64), ("busy_ns", i64), ("backoff_ns", i64),  # busy: until its work and waits are over
@@ -176,6 +177,7 @@ vma_t = record([
     ("next_on_mapping", i32),
     ("mapped_pages", i64),  # present in this process's page tables
     ("via_read", i8), ("locked", i8),
+    ("copy", i32),  # after fork: the region of this process's own copies, -1: it shares all
     ("ra_index", i32), ("ra_win", i32), ("ra_hits", i32),  # swap_readahead_info: granule, pages, hits
 ])  # fmt: skip
 
@@ -189,6 +191,7 @@ mapping_t = record([
     ("resident_pages", i64), ("swapped_pages", i64), ("nonresident", i32),  # granules that fault when touched
     ("owner", i32),  # memcg of the first toucher, -1: whoever faults
     ("first_vma", i32), ("cow_parent", i32),
+    ("forks", i32), ("copied", i32),  # children that share it; of copies: granules shared no more
     ("rate", f64),  # sum of the accesses of tasks that are not stalled [pages/s]
     ("progress", f64), ("progress_ns", i64),  # accesses so far [pages]
     ("length_mean", f64), ("length_sd", f64), ("same_filled", f64), ("incompressible", f64),
@@ -438,7 +441,8 @@ _LINKS = {
     "zone": ("head", "tail", "pcp_head", "pcp_tail", "pcp_other", "bag_head", "stash"),
     "disk": ("wb_head", "wb_tail"),
     "proc": ("first_vma", "parent", "gather_head", "first_task"),
-    "task": ("heap_pos", "access_vma", "own_vma", "next_on_mapping"),
+    "task": ("heap_pos", "access_vma", "own_vma", "store_vma", "next_on_mapping"),
+    "vma": ("copy",),
     "mapping": ("first_vma", "first_task", "cow_parent", "owner", "ra_next", "listed"),
 }
 

@@ -15,6 +15,7 @@ from capplan.mm.state import (
     ACCESS_CYCLIC,
     NS_PER_MS,
     NS_PER_S,
+    PTE_COW,
     PTE_NONE,
     PTE_PRESENT,
 )
@@ -141,7 +142,7 @@ def _play_cyclic(k, fr, pt, t, dp):
         position = mapping.progress % size
         index = min(int(position / k.granule_pages), mapping.used - 1)
         e = mapping.first_pte + index
-        if pt[e].state != PTE_PRESENT and pt[e].state != PTE_NONE:
+        if pt[e].state != PTE_PRESENT and pt[e].state != PTE_NONE and pt[e].state != PTE_COW:
             nr = pt[e].nr_pages
             status = fault(k, fr, pt, t, v, e, nr, True)
             if status != FAULT_OK:

@@ -20,13 +20,14 @@ from capplan.mm.state import (
 )
 from capplan.mm.swap_state import swap_ra_init
 from capplan.sim.access import access_begin
+from capplan.sim.fork import attach_fork
 from capplan.sim.ops import OP_POPULATE, OP_TARGET
 
 __all__ = ["born"]
 
 
 @jit
-def _attach(k, v):
+def _attach(k, fr, pt, v):
     """A vma joins its mapping: what others have mapped of it counts in this process's RSS too."""
     vma = k.vma[v]
     mapping = k.mapping[vma.mapping]
@@ -35,6 +36,9 @@ def _attach(k, v):
     mapping.first_vma = v
     vma.mapped_pages = 0
     swap_ra_init(vma)
+    if vma.copy >= 0:
+        attach_fork(k, fr, pt, v)
+        return
     if not shared or vma.via_read:
         return
     nr = k.vma[vma.next_on_mapping].mapped_pages
@@ -50,7 +54,7 @@ def _attach(k, v):
 
 
 @jit
-def _start_process(k, fr, p):
+def _start_process(k, fr, pt, p):
     proc = k.proc[p]
     proc.state = PROC_LIVE
     proc.victim = 0
@@ -58,7 +62,7 @@ def _start_process(k, fr, p):
     proc.start_ns = k.now_ns
     v = proc.first_vma
     while v >= 0:
-        _attach(k, v)
+        _attach(k, fr, pt, v)
         v = k.vma[v].next
     if proc.kernel_wanted > 0:
         got = alloc_kernel_pages(k, fr, proc.kernel_wanted)
@@ -112,14 +116,15 @@ def _reset_task(k, t):
     task.over_high = 0
     task.stage = 0
     task.lazy = 0
+    task.store_vma = -1
 
 
 @jit
-def born(k, fr, pg, t):
+def born(k, fr, pt, pg, t):
     """Task t begins its program; with its first task the process starts."""
     task = k.task[t]
     if k.proc[task.proc].state == PROC_UNBORN:
-        _start_process(k, fr, task.proc)
+        _start_process(k, fr, pt, task.proc)
     task.state = TASK_READY
     task.nominal_ns = k.now_ns
     task.pc = _first_op(k, pg, t)

@@ -20,6 +20,7 @@ from capplan.sim.ops import (
     OP_READ_RAND,
     OP_RESTART,
     OP_SLAB,
+    OP_STORE,
     OP_TARGET,
     OP_TOUCH,
     OP_WAIT,
@@ -41,7 +42,7 @@ OPS = {
     "grow": OP_GROW, "target": OP_TARGET, "touch": OP_TOUCH, "read": OP_READ,
     "read_loop": OP_READ_LOOP, "read_rand": OP_READ_RAND, "write": OP_WRITE, "hold": OP_HOLD,
     "wait": OP_WAIT, "free": OP_FREE, "mlock": OP_MLOCK, "exit": OP_EXIT, "fork": OP_FORK,
-    "restart": OP_RESTART, "slab": OP_SLAB,
+    "restart": OP_RESTART, "slab": OP_SLAB, "store": OP_STORE,
 }  # fmt: skip
 RESTARTS = {
     "Never": s.RESTART_NEVER, "OnFailure": s.RESTART_ON_FAILURE, "Always": s.RESTART_ALWAYS,
@@ -61,7 +62,8 @@ def build_tasks(
     entries = _mappings(k, scenario, mappings, numbers, cgroups)
     processes = [_system_process(scenario), *scenario.processes]
     _check("processes", len(processes), s.MAX_PROCS)
-    program = _Program(k, numbers, mappings)
+    names = {process.name: p for p, process in enumerate(processes)}
+    program = _Program(k, numbers, mappings, names)
     for p, process in enumerate(processes):
         program.add_process(p, process, cgroups)
     _containers(k, processes)
@@ -79,6 +81,7 @@ def _containers(k: Any, processes: list[Process]) -> None:
         life = process.name.partition("#")[2]
         main = first.setdefault((process.container, life), p)
         k.proc[p].container = main
+        k.proc[p].by_fork = int(process.by_fork)
         begin[main] = min(begin.get(main, process.start_ns), process.start_ns)
     for p, process in enumerate(processes):
         k.proc[p].start_offset_ns = process.start_ns - begin[int(k.proc[p].container)]
@@ -133,7 +136,9 @@ def _mappings(
     k.nr_mappings = len(mappings)
     for m, mapping in enumerate(mappings):
         record = k.mapping[m]
-        size = max(mapping.max_pages, mapping.size_pages, 1)
+        size = _extent(mapping)
+        if mapping.cow_of:
+            size = max(size, _extent(mappings[numbers[mapping.cow_of]]))
         record.kind = KINDS[mapping.kind]
         record.via_read = int(mapping.via == "read" and mapping.kind != "anon")
         record.exec = int(mapping.exec)
@@ -161,6 +166,11 @@ def _mappings(
     return entries
 
 
+def _extent(mapping: Mapping) -> int:
+    """The most pages a mapping can have."""
+    return max(mapping.max_pages, mapping.size_pages, 1)
+
+
 def _lay_out_file(record: Any, entries: np.ndarray[Any, Any], pages: int, granule: int) -> None:
     """A file that exists: every granule of it can be read, none is in memory."""
     count = -(-pages // granule)
@@ -181,19 +191,24 @@ def _stream(name: str) -> int:
     return value & 0x7FFFFFFF
 
 
-def _argument(op: Op, vmas: dict[str, int]) -> int:
-    if op.op == "touch":
+def _argument(op: Op, vmas: dict[str, int], procs: dict[str, int]) -> int:
+    if op.op in ("touch", "store"):
         return PATTERNS[op.pattern]
     if op.op == "read":
         return vmas[op.into] + 1 if op.into else 0
+    if op.op == "fork":
+        return procs[op.proc]
     return op.code
 
 
 class _Program:
     """Collects tasks, vmas and ops of all processes."""
 
-    def __init__(self, k: Any, numbers: dict[str, int], mappings: list[Mapping]) -> None:
+    def __init__(
+        self, k: Any, numbers: dict[str, int], mappings: list[Mapping], procs: dict[str, int]
+    ) -> None:
         self.k = k
+        self.procs = procs
         self.numbers = numbers
         self.mappings = mappings
         self.blocks: list[np.ndarray[Any, Any]] = []
@@ -208,6 +223,7 @@ class _Program:
         proc.oom_score_adj = process.oom_score_adj
         proc.pid = FIRST_PID + p
         proc.exit_vma = -1
+        proc.parent = self.procs.get(process.parent, -1)
         proc.restart_policy = RESTARTS[process.restart]
         proc.restarts_by = RESTARTED_BY[process.restart_by]
         proc.restart_sec_ns = process.restart_sec_ns
@@ -241,6 +257,10 @@ class _Program:
                 self.k.vma[previous].next = v
             previous = v
             vmas[name] = v
+        for name in process.mappings:
+            parent = self.mappings[self.numbers[name]].cow_of
+            if parent in vmas:
+                self.k.vma[vmas[parent]].copy = self.numbers[name]
         return vmas
 
     def _add_task(
@@ -269,7 +289,7 @@ class _Program:
             record.own_rate = task.access.rate
             self.k.mapping[self.numbers[task.access_mapping]].zipf_s = task.access.zipf_s
         position = int(self.k.heap_len)
-        record.due_ns = process.start_ns
+        record.due_ns = s.NEVER_NS if process.by_fork else process.start_ns
         self._push(t, position)
 
     def _push(self, t: int, position: int) -> None:
@@ -324,7 +344,7 @@ class _Program:
             record["pages"] = op.pages
             record["rate"] = op.rate
             record["t_ns"] = op.at_ns if op.op in ("target", "wait") else op.ns
-            record["arg"] = _argument(op, vmas)
+            record["arg"] = _argument(op, vmas, self.procs)
         self._append(block)
 
     def _append(self, block: np.ndarray[Any, Any]) -> None:

@@ -20,11 +20,13 @@ from capplan.mm.state import (
     PROC_DEAD,
     PROC_EXITING,
     PROC_LIVE,
+    PTE_COW,
     PTE_NONE,
     TASK_DEAD,
     TASK_EXITING,
 )
 from capplan.sim.access import access_end
+from capplan.sim.fork import still_mapped
 from capplan.sim.heap import heap_remove, heap_set
 from capplan.sim.ops import _clear_pending
 from capplan.sim.unmap import detach_entry, entries_of, free_detached, free_tables
@@ -112,6 +114,8 @@ def _detach_vma(k, v):
     m = k.vma[v].mapping
     proc = k.proc[k.vma[v].proc]
     mapped = k.vma[v].mapped_pages
+    if k.vma[v].copy >= 0:
+        k.mapping[m].forks -= 1
     if k.mapping[m].kind == MAP_ANON:
         proc.rss_anon -= mapped
         proc.swapents -= k.mapping[m].swapped_pages
@@ -136,7 +140,7 @@ def _unmap_shared(k, fr, pt, v):
     if _is_private(k, v):
         for e in range(mapping.first_pte, mapping.first_pte + mapping.used):
             if pt[e].frame >= 0:
-                unmap_page(k, fr, pt[e].frame)
+                unmap_page(k, fr, pt, pt[e].frame)
         return
     proc = k.proc[k.vma[v].proc]
     proc.rss_file = 0
@@ -164,13 +168,17 @@ def _unmap_some(k, fr, pt, p):
         v = proc.exit_vma
         m = k.vma[v].mapping
         mapping = k.mapping[m]
-        if mapping.kind == MAP_ANON and _is_private(k, v):
+        private = _is_private(k, v)
+        if mapping.kind == MAP_ANON and (private or mapping.forks > 0):
             while proc.exit_index < mapping.used:
                 if turn >= TURN_PAGES:
                     return False
                 e = mapping.first_pte + proc.exit_index
                 proc.exit_index += 1
-                if pt[e].state == PTE_NONE:
+                if pt[e].state == PTE_NONE or pt[e].state == PTE_COW:
+                    pt[e].state = PTE_NONE
+                    continue
+                if not private and still_mapped(k, pt, m, proc.exit_index - 1, v):
                     continue
                 nr = pt[e].nr_pages
                 turn += nr
@@ -185,10 +193,11 @@ def _unmap_some(k, fr, pt, p):
                 if proc.gathered >= GATHER_PAGES:
                     proc.flushing = 1
                     return False
-            mapping.used = 0
-            mapping.size_pages = 0
-            mapping.thp_spare = 0
-            mapping.progress = 0.0
+            if private:
+                mapping.used = 0
+                mapping.size_pages = 0
+                mapping.thp_spare = 0
+                mapping.progress = 0.0
         elif mapping.kind != MAP_ANON:
             _unmap_shared(k, fr, pt, v)
         _detach_vma(k, v)

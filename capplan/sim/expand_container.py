@@ -20,6 +20,7 @@ from capplan.sim.expand_phases import (
     MAX_OPS,
     Extent,
     PhaseWriter,
+    forked,
     pages_in,
     to_pages,
     write_ops,
@@ -67,6 +68,28 @@ class Instance:
             spec = self.profile.processes[name]
             for index in range(spec.count):
                 ProcessWriter(self, name, spec, index).write()
+
+    def instance_names(self, process: str) -> tuple[str, ...]:
+        """Names of all of a process, in this life."""
+        count = self.profile.processes[process].count
+        again = f"#{self.number + 1}" if self.number else ""
+        return tuple(
+            f"{self.name}/{process}" + (f"-{i}" if count > 1 else "") + again for i in range(count)
+        )
+
+    @cached_property
+    def forked(self) -> set[str]:
+        """Processes that begin when a phase of their parent says so."""
+        return {name for spec in self.profile.processes.values() for name in forked(spec.phases)}
+
+    def forked_at_start(self, parent: str) -> list[str]:
+        """Children that a cold start forks when the parent has its first memory."""
+        if self.warm or self.profile.processes[parent].trace is not None:
+            return []
+        return [
+            name for name, spec in self.profile.processes.items()
+            if spec.fork_of == parent and name not in self.forked and spec.start.constant == 0
+        ]  # fmt: skip
 
     @cached_property
     def written(self) -> set[str]:
@@ -118,9 +141,13 @@ class ProcessWriter:
         self.draws: Draws = inst.world.draws.at(
             own, (inst.container, self.key, inst.number), inst.profile.shared.load.correlation
         )
+        parent = self.spec.fork_of
+        self.by_fork = self.key in inst.forked or (
+            parent in inst.profile.processes and self.key in inst.forked_at_start(parent)
+        )
         start = inst.life.start_ns + round(self.draws.sample(self.spec.start, "start"))
-        self.start_ns = start
-        self.warm = inst.warm and start == 0
+        self.start_ns = inst.life.start_ns if self.by_fork else start
+        self.warm = inst.warm and start == 0 and not self.by_fork
         self.regions: dict[str, MappingPlan] = {}
         self.own: dict[str, Region] = {}  # regions whose accesses and growth are this process's
         self.tasks: list[Task] = []
@@ -213,9 +240,15 @@ class ProcessWriter:
         extents: dict[str, Extent] = {name: plan.extent for name, plan in self.regions.items()}
         ceiling = self.inst.world.ceiling
         private = frozenset(n for n, r in self.spec.regions.items() if r.shared is None)
-        writer = PhaseWriter(self.draws, extents, self._left_ns(), ceiling, where, private)
+        inst = self.inst
+        children = {name: inst.instance_names(name) for name in inst.profile.processes}
+        writer = PhaseWriter(
+            self.draws, extents, self._left_ns(), ceiling, where, private, children,
+            again=self.key in inst.forked,
+        )  # fmt: skip
         writer.write(self.spec.phases)
-        ops = (*first, *writer.ops)
+        early = [name for child in inst.forked_at_start(self.key) for name in children[child]]
+        ops = (*first, *(Op("fork", proc=name) for name in early), *writer.ops)
         if not ops:
             return
         # the thread that does the phases also does the accesses of the region they are about
@@ -250,6 +283,16 @@ class ProcessWriter:
             for ops in threads:
                 self.tasks.append(Task(ops, mapping, access, clock=self.inst.profile.clock))
                 access = Access()
+            self._write_stores(name, region)
+
+    def _write_stores(self, name: str, region: Region) -> None:
+        """What a process that forks writes to: pages that it shares with a child are copied."""
+        given = region.access
+        forks = any(spec.fork_of == self.key for spec in self.inst.profile.processes.values())
+        if forks and given.write > 0 and region.kind == "anon" and region.shared is None:
+            rate = given.rate * given.write / PAGE_SIZE
+            op = Op("store", self.regions[name].extent.mapping, rate=rate, pattern="uniform")
+            self.tasks.append(Task((op,), clock=self.inst.profile.clock))
 
     def _growth(self, name: str, region: Region) -> tuple[Op, ...]:
         if region.growth <= 0:
@@ -283,20 +326,25 @@ class ProcessWriter:
         return max(top - plan.extent.initial - plan.grown, 0)
 
     def _write_cow(self) -> None:
-        """Private copies of the parent's pages: one region and one writing thread for each."""
+        """Room for copies of each region that was inherited, and a thread that writes to it."""
+        parent = self.spec.fork_of
+        inherited = self.inst.attached.get(parent or "", {})
+        private = {
+            name: plan for name, plan in inherited.items()
+            if plan.region.kind == "anon" and plan.region.shared is None and plan.cow_of is None
+        }  # fmt: skip
+        for name, plan in private.items():
+            region = Region(kind="anon", compressibility=plan.region.compressibility)
+            copies = self.inst.world.plan(f"{self.name}/{name}.cow", region, 0, self.warm)
+            copies.cow_of = plan
+            self.regions[f"{name}.cow"] = copies
         for name, rate in self.spec.cow.items():
-            if name not in self.regions or self.spec.fork_of is None:
-                where = f"containers.{self.inst.container}: processes.{self.key}.cow"
-                raise InputError(f"{where}: the parent has no region '{name}'")
-            parent = self.regions[name]
-            mapping = f"{self.name}/{name}.cow"
-            region = Region(kind="anon", compressibility=parent.region.compressibility)
-            plan = self.inst.world.plan(mapping, region, 0, self.warm)
-            plan.cow_of = parent
-            self.regions[f"{name}.cow"] = plan
-            pages = max(parent.extent.peak + parent.grown, parent.size)
-            if rate > 0 and pages > 0:
-                op = Op("grow", mapping, pages, rate / PAGE_SIZE)
+            if name not in private:
+                where = f"containers.{self.inst.container}: processes.{self.key}.cow.{name}"
+                raise InputError(f"{where}: not anonymous memory that its parent has for itself")
+            if rate > 0:
+                where = private[name].extent.mapping
+                op = Op("store", where, rate=rate / PAGE_SIZE, pattern="uniform")
                 self.tasks.append(Task((op,), clock=self.inst.profile.clock))
 
     # --- traces -----------------------------------------------------------------------
@@ -374,7 +422,9 @@ class ProcessWriter:
             # only Always would start it again
             restart = "Never" if restart == "Never" else "OnFailure"
         adj = inst.spec.oom_score_adj if spec.oom_score_adj is None else spec.oom_score_adj
-        parent = "" if spec.fork_of is None else f"{inst.name}/{spec.fork_of}"
+        parent = "" if spec.fork_of is None else inst.instance_names(spec.fork_of)[0]
+        if self.key in inst.forked:
+            restart = "Never"  # the phase that forks it does so again
         inst.world.processes.append(
             Process(
                 name=name,
@@ -387,6 +437,7 @@ class ProcessWriter:
                 kernel_pages=to_pages(spec.threads * THREAD_BYTES),
                 sparse_tables=self._sparse_tables(),
                 parent=parent,
+                by_fork=self.by_fork,
                 restart=restart,
                 restart_by=inst.spec.restart_by,
                 restart_sec_ns=inst.spec.restart_sec,

@@ -17,6 +17,7 @@ from capplan.spec.common import Dist
 from capplan.spec.profile import (
     Burst,
     Exit,
+    Fork,
     Free,
     Grow,
     Hold,
@@ -89,6 +90,17 @@ def write_ops(extent: Extent, pages: int, rate: float, ceiling: int) -> Iterator
         pages -= part
 
 
+def forked(phases: Sequence[PhaseBody]) -> set[str]:
+    """Names of the processes that phases fork."""
+    found: set[str] = set()
+    for phase in phases:
+        if isinstance(phase.body, Fork):
+            found.add(phase.body.process)
+        elif isinstance(phase.body, Repeat):
+            found |= forked(phase.body.phases)
+    return found
+
+
 def written_regions(phases: Sequence[PhaseBody]) -> set[str]:
     """Names of the regions that phases write to."""
     found: set[str] = set()
@@ -118,6 +130,10 @@ class PhaseWriter:
         Key path, for errors.
     private
         Regions that end with the process (what a restart gives back).
+    again
+        The process runs these phases more than once (each time it is forked).
+    children
+        Names of the processes that each ``fork`` starts.
     """
 
     draws: Draws
@@ -126,6 +142,8 @@ class PhaseWriter:
     ceiling: int
     where: str
     private: frozenset[str] = frozenset()
+    children: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    again: bool = False
     ops: list[Op] = field(default_factory=list)
     used: list[str] = field(default_factory=list)  # regions the phases name, in order
     t: int = 0
@@ -137,7 +155,7 @@ class PhaseWriter:
         handlers: dict[type, Callable[..., None]] = {
             Grow: self._grow, Hold: self._hold, Read: self._read, Write: self._write,
             Touch: self._touch, Free: self._free, Burst: self._burst, Leak: self._leak,
-            Exit: self._exit, Repeat: self._repeat,
+            Fork: self._fork, Exit: self._exit, Repeat: self._repeat,
         }  # fmt: skip
         for index, phase in enumerate(phases):
             if self.ended or self.t >= self.end_ns:
@@ -249,7 +267,7 @@ class PhaseWriter:
 
     def _free(self, phase: Free, path: tuple[str | int, ...]) -> None:
         extent = self._extent(phase.region)
-        pages = extent.pages
+        pages = max(extent.pages, self.ceiling if self.again else 0)  # also of the last time
         if phase.to is not None:
             pages = extent.pages - to_pages(self._draw(phase.to, path, "to"))
         elif phase.by is not None:
@@ -298,6 +316,10 @@ class PhaseWriter:
             self._take(extent, pages, rate)
         if rate <= 0 and phase.during is not None:
             self._wait(phase.during)
+
+    def _fork(self, phase: Fork, path: tuple[str | int, ...]) -> None:
+        for name in self.children[phase.process]:
+            self._add(Op("fork", proc=name))
 
     def _exit(self, phase: Exit, path: tuple[str | int, ...]) -> None:
         self._add(Op("exit", code=phase.code))

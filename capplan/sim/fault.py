@@ -65,6 +65,7 @@ __all__ = [
     "FAULT_NOMEM",
     "FAULT_OK",
     "FAULT_OOM_WAIT",
+    "charged_frame",
     "fault",
     "install",
     "page_tables",
@@ -131,11 +132,11 @@ def _from_swap_cache(k, fr, pt, v, e):
     fr[i].flags &= ~(PG_RECLAIM | PG_SWAP_CLEAN | PG_READAHEAD)
     fr[i].flags |= PG_YOUNG
     fr[i].seen = progress_now(k, m)
-    add_swapents(k, m, -nr)
+    add_swapents(k, pt, m, e, -nr)
     k.mapping[m].resident_pages += nr
     granule_found(k, pt, m, e)
     if not k.mapping[m].via_read:
-        map_page(k, fr, i)
+        map_page(k, fr, pt, i)
         k.vmstat[VM_PGFAULT] += nr
         k.memcg[fr[i].memcg].stat[ST_PGFAULT] += nr
     k.work_ns += k.cost.fault_ns * nr
@@ -153,7 +154,7 @@ def _read_ahead(k, fr, pt, t, v, e):
     m = k.vma[v].mapping
     nr = pt[e].nr_pages
     c = pt[e].owner if k.memcg[pt[e].owner].online else k.proc[k.task[t].proc].memcg
-    status, i = _charged_frame(k, fr, pt, t, k.mapping[m].node, c, nr, True, 0)
+    status, i = charged_frame(k, fr, pt, t, k.mapping[m].node, c, nr, True, 0)
     if status != FAULT_OK:
         reset_charge(k, t)
         return -1
@@ -189,20 +190,6 @@ def _swapin_readahead(k, fr, pt, t, v, e):
             break
         ahead += got
     return win, ahead
-
-
-@jit
-def _copied(k, v, nr):
-    """A write after fork copied nr pages: they leave the share of the parent's region."""
-    parent = k.mapping[k.vma[v].mapping].cow_parent
-    p = k.vma[v].proc
-    w = k.proc[p].first_vma
-    while w >= 0:
-        if k.vma[w].mapping == parent:
-            taken = min(nr, k.vma[w].mapped_pages)
-            k.vma[w].mapped_pages -= taken
-            k.proc[p].rss_anon -= taken
-        w = k.vma[w].next
 
 
 @jit
@@ -244,7 +231,7 @@ def _fill(k, fr, pt, t, v, i, e, state, sequential, window, ahead):
         read = swap_in(k, fr, pt, i, reads, ahead)
         if reads < nr:
             swap_ra_hit(k, v, e, nr - reads)  # of its own pages
-        add_swapents(k, m, -nr)
+        add_swapents(k, pt, m, e, -nr)
     if refault:
         if k.lru_gen:
             restored = 1 if lru_gen_refault(k, fr, pt, i, not mapping.via_read) else 0
@@ -261,7 +248,7 @@ def _fill(k, fr, pt, t, v, i, e, state, sequential, window, ahead):
 
 
 @jit
-def _charged_frame(k, fr, pt, t, node, c, nr, user_fault, may_short):
+def charged_frame(k, fr, pt, t, node, c, nr, user_fault, may_short):
     """A frame of nr pages charged to group c: (one of FAULT_*, frame).
 
     With ``may_short`` it has fewer pages where the group has room for a part only.
@@ -292,7 +279,7 @@ def slab_page(k, fr, pt, t, c):
     asked for as any other is (GFP_KERNEL), so it wakes kswapd and reclaims. The group pays whole
     pages here, by the bytes of its objects there.
     """
-    status, i = _charged_frame(k, fr, pt, t, 0, c, 1, False, 0)
+    status, i = charged_frame(k, fr, pt, t, 0, c, 1, False, 0)
     if status != FAULT_OK:
         return status
     free_frame(k, fr, i)  # slab is counted by zone, not by frame
@@ -332,7 +319,7 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
     if pt[e].swap >= 0 and k.memcg[pt[e].owner].online:
         c = pt[e].owner
     may_short = 1 if mapping.kind == MAP_FILE and state == PTE_SHADOW and nr > 1 else 0
-    status, i = _charged_frame(k, fr, pt, t, mapping.node, c, nr, user_fault, may_short)
+    status, i = charged_frame(k, fr, pt, t, mapping.node, c, nr, user_fault, may_short)
     if status != FAULT_OK:
         return status
     pt[e].nr_pages = nr
@@ -349,11 +336,9 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
     if user_fault:
         k.vmstat[VM_PGFAULT] += nr
         k.memcg[c].stat[ST_PGFAULT] += nr
-        map_page(k, fr, i)
+        map_page(k, fr, pt, i)
         if state == PTE_NONE:
             page_tables(k, fr, v, (e - mapping.first_pte) * k.granule_pages, nr)
-            if mapping.cow_parent >= 0:
-                _copied(k, v, nr)
     if mapping.kind != MAP_KERNEL:  # on no list
         lru_add(k, fr, i)
     return FAULT_OK

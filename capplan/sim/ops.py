@@ -20,6 +20,7 @@ from capplan.mm.state import (
 )
 from capplan.sim.access import access_begin, access_end, access_resume, turn_is_over
 from capplan.sim.fault import FAULT_NOMEM, FAULT_OK, FAULT_OOM_WAIT, fault, slab_page
+from capplan.sim.fork import fork, store
 from capplan.sim.thp import thp_fault
 from capplan.sim.unmap import free_newest
 
@@ -31,7 +32,8 @@ DONE, LATER, AGAIN, FAILED, OOM_WAIT = 0, 1, 2, 3, 4
 TURN_PAGES = 64
 
 (OP_GROW, OP_TARGET, OP_TOUCH, OP_READ, OP_READ_LOOP, OP_READ_RAND, OP_WRITE, OP_HOLD, OP_WAIT,
- OP_FREE, OP_MLOCK, OP_EXIT, OP_FORK, OP_RESTART, OP_POPULATE, OP_SLAB) = range(16)  # fmt: skip
+ OP_FREE, OP_MLOCK, OP_EXIT, OP_FORK, OP_RESTART, OP_POPULATE, OP_SLAB,
+ OP_STORE) = range(17)  # fmt: skip
 
 
 @jit
@@ -400,6 +402,21 @@ def _mlock(k, fr, pt, op):
 
 
 @jit
+def _store(k, fr, pt, t, op):
+    """Write to pages of an anonymous region: so many, for ``t_ns``, or for ever."""
+    task = k.task[t]
+    end = task.op_start_ns + op.t_ns if op.t_ns > 0 else NEVER_NS
+    status = store(k, fr, pt, t, op)
+    if status != FAULT_OK:
+        return _status(status)
+    if k.now_ns >= end or (op.pages > 0.0 and task.op_done >= op.pages):
+        task.store_vma = -1
+        return DONE
+    task.next_ns = min(task.next_ns, end)
+    return LATER
+
+
+@jit
 def _populate(k, fr, pt, t, op):
     """What is in memory when the run begins: placed without a fault storm, at no cost.
 
@@ -471,4 +488,8 @@ def run_op(k, fr, pt, t, op):
         return _slab(k, fr, pt, t, op)
     if kind == OP_MLOCK:
         return _mlock(k, fr, pt, op)
+    if kind == OP_STORE:
+        return _store(k, fr, pt, t, op)
+    if kind == OP_FORK:
+        fork(k, op.arg)
     return DONE

@@ -157,11 +157,13 @@ def process_gone(k, p, now_ns):
         proc.asked_restart = 0
         _start_again(k, p, now_ns)
         return
-    policy = proc.restart_policy
+    main = proc.container
+    alone = k.proc[main].state != PROC_LIVE
+    # one that a phase forked is started again by that alone; its container may wait for its end
+    policy = k.proc[main].restart_policy if proc.by_fork and alone else proc.restart_policy
     if policy == RESTART_NEVER:
         return
-    main = proc.container
-    if k.proc[main].state == PROC_LIVE:
+    if not alone:
         if proc.victim and proc.restarts_by == BACKOFF_SYSTEMD:
             begin_exit(k, main, -SIGTERM, 0)  # DefaultOOMPolicy=stop
         elif proc.exit_code != 0:
@@ -174,5 +176,9 @@ def process_gone(k, p, now_ns):
     if policy == RESTART_ALWAYS or k.proc[main].exit_code != 0:
         delay = _delay(k, main, now_ns)
         for q in range(k.nr_procs):
-            if k.proc[q].container == main and delay >= 0:
+            if k.proc[q].container != main or delay < 0:
+                continue
+            if k.proc[q].by_fork:
+                k.proc[q].state = PROC_UNBORN  # its parent forks it
+            else:
                 _start_again(k, q, now_ns + delay + k.proc[q].start_offset_ns)

@@ -170,7 +170,7 @@ class Mapping:
     length_sd: float = 0.0
     same_filled: float = 0.0  # share of pages that hold one repeated word
     incompressible: float = 0.0  # share of pages that the compressor rejects
-    cow_of: str | None = None  # private copy-on-write of another mapping (after fork)
+    cow_of: str | None = None  # a child's own copies of pages of a mapping it got by fork
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,10 @@ class Op:
     slab      pages, rate                  make slab that nothing holds (dentries), charged to the
                                            process's group; it outlives the process
     exit      code                         the process ends
-    fork      proc                         a declared child process starts
+    fork      proc                         a declared child process starts, unless it still runs
+    store     mapping, rate, pages or ns,  write to pages of an anonymous region, for ever if both
+              pattern                      are 0, in order (cyclic) or as they are accessed
+                                           (uniform); those shared after a fork are copied
     restart                                the process ends and starts its program again
     ========= ============================ =======================================
     """
@@ -268,7 +271,8 @@ class Process:
     tasks: tuple[Task, ...] = ()
     kernel_pages: int = 0  # stacks, task_struct, vmas: charged to its cgroup
     sparse_tables: int = 0  # page tables beyond those of densely filled mappings
-    parent: str = ""
+    parent: str = ""  # the process it is forked from
+    by_fork: bool = False  # it does not start at ``start_ns`` but when its parent forks it
     restart: str = "Never"  # Never, OnFailure, Always
     restart_by: str = "kubelet"  # kubelet, docker, systemd: whose back-off
     restart_sec_ns: int = 0  # systemd: RestartSec=

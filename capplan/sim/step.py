@@ -425,7 +425,7 @@ def _act(k, fr, pt, pg, actor):
     if actor >= 0:
         state = k.task[actor].state
         if state == TASK_UNBORN:
-            born(k, fr, pg, actor)
+            born(k, fr, pt, pg, actor)
         if state == TASK_EXITING:
             _exit_turn(k, fr, pt, actor)
         elif state == TASK_DEAD:

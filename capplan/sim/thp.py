@@ -114,5 +114,5 @@ def _map_granule(k, fr, pt, v, i, e, c):
     if mapping.locked or k.vma[v].locked:
         fr[i].flags |= PG_MLOCKED
         k.nr_mlocked += nr
-    map_page(k, fr, i)
+    map_page(k, fr, pt, i)
     lru_add(k, fr, i)

@@ -25,6 +25,7 @@ from capplan.mm.state import (
     ST_PAGETABLES,
 )
 from capplan.mm.swap import drop_swap_cache, free_swap_entry
+from capplan.sim.fork import hand_over
 
 __all__ = ["detach_entry", "entries_of", "free_detached", "free_newest", "free_tables", "zap_entry"]
 
@@ -38,7 +39,7 @@ def detach_entry(k, fr, pt, m, e):
     if state == PTE_NONE:
         return -1
     if state == PTE_SWAP or state == PTE_ZSWAP:
-        add_swapents(k, m, -entry.nr_pages)
+        add_swapents(k, pt, m, e, -entry.nr_pages)
     if state != PTE_PRESENT:
         granule_found(k, pt, m, e)
     i = entry.frame
@@ -49,7 +50,7 @@ def detach_entry(k, fr, pt, m, e):
         entry.memcg = -1
         return -1
     nr = fr[i].nr_pages
-    unmap_page(k, fr, i)
+    unmap_page(k, fr, pt, i)
     clean_page(k, fr, i)
     if state == PTE_PRESENT:
         mapping.resident_pages -= nr
@@ -114,7 +115,8 @@ def free_newest(k, fr, pt, m, nr):
         if taken + size > nr:
             break
         k.work_ns += k.cost.exit_free_ns * entries_of(k, m, size)
-        zap_entry(k, fr, pt, m, e)
+        if mapping.forks == 0 or not hand_over(k, fr, pt, m, mapping.used - 1):
+            zap_entry(k, fr, pt, m, e)
         mapping.used -= 1
         mapping.size_pages -= size
         taken += size

@@ -413,6 +413,9 @@ def _profile_names(source: Source, spec: NodeSpec) -> Iterator[Problem]:
             yield from _known(source, (*head, "cow", copied), copied, inherited, "region")
         own = [*process.regions, *process.uses, *inherited]
         for path, body in _bodies(process.phases, (*head, "phases")):
+            if path[-1] == "fork":
+                yield from _forked(source, path, body.process, name)
+                continue
             yield from _known(source, (*path, "region"), body.region, own, "region")
         for key, region in process.regions.items():
             if region.swapped and not spec.node.swap:
@@ -443,13 +446,38 @@ def _regions_of(source: Source, name: str | None) -> list[str]:
 
 
 def _bodies(phases: Any, head: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
-    """All phase bodies that name a region, with their paths."""
+    """All phase bodies that name a region or a process, with their paths."""
     for index, phase in enumerate(phases):
         path = (*head, index, phase.kind)
         if phase.repeat is not None:
             yield from _bodies(phase.repeat.phases, (*path, "phases"))
-        elif hasattr(phase.body, "region"):
+        elif phase.fork is not None or hasattr(phase.body, "region"):
             yield path, phase.body
+
+
+def _forked(source: Source, path: KeyPath, name: str, parent: str) -> Iterator[Problem]:
+    """A phase forks a child of its process, which then has no time of its own to start at."""
+    processes = source.profile.processes
+    yield from _known(source, (*path, "process"), name, processes, "process")
+    if name not in processes:
+        return
+    child = processes[name]
+    checks = (
+        (child.fork_of != parent, f"{quoted(name)} is not forked from this process",
+         f"fork_of: {parent} in processes.{name}"),
+        (processes[parent].count > 1, f"there are {processes[parent].count} of this process",
+         "a process with count 1 to fork from"),
+        (child.trace is not None, f"{quoted(name)} follows a trace, at times of its own",
+         "a process with phases"),
+        (child.start.constant != 0, f"{quoted(name)} has a start of its own",
+         f"no start in processes.{name}, or no fork"),
+    )  # fmt: skip
+    for wrong, message, expected in checks:
+        if wrong:
+            yield Problem(
+                source.place(*path), shown_path((*source.prefix, *path)), message, expected,
+                "", "C029",
+            )  # fmt: skip
 
 
 def _known(source: Source, path: KeyPath, name: str, known: Any, what: str) -> Iterator[Problem]:

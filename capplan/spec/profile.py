@@ -44,7 +44,7 @@ class Access(Model):
     skew: Annotated[float, Field(gt=0, le=4)] = 1.0
     """Exponent of zipf: the page of rank r is accessed as r**-skew."""
     write: Share = 0.0
-    """Share of the accesses that write (makes file pages dirty, copies after a fork)."""
+    """Share of the accesses that write: after a fork, each page is copied at its first one."""
 
     @model_validator(mode="after")
     def _has_rate(self) -> Access:
@@ -230,6 +230,13 @@ class Leak(_OfRegion):
     """Stops after this time. Left out (and no ``to``): goes on until the run's end."""
 
 
+class Fork(Model):
+    """Start a process that is ``fork_of`` this one; nothing happens while it still runs."""
+
+    process: str
+    """Name of the process; all ``count`` of it."""
+
+
 class Exit(Model):
     """The process ends."""
 
@@ -266,6 +273,7 @@ class PhaseBody(Model):
     free: Free | None = None
     burst: Burst | None = None
     leak: Leak | None = None
+    fork: Annotated[Fork, bare_as("process")] | None = None
     exit: Annotated[Exit, bare_as("code")] | None = None
     restart: Annotated[Restart, bare_as("after")] | None = None
     repeat: Repeat | None = None
@@ -371,7 +379,8 @@ class Process(Model):
     oom_score_adj: OomScoreAdj | None = None
     """Left out: the container's."""
     fork_of: str | None = None
-    """Forked from this process: starts with its regions shared, copied on write."""
+    """Forked from this process: starts with its regions shared, copied on write. It starts at
+    ``start``, or when a phase of its parent says ``fork``."""
     count: Count = 1
     threads: Threads = 1
     """Each has a 16 KiB kernel stack, charged to the cgroup."""
@@ -384,7 +393,8 @@ class Process(Model):
     uses: tuple[str, ...] = ()
     """Names of shared regions (``shared.regions``) that it attaches."""
     cow: dict[str, Rate] = Field(default_factory=dict)
-    """Regions of ``fork_of`` that it writes to, and how fast; each page is copied once."""
+    """Regions of ``fork_of`` that it writes to, and how fast: each page is copied once, at its
+    first write. What the parent writes is its region's ``access.write``."""
     phases: tuple[Phase, ...] = ()
     trace: Trace | None = None
 

@@ -348,9 +348,10 @@ def process_of(raw: Mapping[str, Any], zpool: str) -> tuple[Process, list[Region
         if target and target not in attached:
             attached.append(target)
         if phase["op"] == "fork":
-            continue  # the child starts by its own start_s
+            ops.append(Op("fork", proc=phase["child"]))
+            continue
         if copies and phase["op"] == "touch_anon":
-            ops += _copy_ops(phase, target, copies)
+            ops += _copy_ops(phase, f"{parent}.heap", target, copies)
             copies = 0
             continue
         ops.append(op_of(phase, target))
@@ -364,17 +365,18 @@ def process_of(raw: Mapping[str, Any], zpool: str) -> tuple[Process, list[Region
         tasks=(Task(tuple(ops), exit_at_end=True),),
         kernel_pages=OWN_KERNEL_PAGES,
         parent=raw["inherits"][0] if "inherits" in raw else "",
+        by_fork="inherits" in raw,
     )
     return process, regions
 
 
-def _copy_ops(phase: Mapping[str, Any], target: str, pages: int) -> list[Op]:
+def _copy_ops(phase: Mapping[str, Any], shared: str, own: str, pages: int) -> list[Op]:
     """A forked child's first writes: each page is copied once, then it is the child's own."""
     rate = float(phase["rate_mib_s"] * PAGES_PER_MIB)
     copied = min(pages, int(rate * phase["seconds"]))
     left_ns = _ns(phase["seconds"] - copied / rate)
-    ops = [Op("grow", target, copied, rate)]
-    return [*ops, Op("touch", target, rate=rate, ns=left_ns)] if left_ns > 0 else ops
+    ops = [Op("store", shared, copied, rate, pattern="cyclic")]
+    return [*ops, Op("touch", own, rate=rate, ns=left_ns)] if left_ns > 0 else ops
 
 
 def op_of(phase: Mapping[str, Any], target: str) -> Op:

@@ -272,7 +272,7 @@ def entries_and_frames(ledger: Ledger) -> list[str]:
         part = pt[first : first + int(mapping["nr_ptes"])]
         nr, state = part["nr_pages"], part["state"]
         swapped = (state == s.PTE_SWAP) | (state == s.PTE_ZSWAP)
-        missing = (state != s.PTE_NONE) & (state != s.PTE_PRESENT)
+        missing = (state != s.PTE_NONE) & (state != s.PTE_PRESENT) & (state != s.PTE_COW)
         i = part["frame"][part["frame"] >= 0]
         dirty = int(ledger.pages[i][(fr["flags"][i] & s.PG_DIRTY) != 0].sum())
         # a granule of a file may come in part: its frame says how much
@@ -303,7 +303,7 @@ def rss_is_what_is_mapped(ledger: Ledger) -> list[str]:
             name = {s.MAP_ANON: "rss_anon", s.MAP_FILE: "rss_file"}.get(kind, "rss_shmem")
             sums[name] += int(vma["mapped_pages"])
             if kind == s.MAP_ANON and _attached(k, m, v):
-                sums["swapents"] += int(k["mapping"]["swapped_pages"][m])
+                sums["swapents"] += _swapped(ledger, v, m)
             found += _vma(ledger, p, v, m)
             v = int(vma["next"])
         for name, total in sums.items():
@@ -320,13 +320,55 @@ def _attached(k: Any, m: int, v: int) -> bool:
     return False
 
 
+def _shared(ledger: Ledger, v: int, m: int, entries: Any) -> npt.NDArray[np.bool_]:
+    """Which entries of mapping m vma v maps: after fork, those without one of its own."""
+    k = ledger.k
+    copies = int(k["vma"]["copy"][v])
+    if copies < 0:
+        return np.ones(len(entries), np.bool_)
+    index = entries - int(k["mapping"]["first_pte"][m])
+    first, used = int(k["mapping"]["first_pte"][copies]), int(k["mapping"]["used"][copies])
+    own = np.minimum(first + index, len(ledger.entries) - 1)
+    return (index < used) & (ledger.entries["state"][own] == s.PTE_NONE)
+
+
+def _swapped(ledger: Ledger, v: int, m: int) -> int:
+    """Swapped pages of mapping m that vma v maps."""
+    mapping = ledger.k["mapping"][m]
+    entries = int(mapping["first_pte"]) + np.arange(int(mapping["nr_ptes"]))
+    state = ledger.entries["state"][entries]
+    gone = (state == s.PTE_SWAP) | (state == s.PTE_ZSWAP)
+    gone &= _shared(ledger, v, m, entries)
+    return int(ledger.entries["nr_pages"][entries[gone]].sum())
+
+
+def copies_and_children(ledger: Ledger) -> list[str]:
+    """Regions of copies count the granules that are shared no more; mappings their children."""
+    k, found = ledger.k, []
+    for m in range(int(k["nr_mappings"])):
+        mapping = k["mapping"][m]
+        v = int(mapping["first_vma"])
+        live = v >= 0 and k["proc"]["state"][k["vma"]["proc"][v]] == s.PROC_LIVE
+        if mapping["cow_parent"] >= 0 and live:
+            first = int(mapping["first_pte"])
+            part = ledger.entries["state"][first : first + int(mapping["used"])]
+            counted = int((part != s.PTE_NONE).sum())
+            found += _differ(f"mapping {m}: copied", mapping["copied"], counted)
+        forks = 0
+        while v >= 0:
+            forks += int(k["vma"]["copy"][v] >= 0)
+            v = int(k["vma"]["next_on_mapping"][v])
+        found += _differ(f"mapping {m}: forks", mapping["forks"], forks)
+    return found
+
+
 def _vma(ledger: Ledger, p: int, v: int, m: int) -> list[str]:
     k = ledger.k
-    copied = (k["mapping"]["cow_parent"][: int(k["nr_mappings"])] == m).any()
-    if copied or k["vma"]["via_read"][v] or not _attached(k, m, v):
+    if k["vma"]["via_read"][v] or not _attached(k, m, v):
         return []
     here = ledger.attached & ledger.has(s.PG_MAPPED) & (ledger.frames["mapping"] == m)
-    counted = int(ledger.pages[here].sum())
+    entries = ledger.frames["pte"][here]
+    counted = int(ledger.pages[here][_shared(ledger, v, m, entries)].sum())
     return _differ(f"process {p}, vma {v}: mapped", k["vma"]["mapped_pages"][v], counted)
 
 
@@ -370,6 +412,7 @@ CHECKS = (
     m6_slots,
     entries_and_frames,
     rss_is_what_is_mapped,
+    copies_and_children,
     pending_is_what_tasks_will_grow,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -157,12 +158,25 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     shared = (
         Mapping("shared", "file", 300, size_pages=300, resident_pages=100, via=via, disk="vda"),
         Mapping("shm", "shmem", 600, resident_pages=77, length_mean=2000.0),
-        Mapping("kid-heap", "anon", 200, cow_of="p0-heap"),
+        Mapping("kid-heap", "anon", 1, cow_of="p0-heap"),
+        Mapping("son-heap", "anon", 1, cow_of="p0-heap"),
     )
+    writes = draw(st.sampled_from((500.0, 5000.0)))
+    span = draw(st.sampled_from((100, 400))) * MS
+    written = Op("store", "p0-heap", rate=writes, pattern="uniform")
     kid = Process(
-        "kid", "a", "kid", start_ns=150 * MS, mappings=("p0-heap", "kid-heap"),
-        tasks=(Task((Op("grow", "kid-heap", pages=150, rate=3000.0),), exit_at_end=True),),
+        "kid", "a", "kid", start_ns=150 * MS, mappings=("p0-heap", "kid-heap"), parent="p0",
+        tasks=(Task((replace(written, ns=span),), exit_at_end=True),),
     )  # fmt: skip
+    son = Process(
+        "son", "c", "son", mappings=("p0-heap", "son-heap"), parent="p0", by_fork=True,
+        tasks=(Task((replace(written, rate=1000.0),)),
+               Task((Op("hold", ns=span),), exit_at_end=True)),
+    )  # fmt: skip
+    first = made[0][0]
+    writer = (Op("hold", ns=60 * MS), Op("fork", proc="son"),
+              replace(written, ns=span), Op("fork", proc="son"))  # fmt: skip
+    made[0] = (replace(first, tasks=(*first.tasks, Task(writer))), made[0][1])
     key = "memory.limit_in_bytes" if v1 else "memory.max"
     change = Change(draw(st.integers(100, 400)) * MS, "a", key, draw(st.sampled_from((100, 700))))
     return Scenario(
@@ -171,7 +185,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         cgroup_version="v1" if v1 else "v2",
         cgroups=cgroups(draw, v1),
         mappings=(*shared, *(mapping for _, own in made for mapping in own)),
-        processes=(*(process for process, _ in made), kid),
+        processes=(*(process for process, _ in made), kid, son),
         changes=(change,) if draw(st.booleans()) else (),
         duration_ns=600 * MS,
         sample_ns=50 * MS,

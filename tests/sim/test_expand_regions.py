@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,7 +175,78 @@ def test_expand_forked_child_attaches_and_copies(tmp_path: Path) -> None:
     assert child.mappings == ("web/master/app", "web/worker-1/app.cow")
     copy = mapping(found, "web/worker-1/app.cow")
     assert (copy.cow_of, copy.size_pages, copy.max_pages) == ("web/master/app", 0, 100 * MIB)
-    assert child.tasks[0].ops == (Op("grow", "web/worker-1/app.cow", 100 * MIB, float(MIB)),)
+    assert child.tasks[0].ops == (
+        Op("store", "web/master/app", rate=float(MIB), pattern="uniform"),
+    )
+    assert not child.by_fork
+
+
+def snapshots(**child: Any) -> dict[str, Any]:
+    """A cache that forks every minute, and writes a quarter of its accesses."""
+    access = {"pattern": "zipf", "rate": "4Mi/s", "write": 0.25}
+    regions = {"data": {"size": "90Mi", "access": access}}
+    phases = [{"repeat": {"phases": [{"hold": "1min"}, {"fork": "save"}]}}]
+    dump = {"kind": "file", "via": "read", "size": "90Mi", "resident": 0}
+    save = {"fork_of": "cache", "regions": {"dump": dump},
+            "phases": [{"free": {"region": "dump"}},
+                       {"write": {"region": "dump", "size": "9Mi"}}, "exit"]}  # fmt: skip
+    processes = {"cache": {"regions": regions, "phases": phases}, "save": save | child}
+    return {"capplan": 1, "profile": "p", "processes": processes}
+
+
+def test_expand_fork_phase_starts_a_child_that_has_no_time_of_its_own(tmp_path: Path) -> None:
+    containers = {"c": {"profile": snapshots(), "restart": "Always"}}
+    found = scenario(tmp_path, containers, run={"duration": "150s"})
+    cache, save = process(found, "c/cache"), process(found, "c/save")
+    assert [op.op for op in cache.tasks[0].ops][1:] == ["hold", "fork", "hold", "fork", "hold"]
+    assert cache.tasks[0].ops[2].proc == "c/save"
+    assert (save.by_fork, save.parent, save.restart) == (True, "c/cache", "Never")
+    assert cache.tasks[-1].ops == (Op("store", "c/cache/data", rate=float(MIB), pattern="uniform"),)
+    assert "c/save/data.cow" in save.mappings
+    # what it wrote the last time goes, however much that was
+    free, write, *_ = save.tasks[0].ops
+    assert (free.op, free.mapping, write.op) == ("free", "c/save/dump", "write")
+    assert free.pages >= 90 * MIB
+
+
+def test_expand_fork_phase_of_several_children_names_them_all(tmp_path: Path) -> None:
+    found = scenario(tmp_path, {"c": {"profile": snapshots(count=2)}}, run={"duration": "90s"})
+    ops = process(found, "c/cache").tasks[0].ops
+    assert [op.proc for op in ops if op.op == "fork"] == ["c/save-0", "c/save-1"]
+
+
+@pytest.mark.parametrize("start", ["warm", "cold"])
+def test_expand_cold_start_forks_when_the_parent_has_its_memory(tmp_path: Path, start: str) -> None:
+    profile = {
+        "capplan": 1,
+        "profile": "p",
+        "processes": {
+            "worker": {"fork_of": "master"},
+            "master": {"regions": {"app": {"size": "90Mi"}}},
+        },
+    }
+    found = scenario(tmp_path, {"web": {"profile": profile, "restart": "Always"}},
+                     run={"duration": "1min", "start": start})  # fmt: skip
+    master, worker = process(found, "web/master"), process(found, "web/worker")
+    assert worker.restart == "Always"
+    if start == "warm":
+        assert not worker.by_fork
+    else:
+        assert worker.by_fork
+        assert [op.op for op in master.tasks[0].ops] == ["target", "fork"]
+
+
+def test_expand_cow_of_shared_memory_is_refused(tmp_path: Path) -> None:
+    profile = {
+        "capplan": 1,
+        "profile": "p",
+        "processes": {
+            "master": {"regions": {"shm": {"kind": "shmem", "size": "9Mi"}}},
+            "worker": {"fork_of": "master", "cow": {"shm": "1Mi/s"}},
+        },
+    }
+    with pytest.raises(InputError, match=r"cow\.shm: not anonymous memory"):
+        scenario(tmp_path, {"web": {"profile": profile}})
 
 
 def test_expand_fork_loop_is_refused(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def test_groups_need_their_parents(tmp_path):
         ("fork_of: app", "no process is named 'app'"),
         ("uses: [x]", "no shared region is named 'x'"),
         ("cow: {x: 1Mi/s}", "no region is named 'x'"),
+        ("phases: [{fork: x}]", r"phases\[0\].fork.process: no process is named 'x'"),
         ("regions: {f: {kind: file, size: 1Mi, disk: d}}", "no disk of the node is named 'd'"),
         (
             "phases: [{repeat: {phases: [{free: {region: x}}]}}]",
@@ -162,6 +163,31 @@ def test_profile_names_must_exist(process, message, tmp_path):
     path.write_text(
         "capplan: 1\nnode: {memory: 4Gi}\ncontainers:\n  a:\n    profile:\n"
         f"      {{capplan: 1, profile: a, processes: {{app: {{{process}}}}}}}\n"
+    )
+    with pytest.raises(InputError, match=message):
+        spec.load(path)
+
+
+@pytest.mark.parametrize(
+    ("app", "kid", "message"),
+    [
+        ("", "", r"processes.app.phases\[0\].fork: 'kid' is not forked from this process"),
+        ("count: 2, ", "fork_of: app", "there are 2 of this process"),
+        ("", "fork_of: app, start: 5s", "'kid' has a start of its own"),
+        (
+            "",
+            "fork_of: app, trace: {file: t.csv, measures: rss, columns: {value: v}}",
+            "'kid' follows a trace, at times of its own",
+        ),
+    ],
+)
+def test_forked_by_phase_must_be_able_to(app, kid, message, tmp_path):
+    (tmp_path / "t.csv").write_text("time,v\n0,1\n60,2\n")
+    path = tmp_path / "node.yaml"
+    path.write_text(
+        "capplan: 1\nnode: {memory: 4Gi}\ncontainers:\n  a:\n    profile:\n"
+        "      {capplan: 1, profile: a, processes: {app: "
+        f"{{{app}phases: [{{fork: kid}}]}}, kid: {{{kid}}}}}}}\n"
     )
     with pytest.raises(InputError, match=message):
         spec.load(path)

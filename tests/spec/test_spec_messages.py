@@ -274,15 +274,15 @@ BAD_PROFILE = {
         "- jump",
         """
         web.yaml:9:9: processes.worker.phases[0].jump: unknown key
-            expected one of grow, hold, read, write, touch, free, burst, leak, exit, restart, repeat [C010]
+            expected one of grow, hold, read, write, touch, free, burst, leak, fork, exit, restart, repeat [C010]
         """,
     ),
     "two phases in one": (
         "- grow: {region: heap, to: 200Mi, rate: 20Mi/s}",
         "- {hold: 2h, exit: 0}",
         """
-        web.yaml:9:9: processes.worker.phases[0]: more than one of grow, hold, read, write, touch, free, burst, leak, exit, restart, repeat
-            expected only one of grow, hold, read, write, touch, free, burst, leak, exit, restart, repeat [C019]
+        web.yaml:9:9: processes.worker.phases[0]: more than one of grow, hold, read, write, touch, free, burst, leak, fork, exit, restart, repeat
+            expected only one of grow, hold, read, write, touch, free, burst, leak, fork, exit, restart, repeat [C019]
         """,
     ),
     "a bad distribution": (
