@@ -85,10 +85,14 @@ def _takeable(k):
 
 @jit
 def worth_a_look(k):
-    """Whether something has come that an agent waits for (k.watch)."""
+    """Whether something has come that an agent waits for (k.watch).
+
+    Usage has to pass its mark: who is told that it was reached looks a moment later, when it is
+    above.
+    """
     if k.watch & WATCH_STALL and k.psi.nr_memstall > 0:
         return True
-    if k.watch & WATCH_USAGE and k.nr_file + k.nr_anon >= k.watch_usage:
+    if k.watch & WATCH_USAGE and k.nr_file + k.nr_anon > k.watch_usage:
         return True
     if k.watch & WATCH_SWAP and _free_swap(k) < k.watch_swap:
         return True

@@ -215,13 +215,14 @@ def _signal(k, write):
 def _never_again(k, write):
     """The processes of the group are not started again; who waits for a start waits no more.
 
-    Later lives of the container, which the timeline starts, are pods of their own.
+    Later lives of the container, which the timeline starts, are pods of their own: a process
+    of one is meant only by its number (a pod that is not admitted).
     """
     for p in range(1, k.nr_procs):
         proc = k.proc[p]
         main = k.proc[proc.container]
         begun = main.state != PROC_UNBORN or main.restarting
-        if not begun or not _is_meant(k, write, p):
+        if not _is_meant(k, write, p) or (write.value < 0 and not begun):
             continue
         proc.restart_policy = RESTART_NEVER
         if proc.state == PROC_UNBORN:

@@ -137,7 +137,7 @@ class KubeletAgent(Agent):
 
     def wake(self, view: View) -> None:
         """A look of the engine's, or the notifier (cgroup v1), found something: synchronize."""
-        crossed = self.watch.flags and view.root_usage_pages() >= self.watch.usage
+        crossed = self.watch.flags and view.root_usage_pages() > self.watch.usage
         found = self.looks is not None and view.look_found_something
         if self.waiting is None and (found or crossed):
             self.due_ns = view.now_ns
