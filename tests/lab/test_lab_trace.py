@@ -75,7 +75,8 @@ def _record(t_us: int, kind: str, name: str = "-", text: str = "") -> bytes:
     return b"\x1e%d %s %s %d\n%s\n" % (t_us, kind.encode(), name.encode(), len(text), text.encode())
 
 
-def _stream() -> bytes:
+def stream() -> bytes:
+    """A short run, as the guest tells it."""
     boot = {
         "/proc/version": "Linux version 6.1.0-56-amd64 (x)",
         "/proc/zoneinfo": ZONEINFO,
@@ -103,7 +104,7 @@ def _stream() -> bytes:
 
 
 def test_truth_has_the_events_of_guest_and_kernel_in_order() -> None:
-    truth = truth_of(trace.read(_stream()))
+    truth = truth_of(trace.read(stream()))
     assert [(event["t"], event["event"]) for event in truth["events"]] == [
         (0.1, "start"),
         (6.253, "exit"),
@@ -118,7 +119,7 @@ def test_truth_has_the_events_of_guest_and_kernel_in_order() -> None:
 
 
 def test_truth_has_series_of_one_length_with_gaps() -> None:
-    series = truth_of(trace.read(_stream()))["series"]
+    series = truth_of(trace.read(stream()))["series"]
     assert series["t"] == [0.0, 0.25]
     assert series["meminfo_kb.MemFree"] == [900, 800]
     assert series["zone.DMA32.free"] == [228846, None]
@@ -131,7 +132,7 @@ def test_truth_has_series_of_one_length_with_gaps() -> None:
 def test_boot_has_populated_zones_with_their_own_marks(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(SMALL, encoding="utf-8")
-    boot = boot_of(trace.read(_stream()), load(path))
+    boot = boot_of(trace.read(stream()), load(path))
     assert [zone["zone"] for zone in boot["zones"]] == ["DMA", "DMA32"]
     dma32 = boot["zones"][1]
     assert (dma32["min"], dma32["low"], dma32["high"]) == (11085, 13856, 16627)
@@ -150,14 +151,14 @@ def test_zones_of_two_nodes_are_told_apart() -> None:
 
 def test_a_stream_that_is_cut_off_is_refused() -> None:
     with pytest.raises(LabError, match="cut off"):
-        trace.read(_stream() + b"\x1e5 file /proc/meminfo 9999\nMem")
+        trace.read(stream() + b"\x1e5 file /proc/meminfo 9999\nMem")
 
 
 def test_a_stream_without_end_is_refused() -> None:
     with pytest.raises(LabError, match="has no end"):
-        trace.read(_stream().split(b"\x1e20002000")[0])
+        trace.read(stream().split(b"\x1e20002000")[0])
 
 
 def test_a_log_without_its_mark_is_refused() -> None:
     with pytest.raises(LabError, match="lacks the mark"):
-        trace.read(_stream().replace(b"lab: t0", b"lab: t9"))
+        trace.read(stream().replace(b"lab: t0", b"lab: t9"))
