@@ -61,6 +61,8 @@ class Features:
     """Swap read-ahead goes by address, not by slot, where no swap device rotates."""
     full_walk_retry: bool = False
     """Direct reclaim that got nothing tries once more over all memcgs."""
+    memcg_slab_counts: bool = True
+    """Slab freed in a memcg's reclaim counts as reclaimed, as it does in global reclaim."""
     soft_limit: bool = True
     """Writing memory.soft_limit_in_bytes has an effect."""
     proactive_reclaim_shift: int = 0
@@ -99,7 +101,7 @@ KERNEL_FIELDS = (
     "pcp_auto", "zeromap", "anon_starts_active", "oom_reaper_delay_ns", "root_bonus",
     "badness_clamped", "badness_per_mille", "oom_ties_to_first", "empty_lru_counts_free",
     "high_penalty", "zswap_shrinker", "vma_readahead", "full_walk_retry", "proactive_reclaim_shift",
-    "soft_limit",
+    "memcg_slab_counts", "soft_limit",
 )  # fmt: skip
 
 Version = tuple[int, ...]
@@ -142,6 +144,7 @@ HISTORY: tuple[Change, ...] = (
     _change((5, 18), BACKGROUND, oom_reaper_delay_ns=2 * NS_PER_S, watermark_scale_factor_max=3000),
     _change((6, 1), BACKGROUND, memcg_charge_batch=64),
     _change((6, 2), SOURCE, cost_rotations=True),  # absent in the one, present in the other
+    _change((6, 4), SOURCE, memcg_slab_counts=False),
     _change((6, 6), SOURCE, movable_excluded=True),
     _change((6, 7), SOURCE, pcp_auto=True),
     _change((6, 7), SOURCE, zswap_zpool="zsmalloc"),

@@ -2,11 +2,13 @@
 
     delta = ((freeable >> priority) * 4) / seeks; scan in batches of 128 objects, the rest waits
 
-Objects are counted as dentries of 192 bytes, 21 to a page; half of what is scanned goes at the
-first look (a used dentry has its referenced bit and survives one), which is what DEFAULT_SEEKS
-stands for. Only unused objects are on a shrinker's list (list_lru_shrink_count()); what is in use,
+Objects are counted as dentries of 192 bytes, 21 to a page. One that was looked up once goes at the
+first look (``slab_once`` pages of them, fs/dcache.c: dentry_lru_isolate); of the others half does:
+a used dentry has its referenced bit and survives one look, which is what DEFAULT_SEEKS stands for.
+Only unused objects are on a shrinker's list (list_lru_shrink_count()); what is in use,
 ``k.nr_slab_pinned``, counts as SReclaimable and is never freed. Freed pages count as progress of
-global reclaim only.
+global reclaim, of a memcg's up to 6.3 (feature ``memcg_slab_counts``): later it goes on, through
+all priorities, until the LRU lists have given what was asked for (flush_reclaim_state).
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def shrink_slab(k, fr, c):
     memcg.slab_deferred = min(max(memcg.slab_deferred + delta - scanned, 0), 2 * freeable)
     k.vmstat[VM_SLABS_SCANNED] += scanned
     k.work_ns += k.cost.slab_scan_ns * scanned
-    freed = min(scanned // 2 // OBJECTS_PER_PAGE, pages)
+    once = min(memcg.slab_once, scanned // OBJECTS_PER_PAGE)
+    memcg.slab_once -= once
+    freed = min(once + (scanned // OBJECTS_PER_PAGE - once) // 2, pages)
     if freed <= 0:
         return
     k.nr_slab_reclaimable -= freed
@@ -58,5 +62,5 @@ def shrink_slab(k, fr, c):
         if k.cgroup_v1:
             uncharge_memsw(k, c, freed)
     free_kernel_pages(k, fr, freed)
-    if sc.target == 0:
+    if sc.target == 0 or k.memcg_slab_counts:
         sc.nr_reclaimed += freed

@@ -273,7 +273,7 @@ def charged_frame(k, fr, pt, t, node, c, nr, user_fault, may_short):
 
 @jit
 def slab_page(k, fr, pt, t, c):
-    """A page of reclaimable slab charged to group c: one of FAULT_*.
+    """A page of dentries that were looked up once, charged to group c: one of FAULT_*.
 
     Kernel: mm/slub.c, allocate_slab(); mm/memcontrol.c, obj_cgroup_charge_pages(). The page is
     asked for as any other is (GFP_KERNEL), so it wakes kswapd and reclaims. The group pays whole
@@ -287,6 +287,7 @@ def slab_page(k, fr, pt, t, c):
         cancel_charge(k, c, 1)
         return FAULT_NOMEM
     k.nr_slab_reclaimable += 1
+    k.memcg[c].slab_once += 1
     if c > 0:
         k.nr_slab_memcg += 1
         k.memcg[c].stat[ST_SLAB_RECLAIMABLE] += 1

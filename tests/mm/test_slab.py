@@ -42,3 +42,28 @@ def test_shrink_slab_frees_unused_slab_only() -> None:
     shrink_slab(k, frames, 0)
     assert 400 <= k.nr_slab_reclaimable < 500
     assert k.sc.nr_reclaimed == 500 - k.nr_slab_reclaimable
+
+
+def test_objects_that_were_looked_up_once_go_at_the_first_look() -> None:
+    once, others = machine(pages=500, pinned=0), machine(pages=500, pinned=0)
+    once[0].memcg[0].slab_once = 500
+    for k, frames in (once, others):
+        k.sc.priority = 2
+        shrink_slab(k, frames, 0)
+    freed = [500 - k.nr_slab_reclaimable for k, _ in (once, others)]
+    # (10500 >> 2) * 2 = 5250 objects, 41 batches of 128: 5248, 249 pages' worth
+    assert freed == [249, 124]
+    assert once[0].memcg[0].slab_once == 500 - 249
+
+
+@pytest.mark.parametrize("counts", [0, 1])
+def test_slab_of_a_memcgs_reclaim_counts_before_6_4_only(counts: int) -> None:
+    k, frames = machine(pages=500, pinned=0)
+    k.memcg_slab_counts = counts
+    k.nr_memcgs = 2
+    k.nr_slab_memcg = k.memcg[1].stat[state.ST_SLAB_RECLAIMABLE] = 500
+    k.memcg[1].memory.usage = 500
+    k.sc.target = 1
+    shrink_slab(k, frames, 1)
+    assert k.nr_slab_memcg < 500
+    assert k.sc.nr_reclaimed == counts * (500 - k.nr_slab_memcg)
