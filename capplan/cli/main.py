@@ -77,6 +77,11 @@ COMMANDS: Table = {
         "capture",
         "Write this host as a node file.",
     ),
+    "record": (
+        "capplan.cli.record",
+        "record",
+        "Record this host's memory over time.",
+    ),
     "import": (
         "capplan.cli.import_",
         "import_",

@@ -123,8 +123,8 @@ def _why(report: Report, choice: Choice) -> list[str]:
     elif choice.chosen is not None and choice.agrees is False:
         lines += _wrap(
             f"By these rules {choice.chosen.name} ({choice.chosen.pid}) would be chosen; the "
-            "kernel chose another: a task that had been killed before and still stands in the "
-            "table, or a table that is cut off.",
+            "kernel chose another: the table is cut off, or holds a task that had been killed "
+            "before.",
             "  ",
         )
     elif choice.chosen is None:

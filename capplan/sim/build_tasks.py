@@ -236,6 +236,7 @@ class _Program:
             self._add_task(p, process, task, vmas, number == 0)
         proc.kernel_wanted = process.kernel_pages
         proc.tables_wanted = process.sparse_tables
+        proc.cap_sys_admin = int(process.root)
 
     def _attach(self, p: int, process: Process) -> dict[str, int]:
         vmas: dict[str, int] = {}

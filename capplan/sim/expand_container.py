@@ -435,6 +435,7 @@ class ProcessWriter:
                 mappings=mappings,
                 tasks=tuple(tasks),
                 kernel_pages=to_pages(spec.threads * THREAD_BYTES),
+                root=bool(spec.root),
                 sparse_tables=self._sparse_tables(),
                 parent=parent,
                 by_fork=self.by_fork,

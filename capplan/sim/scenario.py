@@ -270,6 +270,7 @@ class Process:
     mappings: tuple[str, ...] = ()  # all it attaches (private and shared)
     tasks: tuple[Task, ...] = ()
     kernel_pages: int = 0  # stacks, task_struct, vmas: charged to its cgroup
+    root: bool = False  # CAP_SYS_ADMIN
     sparse_tables: int = 0  # page tables beyond those of densely filled mappings
     parent: str = ""  # the process it is forked from
     by_fork: bool = False  # it does not start at ``start_ns`` but when its parent forks it

@@ -148,16 +148,17 @@ def _named(processes: list[Process]) -> list[tuple[str, Process, int]]:
     """The processes with names of their own; small ones of a kind as one entry with a count."""
     order = sorted(processes, key=lambda p: -(p.rss + p.swap))
     large = [p for i, p in enumerate(order) if i < SHOWN_PROCESSES and p.rss + p.swap >= SMALL]
-    small: dict[tuple[str, int], list[Process]] = {}
+    small: dict[tuple[str, int, bool], list[Process]] = {}
     for process in order[len(large) :]:
-        small.setdefault((process.name, process.oom_score_adj), []).append(process)
+        key = (process.name, process.oom_score_adj, process.root)
+        small.setdefault(key, []).append(process)
     found: list[tuple[str, Process, int]] = []
     taken = {GROUP}
     for process in large:
         name = legal_name(f"{process.name}-{process.pid}", taken)
         taken.add(name)
         found.append((name, process, 1))
-    for (comm, adj), alike in small.items():
+    for (comm, adj, root), alike in small.items():
         name = legal_name(f"{comm}-small", taken)
         taken.add(name)
         sizes = {
@@ -165,7 +166,8 @@ def _named(processes: list[Process]) -> list[tuple[str, Process, int]]:
             for kind in (*KINDS, "rss", "locked", "tables")
         }
         threads = max(sum(p.threads for p in alike) // len(alike), 1)
-        found.append((name, Process(alike[0].pid, comm, threads, adj, **sizes), len(alike)))
+        one = Process(alike[0].pid, comm, threads, adj, root=root, **sizes)
+        found.append((name, one, len(alike)))
     return found
 
 
@@ -193,6 +195,8 @@ def _process(process: Process, count: int, each: dict[str, int], adj: int) -> An
         entry["count"] = count
     if process.threads > 1:
         entry["threads"] = process.threads
+    if process.root:
+        entry["root"] = True
     if process.tables // PAGE > dense_tables(each):
         entry["page_tables"] = _size(process.tables // PAGE)
     regions: dict[str, Any] = {}

@@ -29,6 +29,8 @@ class Draft:
         Comment lines at the top of the node file.
     files
         Other files by name, such as CSV traces.
+    beside
+        Files of the directory that the profiles name and that are there already.
     problems
         What was left out or not understood; told to the user, not fatal.
     """
@@ -37,6 +39,7 @@ class Draft:
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
     header: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
     problems: list[Problem] = field(default_factory=list)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from capplan.errors import Problem
-from capplan.release import resolve
+from capplan.release import features, resolve
 from capplan.sources.capture_groups import PAGE, profile_of, share_out
 from capplan.sources.cgroupfs import Group
 from capplan.sources.draft import Draft, doubt, legal_name
@@ -109,6 +109,8 @@ def _processes(report: Report) -> list[Process]:
     """The task table; threads of one process stand once. [bytes]"""
     unit = report.page_kb << 10
     found: dict[int, Process] = {}
+    spared = features(release_of(report)).root_bonus > 0
+    docker = "docker" in (report.memcg or "")  # its root has no CAP_SYS_ADMIN
     for task in report.tasks:
         split = task.rss_anon is not None
         found[task.pid] = Process(
@@ -121,6 +123,7 @@ def _processes(report: Report) -> list[Process]:
             shmem=(task.rss_shmem or 0) * unit,
             swap=(task.swapents or 0) * unit,
             tables=task.tables(report.page_kb) * unit,
+            root=spared and task.uid == 0 and not docker,
             exact=split,
         )
     return list(found.values())
@@ -279,9 +282,9 @@ def _of_group(draft: Draft, report: Report) -> None:
     }
     node |= _machine(report)
     if swapped:
-        size = max(2 * swapped, 1 << 20)
-        entry = {"device": "ssd", "size": f"{size}Ki"}
-        node["swap"] = [Noted(entry, "size and device are not in the report: assumed")]
+        # had there been room in it, the group's memory would have gone there
+        entry = {"device": "ssd", "size": f"{swapped}Ki"}
+        node["swap"] = [Noted(entry, "full, as it must have been; device assumed")]
     group = _group_holds(report, memory, swapped)
     room = max(group.own["file"] - group.own["shmem"], 0) + max(limit - memory.usage_kb, 0) * 1024
     draft.profiles[PROFILE.format("tasks")] = _profile(report, group, room)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "Host",
@@ -207,6 +208,7 @@ class Process:
     locked: int = 0
     referenced: int = 0
     tables: int = 0
+    root: bool = False
     exact: bool = False
     cgroups: dict[str, str] = field(default_factory=dict)
 
@@ -283,7 +285,7 @@ class Host:
             ("shmem", "Pss_Shmem", "RssShmem"), ("swap", "SwapPss", "VmSwap"),
             ("locked", "Locked", "VmLck"),
         )  # fmt: skip
-        held = {
+        held: dict[str, Any] = {
             name: (rollup if pss else status).get(exact if pss else plain, 0) << 10
             for name, exact, plain in sizes
         }

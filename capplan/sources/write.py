@@ -54,6 +54,8 @@ def write(draft: Draft, directory: str | Path, *, force: bool = False) -> tuple[
             (scratch / name).parent.mkdir(parents=True, exist_ok=True)
             with (scratch / name).open("w", encoding="utf-8", newline="") as file:
                 file.write(text)
+        for name in draft.beside:
+            (scratch / name).symlink_to((directory / name).resolve())
         draft.problems += _checked(scratch, directory)
         for name in reversed(texts):  # the node file names the others: it comes last
             (directory / name).parent.mkdir(parents=True, exist_ok=True)

@@ -384,6 +384,9 @@ class Process(Model):
     count: Count = 1
     threads: Threads = 1
     """Each has a 16 KiB kernel stack, charged to the cgroup."""
+    root: bool | None = None
+    """Has CAP_SYS_ADMIN: kernels before 4.17 spare such a process a little when they choose whom
+    to kill."""
     page_tables: Bytes | None = None
     """Its page tables at t0. Left out: what its regions need when they are densely filled; a
     sparse mapping has more."""
