@@ -134,6 +134,7 @@ def buddy_init_captured(
     zone.stash = -1
     zone.stash_seed[:g] = [sum(c[o] for c in counts.values()) for o in range(g)]
     end = n
+    movable = sum(count << r for r, count in enumerate(counts[MT_MOVABLE][g:]))
     free = np.zeros(n, np.bool_)
     for mt in FREE_TYPES:
         start = 0
@@ -141,20 +142,24 @@ def buddy_init_captured(
             start = end - _frames_for(counts[mt][g:], g)
             if start == end:
                 continue
-            if start < n // 2:  # no room for a place of their own
+            if start < movable:  # no room for a place of their own
                 counts[MT_MOVABLE] = _sum(counts[MT_MOVABLE], counts[mt])
+                movable += sum(count << r for r, count in enumerate(counts[mt][g:]))
                 continue
         free[start:end] = _place(counts[mt][g:], end - start)
         frames["migratetype"][start:end] = mt
         end = start
     for order, heads in _maximal_blocks(free, g):
         _stash(zone, frames, order, heads, first)
-    room = np.flatnonzero(~free & (frames["migratetype"] == MT_MOVABLE))
+    # what is in use is Movable as far as there is room
+    room = np.flatnonzero(~free)
+    order_of_use = np.argsort(frames["migratetype"][room] != MT_MOVABLE, kind="stable")
     placed = np.zeros(n, np.bool_)
-    placed[room[: used_pages >> g]] = True
+    placed[room[order_of_use][: used_pages >> g]] = True
     zone.free = int(placed.sum()) << g
-    for order, heads in _maximal_blocks(placed, g):
-        _write_list(zone, frames, order, heads, first)
+    for mt in FREE_TYPES:
+        for order, heads in _maximal_blocks(placed & (frames["migratetype"] == mt), g):
+            _write_list(zone, frames, order, heads, first, mt)
 
 
 def _counts_by_type(free_pages: int, blocks: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:
@@ -261,9 +266,14 @@ def _maximal_blocks(free: npt.NDArray[np.bool_], g: int) -> list[tuple[int, npt.
 
 
 def _write_list(
-    zone: Any, frames: Any, order: int, heads: npt.NDArray[np.int64], first: int
+    zone: Any,
+    frames: Any,
+    order: int,
+    heads: npt.NDArray[np.int64],
+    first: int,
+    mt: int = MT_MOVABLE,
 ) -> None:
-    """Write one free list of Movable blocks, lowest address first."""
+    """Write one free list, lowest address first."""
     if len(heads) == 0:
         return
     links = heads + first
@@ -271,6 +281,6 @@ def _write_list(
     frames["order"][heads] = order
     frames["next"][heads] = np.append(links[1:], -1)
     frames["prev"][heads] = np.append(-1, links[:-1])
-    zone.head[order, MT_MOVABLE] = links[0]
-    zone.tail[order, MT_MOVABLE] = links[-1]
-    zone.nr_free[order, MT_MOVABLE] += len(heads)
+    zone.head[order, mt] = links[0]
+    zone.tail[order, mt] = links[-1]
+    zone.nr_free[order, mt] += len(heads)

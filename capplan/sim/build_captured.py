@@ -20,9 +20,7 @@ MIGRATETYPES = {
     "Unmovable": s.MT_UNMOVABLE, "Movable": s.MT_MOVABLE, "Reclaimable": s.MT_RECLAIMABLE,
 }  # fmt: skip
 PTES_PER_TABLE = 512
-# Frames that a granule rounds up, and a refill of per-cpu lists leaves over: 63 << 5 pages
-# (zone_batchsize(), CONFIG_PCP_BATCH_SCALE_MAX) of the CPU that places.
-SPARE_PAGES = 2048
+PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX: a refill takes up to batch << 5 pages
 
 
 def zone_number(zone: Zone) -> int:
@@ -60,7 +58,9 @@ def capture_free_lists(k: Any, frames: np.ndarray[Any, Any], scenario: Scenario)
     k.nr_slab_unreclaimable -= node.daemon_locked_pages  # they are among what nobody placed
     framed = [zone for zone in node.zones if not k.zone[zone_number(zone)].counters_only]
     free = {id(zone): min(zone.free or 0, zone.managed) for zone in node.zones}
-    spare = SPARE_PAGES + len(framed) * int(k.granule_pages)
+    # what rounding to granules takes, and a refill of the per-cpu list may leave over
+    batches = sum(int(k.zone[zone_number(zone)].pcp_batch) for zone in framed)
+    spare = (batches << PCP_BATCH_SCALE_MAX) + len(framed) * int(k.granule_pages)
     used = sum(zone.managed - free[id(zone)] for zone in framed)
     short = held_pages(scenario) + spare - used
     for zone in sorted(framed, key=lambda zone: -free[id(zone)]):

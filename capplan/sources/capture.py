@@ -220,9 +220,9 @@ def _usual_adj(processes: list[Process]) -> int:
 def _limits(group: Group, swappiness: int | None) -> dict[str, Any]:
     """A group's limit files; a v1 group's own swappiness only where it differs."""
     found: dict[str, Any] = {}
-    slab = group.own.get("slab_reclaimable", 0) >> 10
+    slab = group.own.get("slab_reclaimable", 0) // PAGE
     if slab:
-        found["slab_reclaimable"] = f"{slab}Ki"
+        found["slab_reclaimable"] = f"{slab * PAGE // 1024}Ki"
     for name, value in group.limits.items():
         if name == "memory.swappiness" and value == swappiness:
             continue

@@ -85,7 +85,7 @@ def zones(host: Host, page_scale: int, problems: list[Problem]) -> list[Any]:
     types = parse_pagetypeinfo(host.read("proc/pagetypeinfo"))
     found: list[Any] = []
     for zone in parse_zoneinfo(host.read("proc/zoneinfo")):
-        if not zone.marks.get("managed"):
+        if not zone.marks.get("managed", zone.marks.get("present", 0)):
             continue
         if zone.zone not in ZONES:
             shown = f"zone {zone.zone} of node {zone.node} is not modelled: left out"
@@ -104,6 +104,7 @@ def zone_of(
 ) -> dict[str, Any]:
     """One entry of ``node.zones``."""
     marks = {name: value * page_scale for name, value in zone.marks.items()}
+    marks.setdefault("managed", marks.get("present", 0))  # not told apart before 3.8
     entry: dict[str, Any] = {"zone": zone.zone}
     if zone.node:
         entry["node"] = zone.node

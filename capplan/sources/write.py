@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from capplan.errors import InputError, Problem
+from capplan.errors import InputError, Place, Problem
 from capplan.sources.draft import Draft
 from capplan.spec.emit import emit
 
@@ -65,12 +66,23 @@ def write(draft: Draft, directory: str | Path, *, force: bool = False) -> tuple[
     return tuple(directory / name for name in texts)
 
 
+def _moved(place: Place, scratch: Path, directory: Path) -> Place:
+    """A place under the name that its file will have."""
+    head, tail = f"{scratch}{os.sep}", place.file
+    if tail.startswith(head):
+        tail = f"{directory}{os.sep}{tail.removeprefix(head)}"
+    return replace(place, file=tail)
+
+
 def _checked(scratch: Path, directory: Path) -> list[Problem]:
     """Load what was written; return its warnings, under the names it will have."""
     from capplan.spec import load
 
     try:
-        return list(load(scratch / NODE_FILE).warnings)
+        found = load(scratch / NODE_FILE).warnings
+        return [
+            replace(problem, place=_moved(problem.place, scratch, directory)) for problem in found
+        ]
     except InputError as error:
         text = str(error).replace(f"{scratch}{os.sep}", f"{directory}{os.sep}")
         raise InputError(f"what was found makes no valid node, nothing was written:\n{text}") from (

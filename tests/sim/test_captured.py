@@ -54,6 +54,18 @@ def test_free_pages_and_blocks_are_those_that_were_seen(g: int) -> None:
     assert 32 - (1 << g) < found["pcp.pages"] <= 2048
 
 
+def test_blocks_that_leave_no_room_for_a_place_of_their_own_are_all_there() -> None:
+    """Of 8192 pages all but 600 are free: Unmovable blocks share the Movable ones' part."""
+    blocks = {"Unmovable": (0, 0, 0, 0, 0, 3), "Movable": (4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7)}
+    free = 3 * 32 + 4 + 7 * 1024
+    zone = Zone(0, "DMA32", 8192, 8192, 8192, free, (90, 112, 134), pagetypeinfo=blocks)
+    case = scenario([], (), node=node(zones=(zone,), captured=True), duration_ns=10**8)
+    found = at_start(case)
+    assert found["zone.DMA32.free"] == free
+    assert found["zone.DMA32.order10"] == 7
+    assert found["zone.DMA32.order5"] == 3
+
+
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("g", [0, 3])
 def test_what_the_node_held_is_in_place(g: int, version: str) -> None:
