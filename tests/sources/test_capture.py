@@ -1,0 +1,151 @@
+"""Captured hosts start a simulation from the state they were seen in."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+from click.testing import CliRunner
+
+import capplan.api
+from capplan.cli.main import cli
+from capplan.errors import InputError
+from capplan.sources.capture import capture
+from capplan.sources.cgroupfs import USAGE, find_tree, group_paths, read_group
+from capplan.sources.procfs import Host, parse_meminfo, parse_zoneinfo
+from capplan.sources.write import write
+from capplan.spec import load
+from tests.sources.hosts import only_v1, unpack
+
+# Page tables and stacks that a simulated process is charged for are its own, not what was seen:
+# so much of a small group's usage may differ. [bytes]
+USAGE_SLACK = 512 << 10
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "said"), [("v1", "v1", "hybrid"), ("v2", "v2", ""), ("only", "v1", "")]
+)
+def test_version_of_the_memory_controller(
+    tmp_path: pathlib.Path, name: str, version: str, said: str
+) -> None:
+    root = only_v1(unpack("v1", tmp_path)) if name == "only" else unpack(name, tmp_path)
+    draft = capture(root)
+    found = draft.node["cgroup"]["version"]
+    assert found.value == version
+    assert said in found.note
+    assert (found.note == "") == (said == "")
+
+
+def truth_of(root: pathlib.Path) -> dict[str, float]:
+    """What the copied files say, under the names of the simulation's series."""
+    host = Host(root)
+    info = parse_meminfo(host.read("proc/meminfo"))
+    zones = [z for z in parse_zoneinfo(host.read("proc/zoneinfo")) if z.marks.get("managed")]
+    truth: dict[str, float] = {f"zone.{z.zone}.free": z.marks["free"] for z in zones}
+    truth["meminfo_kb.MemFree"] = sum(z.marks["free"] for z in zones) * 4
+    truth["meminfo_kb.AnonPages"] = info["AnonPages"]
+    truth["meminfo_kb.Cached"] = info["Cached"] + info["Buffers"]
+    truth["meminfo_kb.Shmem"] = info["Shmem"]
+    truth["meminfo_kb.SReclaimable"] = info["SReclaimable"]
+    tree = find_tree(host)
+    assert tree is not None
+    for path in group_paths(host, tree):
+        group = read_group(host, tree, path)
+        assert group is not None
+        truth[f"cgroup.{path}.{USAGE[tree.version]}"] = group.usage
+    return truth
+
+
+@pytest.mark.parametrize("name", ["v1", "v2"])
+def test_simulation_starts_from_the_captured_state(tmp_path: pathlib.Path, name: str) -> None:
+    root = unpack(name, tmp_path)
+    files = write(capture(root), tmp_path / "out")
+    run = capplan.api.simulate(load(files[0], {"run.duration": "1s"})).run
+    truth = truth_of(root)
+    assert len(truth) >= 10
+    for series, seen in truth.items():
+        found = float(run.series[series][0])
+        if series.startswith("cgroup."):
+            assert abs(found - seen) <= max(0.005 * seen, USAGE_SLACK), (series, seen, found)
+        elif series.startswith("zone.") or series.endswith("MemFree"):
+            assert found == seen, series
+        else:
+            assert found == pytest.approx(seen, rel=1e-3, abs=64), series
+
+
+def test_free_blocks_start_as_they_were_seen(tmp_path: pathlib.Path) -> None:
+    root = unpack("v2", tmp_path)
+    files = write(capture(root), tmp_path / "out")
+    run = capplan.api.simulate(load(files[0], {"run.duration": "1s"})).run
+    zone = next(z for z in load(files[0]).node.zones or () if z.zone == "DMA32")
+    assert zone.pagetypeinfo is not None
+    blocks = [sum(counts) for counts in zip(*zone.pagetypeinfo.values())]
+    found = [int(run.series[f"zone.DMA32.order{order}"][0]) for order in range(11)]
+    # pagetypeinfo and zoneinfo were read one after the other: single pages make up the rest
+    assert found[4:] == blocks[4:]
+    assert sum(n << o for o, n in enumerate(found)) == zone.free
+
+
+def test_limits_processes_and_settings_are_in_the_file(tmp_path: pathlib.Path) -> None:
+    root = unpack("v2", tmp_path)
+    spec = load(write(capture(root), tmp_path / "out")[0])
+    web, db = spec.cgroup.groups["app.slice/web"], spec.cgroup.groups["app.slice/db"]
+    assert (web.memory_high, web.memory_max, web.memory_oom_group) == (200 << 20, 256 << 20, True)
+    assert (db.memory_min, db.memory_max) == (32 << 20, None)
+    assert spec.containers["web"].cgroup == "app.slice/web"
+    assert spec.containers["web"].oom_score_adj == 500
+    assert spec.node.kernel == "6.12.117+deb12-amd64"
+    assert spec.node.lru_gen is True
+    assert spec.node.sysctl.min_free_kbytes == 45056
+    heap = spec.profiles["db"].processes
+    assert sum(
+        r.size.constant or 0 for p in heap.values() for r in p.regions.values()
+        if r.kind == "anon" and r.size is not None
+    ) == pytest.approx(100 << 20, rel=0.02)  # fmt: skip
+
+
+def test_v1_groups_carry_their_oom_control(tmp_path: pathlib.Path) -> None:
+    root = unpack("v1", tmp_path)
+    (root / "sys/fs/cgroup/memory/docker/memory.oom_control").write_text(
+        "oom_kill_disable 1\nunder_oom 0\noom_kill 0\n"
+    )
+    (root / "sys/fs/cgroup/memory/docker/memory.limit_in_bytes").write_text("8589934592\n")
+    spec = load(write(capture(root), tmp_path / "out")[0])
+    group = spec.cgroup.groups["docker"]
+    assert group.memory_oom_control is not None
+    assert group.memory_oom_control.oom_kill_disable
+    assert group.memory_limit_in_bytes == 8 << 30
+
+
+def test_a_group_that_vanishes_while_it_is_read_is_left_out(tmp_path: pathlib.Path) -> None:
+    root = unpack("v2", tmp_path)
+    (root / "sys/fs/cgroup/app.slice/web/memory.stat").unlink()
+    groups = capture(root).node["cgroup"]["groups"]
+    assert "app.slice/db" in groups
+    assert "app.slice/web" not in groups
+
+
+def test_capture_of_something_else_says_so(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match="no zones or no MemTotal"):
+        capture(tmp_path)
+
+
+def test_capture_without_any_control_groups_still_makes_a_node(tmp_path: pathlib.Path) -> None:
+    root = unpack("v2", tmp_path)
+    (root / "proc" / "mounts").write_text("")
+    (root / "sys/fs/cgroup/cgroup.controllers").unlink()
+    draft = capture(root)
+    assert any("no memory controller" in str(problem) for problem in draft.problems)
+    spec = load(write(draft, tmp_path / "out")[0])
+    assert list(spec.containers) == ["root"]
+
+
+def test_capture_this_host_as_a_user_calls_it(tmp_path: pathlib.Path) -> None:
+    if not pathlib.Path("/proc/zoneinfo").exists():
+        pytest.skip("no Linux host")
+    found = CliRunner().invoke(cli, ["capture", "--out", str(tmp_path / "host")])
+    assert found.exit_code == 0, found.output
+    assert "next: capplan simulate" in found.stdout
+    again = CliRunner().invoke(cli, ["capture", "--out", str(tmp_path / "host")])
+    assert again.exit_code == 2
+    assert "already there: nothing was written" in again.stderr
