@@ -8,6 +8,7 @@ import click
 
 FORMS = ("html", "md", "csv", "json", "png", "svg")
 PAGE = "report.html"
+BOTH = "comparison.html"
 PICTURES = "pictures"
 
 
@@ -31,27 +32,26 @@ PICTURES = "pictures"
     "md, csv and json go to stdout]",
 )
 def report(result: Path, other: Path | None, form: str, out: Path | None) -> None:
-    """Report RESULT (a result directory), or compare it with OTHER.
+    """Report RESULT (a result directory), or compare the run in it with OTHER.
 
-    Two results give what changed in the input and what changed in the outcome. The same results
-    give the same bytes.
+    RESULT is of simulate, risk, sweep, compare or headroom. Two runs give what changed in the
+    input and what changed in the outcome. The same results give the same bytes.
     """
     from capplan.report import deliver
     from capplan.report.files import replace_file
 
-    first = deliver.material(result)
-    second = None if other is None else deliver.material(other)
+    found = deliver.open_result(result, other)
     folder = result if result.is_dir() else result.parent
     if form in ("png", "svg"):
         directory = out if out is not None else folder / PICTURES
         directory.mkdir(parents=True, exist_ok=True)
-        for name, content in deliver.pictures(form, first, second).items():
+        for name, content in found.pictures(form).items():
             click.echo(str(replace_file(directory / name, content)))
         return
-    text = deliver.as_text(form, first, second)
+    text: str = getattr(found, form)()
     if out is None and form != "html":
         click.echo(text, nl=False)
         return
-    path = out if out is not None else folder / (PAGE if second is None else "comparison.html")
+    path = out if out is not None else folder / (PAGE if other is None else BOTH)
     path.parent.mkdir(parents=True, exist_ok=True)
     click.echo(str(replace_file(path, text.encode())))

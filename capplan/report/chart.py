@@ -78,6 +78,39 @@ class Heat:
 
 
 @dataclass(frozen=True, eq=False)
+class Band:
+    """What lies between two curves: an interval around one."""
+
+    label: str
+    low: Array
+    high: Array
+    colour: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value with its interval, by name; drawn from the left."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    colour: str = "blue"
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A setting by two of its figures; ``low`` to ``high`` is the interval of y."""
+
+    label: str
+    x: float
+    y: float
+    low: float
+    high: float
+    picked: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Panel:
     """One pair of axes; several are drawn above each other with the same x."""
 
@@ -87,10 +120,12 @@ class Panel:
     rules: tuple[Rule, ...] = ()
     stretches: tuple[Stretch, ...] = ()
     heat: Heat | None = None
+    bands: tuple[Band, ...] = ()
+    bars: tuple[Bar, ...] = ()
+    dots: tuple[Dot, ...] = ()
     top: float | None = None
     bottom: float | None = 0.0
     height: float = 1.0  # in units of a picture's usual height
-    log: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from capplan.report import draw_marks
 from capplan.report.chart import Chart, Curve, Heat, Panel, thinned
 from capplan.report.palette import HATCHES, LIGHT, PALE
 from capplan.report.words import clean
@@ -23,6 +24,7 @@ POINT = 72.0  # of an inch: one unit of an SVG
 PANEL = 190.0  # height of a usual panel [points]
 GAP = 16.0  # between panels
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 10.0, 16.0, 40.0
+LABELS = 150.0  # left of bars, which have names
 LEGEND = 250.0  # beside the panels, in files
 HEADING = 30.0
 WIDE, NARROW = 920.0, 420.0
@@ -67,11 +69,13 @@ class Layout(NamedTuple):
 def layout(chart: Chart, width: float, *, alone: bool = False) -> Layout:
     """Where everything goes; ``alone``: with title and legend, as a file of its own."""
     top = TOP + (HEADING if alone else 0.0)
-    inner = width - LEFT - RIGHT - (LEGEND if alone else 0.0)
+    left = LABELS if any(panel.bars for panel in chart.panels) else LEFT
+    inner = width - left - RIGHT - (LEGEND if alone else 0.0)
     boxes = []
     for panel in chart.panels:
-        boxes.append(Box(LEFT, top, inner, PANEL * panel.height))
-        top += PANEL * panel.height + GAP
+        height = draw_marks.height(panel) if panel.bars else PANEL * panel.height
+        boxes.append(Box(left, top, inner, height))
+        top += height + GAP
     return Layout(width, top - GAP + BOTTOM, tuple(boxes))
 
 
@@ -131,6 +135,8 @@ def _panel(axes: Axes, chart: Chart, panel: Panel, kept: Any) -> None:
     axes.set_ylabel(f"{panel.label} [{panel.unit}]" if panel.unit else panel.label)
     if panel.heat is not None:
         _heat(axes, chart, panel.heat)
+    elif panel.bars:
+        draw_marks.bars(axes, panel)
     else:
         axes.grid(axis="y", color=LIGHT["grid"], linewidth=0.6)
         axes.set_axisbelow(True)
@@ -145,12 +151,12 @@ def _panel(axes: Axes, chart: Chart, panel: Panel, kept: Any) -> None:
         for curve in panel.curves:
             if curve.kind != "band":
                 _line(axes, x, curve, kept)
+        draw_marks.bands(axes, chart, panel, kept)
+        draw_marks.dots(axes, panel)
         for rule in panel.rules:
             axes.axhline(
                 rule.level, color=LIGHT[rule.colour], linewidth=1.0, linestyle=rule.style, zorder=3
             )
-        if panel.log:
-            axes.set_yscale("log")
         axes.set_ylim(panel.bottom, panel.top)
     axes.set_xlim(float(chart.x[0]), float(chart.x[-1]))
 
@@ -218,6 +224,7 @@ def _x_axis(axes: Axes, chart: Chart, width: float) -> None:
 
     if not chart.time:
         axes.set_xlabel(chart.xlabel)
+        axes.locator_params(axis="x", nbins=8 if width > 500 else 5)
         return
     span = float(chart.x[-1] - chart.x[0])
     many = 10 if width > 500 else 6
@@ -248,6 +255,7 @@ def entries(chart: Chart, panel: Panel, number: int) -> list[Entry]:
     found += [
         Entry(clean(c.label), c.colour, "line", c.style) for c in panel.curves if c.kind != "band"
     ]
+    found += [Entry(clean(b.label), b.colour, "stretch", "/") for b in panel.bands]
     found += [Entry(clean(r.label), r.colour, "line", r.style) for r in panel.rules]
     said = dict.fromkeys((s.label, s.colour, s.hatch) for s in panel.stretches)
     found += [Entry(clean(label), colour, "stretch", hatch) for label, colour, hatch in said]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from capplan.report import page, sides, tables
+from capplan.report import odds, page, sides, tables
 from capplan.report.tables import markdown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from capplan.report.page import Material
 
 TOP = 10
@@ -58,6 +60,24 @@ def pair(first: Material, second: Material) -> str:
         _folded("Containers", tables.as_markdown(sides.containers(first, second), TOP)),
         _origin(second),
     ]
+    return "\n".join(parts)
+
+
+def many(summary: Mapping[str, Any]) -> str:
+    """Many runs: verdict, what to take, the tables."""
+    word, said = page.verdict_text(str(summary["verdict"]))
+    parts = [f"### {markdown(str(summary.get('name', '')))}: {markdown(word.lower())}\n"]
+    parts.append(f"{markdown(said)}\n")
+    change = odds.change(summary)
+    if change["yaml"]:
+        parts.append(f"{markdown(change['text'])}\n\n{_fenced(change['yaml'], 'yaml')}\n")
+    for number, (_, _, table) in enumerate(odds.report_tables(summary)):
+        shown = tables.as_markdown(table, TOP)
+        parts.append(shown if number == 0 else _folded(markdown(table.caption), shown))
+    provenance = summary.get("provenance", {})
+    command = str(provenance.get("command", ""))
+    again = f"\n\n{_fenced(command, 'sh')}" if command else ""
+    parts.append(f"capplan {provenance.get('capplan')}, seed {provenance.get('seed')}.{again}\n")
     return "\n".join(parts)
 
 

@@ -175,14 +175,23 @@ def node_file_lines(settings: Mapping[str, str]) -> str:
 
 
 def _split(dotted: str) -> list[str]:
-    """``containers.web.memory.max`` as its three keys: kernel files keep their dots."""
+    """A dotted key as the keys of its levels: kernel files and sysctls keep their dots."""
     scope, _, rest = dotted.partition(".")
-    if scope == "cgroup":
-        above, rest = [scope, "groups"], rest.removeprefix("groups.")
-    else:
+    if scope in ("vm", "kernel"):
+        return ["node", "sysctl", dotted]
+    if dotted.startswith("node.sysctl."):
+        return ["node", "sysctl", dotted.removeprefix("node.sysctl.")]
+    if dotted.startswith("cgroup.groups."):
+        above, rest = [scope, "groups"], dotted.removeprefix("cgroup.groups.")
+    elif scope == "containers":
         above = [scope]
+    else:
+        return dotted.split(".")
     name, found, key = rest.partition(".memory.")
-    return [*above, name, f"memory.{key}"] if found else [*above, rest]
+    if found:
+        return [*above, name, f"memory.{key}"]
+    name, _, key = rest.rpartition(".")
+    return [*above, name, key]
 
 
 def host_lines(files: tuple[tuple[str, str], ...], *, v1: bool) -> str:

@@ -225,12 +225,27 @@ def read(directory: Path) -> Result:
     InputError
         When there is no result, or one of a newer format.
     """
+    data = read_summary(directory)
+    try:
+        return Result(Outcome.from_dict(data), data.get("provenance", {}), data)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise InputError(f"{directory}: not a whole result: {error}") from error
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """What summary.json holds, of whatever kind.
+
+    Raises
+    ------
+    InputError
+        When there is no result, or one of a newer format.
+    """
     path = directory / SUMMARY if directory.is_dir() else directory
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(
-            f"{directory}: no {SUMMARY} here\n    expected a directory that capplan simulate wrote"
+            f"{directory}: no {SUMMARY} here\n    expected a directory that capplan wrote"
         ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
@@ -240,7 +255,4 @@ def read(directory: Path) -> Result:
             f"{path}: format {quoted(found)} is not known\n"
             f"    expected format {FORMAT}, as this capplan writes it"
         )
-    try:
-        return Result(Outcome.from_dict(data), data.get("provenance", {}), data)
-    except (TypeError, AttributeError, KeyError) as error:
-        raise InputError(f"{path}: not a whole result: {error}") from error
+    return dict(data)

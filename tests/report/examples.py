@@ -49,10 +49,10 @@ def _result(node: str, settings: dict[str, str]) -> Material:
 def pages() -> dict[str, str]:
     """Every page by its file name."""
     made = {name: _result(*of) for name, of in SINGLE.items()}
-    texts = {f"{name}.html": deliver.as_text("html", made[name]) for name in SINGLE}
-    texts["swap-zswap.md"] = deliver.as_text("md", made["swap-zswap"])
+    texts = {f"{name}.html": deliver.OfRun(made[name]).html() for name in SINGLE}
+    texts["swap-zswap.md"] = deliver.OfRun(made["swap-zswap"]).md()
     for name, (node, settings) in PAIRS.items():
-        texts[f"{name}.html"] = deliver.as_text("html", made[node], _result(node, settings))
+        texts[f"{name}.html"] = deliver.OfRun(made[node], _result(node, settings)).html()
     return texts
 
 

@@ -130,7 +130,7 @@ def test_markdown_cells_hold_no_pipe_link_or_mention() -> None:
 
 def test_csv_cells_are_no_formulas(tmp_path: pathlib.Path) -> None:
     made = Maker().container("=HYPERLINK(1)", [(0, 10)])
-    assert "'=HYPERLINK(1)" in deliver.as_text("csv", written(made, tmp_path))
+    assert "'=HYPERLINK(1)" in deliver.OfRun(written(made, tmp_path)).csv()
 
 
 def test_page_is_the_same_from_memory_and_from_disk(tmp_path: pathlib.Path) -> None:
@@ -201,13 +201,16 @@ def test_settings_become_the_lines_of_a_node_file() -> None:
             "timeline.0.set.containers.web.memory.max": "512Mi",
             "cgroup.groups.kubepods.slice.memory.max": "14336Mi",
             "node.memory": "16Gi",
+            "vm.swappiness": "10",
+            "containers.web.replicas": "3",
         }
     )
     assert lines.splitlines() == [
         "containers:", "  web:", "    memory.max: 512Mi", "    memory.high: 480Mi",
         "# timeline, entry 1: set containers.web.memory.max to 512Mi there too",
         "cgroup:", "  groups:", "    kubepods.slice:", "      memory.max: 14336Mi",
-        "node:", "  memory: 16Gi",
+        "node:", "  memory: 16Gi", "  sysctl:", "    vm.swappiness: 10",
+        "containers:", "  web:", "    replicas: 3",
     ]  # fmt: skip
 
 

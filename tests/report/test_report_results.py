@@ -126,7 +126,7 @@ def test_summary_has_no_nan() -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (None, "no summary.json here\n    expected a directory that capplan simulate wrote"),
+        (None, "no summary.json here\n    expected a directory that capplan wrote"),
         ("{", "cannot be read"),
         ("[]", "format 'None' is not known"),
         ('{"format": 2}', "format '2' is not known\n    expected format 1"),
