@@ -27,10 +27,11 @@ BYTES = (
     "headroom",
 )  # fmt: skip
 COUNTS = ("order9_min",)
-SECTIONS = (
-    ("change", "What to change"), ("containers", "Containers"), ("node", "Node"),
-    ("methods", "Methods"),
-)  # fmt: skip
+# what the two middle sections are called
+TITLES = {
+    "risk": ("Containers", "Node"), "sweep": ("What the knobs do", "Points"),
+    "compare": ("Settings", "Figures"), "headroom": ("Knobs", "How much more"),
+}  # fmt: skip
 Summary = dict[str, Any]
 
 
@@ -60,16 +61,22 @@ def report(summary: Mapping[str, Any]) -> dict[str, Any]:
     """What the template shows."""
     kind = summary["kind"]
     provenance = summary.get("provenance", {})
+    found, plates = report_tables(summary), [plate(chart) for chart in charts(summary)]
+    filled = {where for where, _, table in found if table.rows} | (
+        {"containers"} if plates else set()
+    )
+    middle = [s for s in zip(("containers", "node"), TITLES[kind]) if s[0] in filled]
     return {
         "title": summary.get("name", ""),
         "kind": f"capplan {kind}",
         "fits": summary.get("fits"),
         "verdict": page.verdict_text(str(summary["verdict"])),
         "facts": _facts(summary),
-        "sections": SECTIONS,
+        "sections": [("change", "What to change"), *middle, ("methods", "Methods")],
+        "middle": middle,
         "change": change(summary),
-        "plates": [plate(chart) for chart in charts(summary)],
-        "tables": report_tables(summary),
+        "plates": plates,
+        "tables": found,
         "notes": summary.get("notes") or (),
         "methods": _methods(summary),
         "assumptions": summary.get("assumptions") or (),
@@ -132,10 +139,17 @@ def _never(found: Mapping[str, Any]) -> str:
 
 
 def _risks(caption: str, rows: list[tuple[str, Mapping[str, Any]]]) -> Table:
-    kinds = [k for k in INCIDENTS if any((r.get(k) or {}).get("runs") for _, r in rows)]
+    kinds = _happened([r for _, r in rows])
     columns = (Column("name", "who", False), *(Column(k, figures_odds.VERBS[k]) for k in kinds))
     made = tuple((Cell(n, n), *(_odds(r.get(k)) for k in kinds)) for n, r in rows)
     return Table(caption, columns, made)
+
+
+def _happened(risks: list[Mapping[str, Any]]) -> list[str]:
+    """Kills, and what else was seen at least once."""
+    return [
+        k for k in INCIDENTS if k == "kill" or any((r.get(k) or {}).get("count") for r in risks)
+    ]
 
 
 def _risk(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
@@ -196,7 +210,8 @@ def _sweep(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
     knobs = [str(k["key"]) for k in summary.get("knobs") or []]
     columns = [Column("point", "point"), *(Column(k, k) for k in knobs)]
     columns += [Column("fits", "fits", False)]
-    columns += [Column(k, figures_odds.VERBS[k]) for k in INCIDENTS]
+    kinds = _happened([p.get("risks") or {} for p in summary.get("points") or []])
+    columns += [Column(k, figures_odds.VERBS[k]) for k in kinds]
     rows = []
     for point in summary.get("points") or []:
         fits = {True: "yes", False: "no"}.get(point.get("fits"), point.get("error") or "unknown")
@@ -206,7 +221,7 @@ def _sweep(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
                 Cell(str(point["index"]), point["index"]),
                 *(Cell(str(v), figures_odds.number(v) or str(v)) for v in settings),
                 Cell(fits, fits, state="bad" if fits == "no" else ""),
-                *(_odds((point.get("risks") or {}).get(k)) for k in INCIDENTS),
+                *(_odds((point.get("risks") or {}).get(k)) for k in kinds),
             )
         )
     return [("node", "point", Table(f"{len(rows)} points", tuple(columns), tuple(rows)))]
@@ -216,7 +231,9 @@ def _compare(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
     metrics = ("available_min", "direct_stalls", "kswapd_cpu_share", "psi_some", "swap_out")
     names = {"available_min": "least available", "swap_out": "to swap", "psi_some": "PSI some"}
     columns = [Column("setting", "setting", False), Column("usable", "above the high marks")]
-    columns += [Column(k, figures_odds.VERBS[k]) for k in INCIDENTS]
+    risks = [(s.get("risk") or {}).get("node") or {} for s in summary.get("settings") or []]
+    kinds = _happened(risks)
+    columns += [Column(k, figures_odds.VERBS[k]) for k in kinds]
     columns += [Column(m, names.get(m, m.replace("_", " "))) for m in metrics]
     rows = []
     for number, s in enumerate(summary.get("settings") or []):
@@ -228,7 +245,7 @@ def _compare(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
         rows.append(
             (
                 Cell(label, label), Cell(format_bytes(usable), usable),
-                *(_odds((risk.get("node") or {}).get(k)) for k in INCIDENTS),
+                *(_odds((risk.get("node") or {}).get(k)) for k in kinds),
                 *(Cell(figure(m, v), v) for m, v in means),
             )
         )  # fmt: skip

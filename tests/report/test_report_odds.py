@@ -118,6 +118,21 @@ def test_every_kind_has_a_page_a_comment_and_a_table(kind: str) -> None:
     assert len(report.pictures("png")) == len(odds.charts(KINDS[kind]))
 
 
+def test_what_never_happened_has_no_column() -> None:
+    ((_, _, table), *_) = odds.report_tables(summaries.risk())
+    assert [column.title for column in table.columns] == ["who", "killed", "throttled"]
+    assert [cell.text for cell in table.rows[0]] == [
+        "web",
+        "40 % (30.9 % to 49.8 %)",
+        "0 (below 3.7 %)",
+    ]
+
+
+def test_a_section_without_content_is_left_out() -> None:
+    report = odds.report(summaries.headroom())
+    assert [name for name, _ in report["sections"]] == ["change", "node", "methods"]
+
+
 def test_the_pick_can_be_copied() -> None:
     assert odds.change(summaries.compare())["yaml"] == (
         "node:\n  sysctl:\n    vm.min_free_kbytes: 67584"
