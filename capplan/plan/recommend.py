@@ -116,8 +116,7 @@ def recommend(
         Called with what is being found and the number of runs so far.
     """
     base = make({})
-    spec = base.spec
-    assert spec is not None
+    assert (spec := base.spec) is not None
     count = range(1, (replicates or runs_needed(max_risk, CONFIDENCE)) + 1)
     runs = _Runs(make, store, seed, pool, progress)
     names = tuple(containers or spec.containers)
