@@ -22,6 +22,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # name -> (module, attribute, the line in `capplan import --help`)
 KINDS: Table = {
+    "kubernetes": (
+        "capplan.cli.import_kubernetes",
+        "kubernetes",
+        "Manifests, or kubectl get pods,nodes -o yaml.",
+    ),
     "oom": ("capplan.cli.import_oom", "oom", "An OOM report of dmesg or the journal."),
 }
 

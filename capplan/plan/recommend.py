@@ -30,6 +30,7 @@ from capplan.units import MIB, format_bytes, format_k8s
 if TYPE_CHECKING:
     from capplan.plan.executor import Pool
     from capplan.plan.headroom import MakeVariant
+    from capplan.plan.point import Variant
     from capplan.plan.store import Store
     from capplan.sim.scenario import Scenario
     from capplan.spec import NodeSpec
@@ -116,7 +117,7 @@ def recommend(
         Called with what is being found and the number of runs so far.
     """
     base = make({})
-    assert (spec := base.spec) is not None
+    spec = _spec_of(base)
     count = range(1, (replicates or runs_needed(max_risk, CONFIDENCE)) + 1)
     runs = _Runs(make, store, seed, pool, progress)
     names = tuple(containers or spec.containers)
@@ -149,6 +150,11 @@ def recommend(
         rivals=tuple(_rivals(runs, spec, peaks, count)),
         notes=tuple(_notes(found, len(count), max_risk)),
     )
+
+
+def _spec_of(made: Variant) -> NodeSpec:
+    assert made.spec is not None
+    return made.spec
 
 
 def _key(spec: NodeSpec, name: str) -> str:

@@ -8,7 +8,9 @@ Scalars follow YAML 1.2's core schema: ``yes``, ``on`` and ``12:30`` are texts, 
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,8 +177,31 @@ def parse(text: str, file: str) -> tuple[Node, list[Problem]]:
     InputError
         It is not YAML, or grows beyond the bounds.
     """
-    try:
+    with _told(file):
         return _Builder(text, file).build()
+
+
+def parse_all(text: str, file: str) -> list[Node]:
+    """Build the trees of all documents of a YAML stream; empty ones are left out.
+
+    Raises
+    ------
+    InputError
+        As :func:`parse`; a key that stands twice is one too.
+    """
+    with _told(file):
+        builder = _Builder(text, file)
+        trees = builder.build_all()
+    if builder.problems:
+        raise InputError(builder.problems)
+    return trees
+
+
+@contextlib.contextmanager
+def _told(file: str) -> Iterator[None]:
+    """Say what PyYAML raises as an InputError with its place."""
+    try:
+        yield
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file)
@@ -247,6 +272,18 @@ class _Builder:
         if not isinstance(event, yaml.StreamEndEvent):
             self._fail(event, "a second document starts here", "one document in a file", "C006")
         return node, self.problems
+
+    def build_all(self) -> list[Node]:
+        """Every document that holds something."""
+        self._next()  # the stream's start
+        trees = []
+        while not isinstance(self._next(), yaml.StreamEndEvent):
+            self.anchors = {}
+            node = self._value(self._next(), 0)
+            self._next()  # the document's end
+            if node.value is not None:
+                trees.append(node)
+        return trees
 
     def _next(self) -> Any:
         return self.parser.get_event()
