@@ -30,6 +30,11 @@ from capplan.cli.options import run_options
     help="Stop when no interval is wider than this to each side; looked at after 200, 400, 800, "
     "... runs.",
 )
+@click.option(
+    "--rare",
+    type=click.Choice(["kill", "pause", "evict"]),
+    help="Split towards this incident: sees risks down to about 1 / replicates.",
+)
 @run_options
 @job_options
 def risk(node: Path, **options: Any) -> None:
@@ -46,6 +51,7 @@ def perform(
     *,
     replicates: int,
     until: float | None,
+    rare: str | None,
     settings: dict[str, str],
     seed: int | None,
     duration: str | None,
@@ -68,6 +74,7 @@ def perform(
             loaded,
             replicates=replicates,
             until=until,
+            rare=rare,
             store=directory,
             progress=progress,
             **workers,

@@ -28,6 +28,7 @@ __all__ = ["CONTAINER_METRICS", "INCIDENTS", "NODE_METRICS", "dump", "failed", "
 Row = dict[str, Any]
 EVICTIONS = ("evicted", "oomd_kill", "earlyoom_kill")  # events of killers in user space
 INCIDENTS = ("kill", "pause", "throttle", "evict")
+KIB = 1024
 ORDER_SHOWN = 20  # victims named in node.kill_order
 
 NODE_METRICS = {
@@ -54,6 +55,7 @@ NODE_METRICS = {
     "available_min": "lowest MemAvailable [bytes]",
     "free_min": "lowest free memory above the min mark, worst zone [bytes]",
     "headroom_min": "least room under a limit, any container [bytes]",
+    "fullness": "largest share of a limit, or of the node's memory, that was needed (swap with it)",
     "kswapd_wakes": "times that kswapd woke",
     "kswapd_awake_share": "share of the run in which kswapd was awake",
     "kswapd_cpu_share": "share of one CPU that kswapd used",
@@ -171,8 +173,26 @@ def _node(
         "fits": int(fits),
         "late_s": _number(max((c.late_max_s for c in found), default=0.0)),
         "headroom_min": min(rooms, default=None),
+        "fullness": _number(_fullness(context, found)),
         **_memory(context, node(context)),
     }
+
+
+def _fullness(context: Context, found: tuple[ContainerOutcome, ...]) -> float:
+    """How near the run came to a kill: need over what there is, swap counted on both sides."""
+    available = context.series.extreme("meminfo_kb.MemAvailable", "min")
+    swap_free = context.series.extreme("meminfo_kb.SwapFree", "min")
+    room = context.memory + context.swap_total
+    left = 0.0 if available is None else available[0] * KIB
+    left += 0.0 if swap_free is None else swap_free[0] * KIB
+    shares = [1.0 - left / room if room else 0.0]
+    for c in found:
+        if c.limit_bytes and c.headroom_bytes is not None:
+            swapped = context.series.extreme(f"cgroup.{c.limit_cgroup}.memory.swap.current", "max")
+            swap = 0.0 if swapped is None else swapped[0]
+            need = c.limit_bytes - c.headroom_bytes + swap
+            shares.append(need / (c.limit_bytes + context.swap_total))
+    return max(shares)
 
 
 def _kills(context: Context) -> Row:

@@ -26,9 +26,20 @@ import capplan
 import capplan.spec
 from capplan.errors import CapplanError, InputError
 from capplan.sim.expand import SAMPLE_STEPS, instance_names
+from capplan.sim.expand_draws import Blend
 from capplan.spec import NodeSpec
 
-__all__ = ["Point", "Variant", "axis", "code_digest", "grid", "of_spec", "points", "variant"]
+__all__ = [
+    "Point",
+    "Variant",
+    "axis",
+    "code_digest",
+    "grid",
+    "of_spec",
+    "point",
+    "points",
+    "variant",
+]
 
 MAX_SAMPLES = 200  # of a run of many: extremes are kept between samples, curves are not shown
 NODE_FILE = "node.json"  # JSON is YAML too
@@ -76,12 +87,13 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Point:
-    """One run: a variant, a seed, a replicate."""
+    """One run: a variant, a seed, a replicate; ``blend``: see :mod:`capplan.plan.rare`."""
 
     variant: Variant
     seed: int
     replicate: int
     key: str
+    blend: Blend = ()
 
 
 # --- settings ------------------------------------------------------------------------------
@@ -240,11 +252,15 @@ def unpacked() -> Path:
 
 def points(variants: Iterable[Variant], replicates: Sequence[int], seed: int) -> Iterator[Point]:
     """Every replicate of every variant, variant by variant."""
-    code = code_digest()
     for made in variants:
         for replicate in replicates:
-            key = _sha(f"{made.digest} {seed} {replicate} {code}")
-            yield Point(made, seed, replicate, key)
+            yield point(made, seed, replicate)
+
+
+def point(made: Variant, seed: int, replicate: int, blend: Blend = ()) -> Point:
+    """One run of a variant, with its key."""
+    what = f"{made.digest} {seed} {replicate} {code_digest()}"
+    return Point(made, seed, replicate, _sha(f"{what} {blend!r}" if blend else what), blend)
 
 
 @functools.cache

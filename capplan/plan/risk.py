@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from capplan.plan import executor
@@ -15,7 +15,8 @@ from capplan.plan.intervals import (
     half_width,
     percent,
 )
-from capplan.plan.point import Point, Variant, points
+from capplan.plan.point import Point, Variant, point, points
+from capplan.plan.rare import Rare, Sample, score, split
 from capplan.plan.reach import Reach, reach
 from capplan.plan.tally import (
     INCIDENT_COUNTS,
@@ -32,7 +33,17 @@ if TYPE_CHECKING:
     from capplan.plan.store import Store
     from capplan.spec.node import Gate
 
-__all__ = ["ContainerRisk", "Risk", "Stop", "gate_bars", "replicates_of", "risk", "within"]
+__all__ = [
+    "ContainerRisk",
+    "Risk",
+    "Stop",
+    "gate_bars",
+    "rare_risk",
+    "replicates_of",
+    "risk",
+    "with_rare",
+    "within",
+]
 
 DEFAULT_REPLICATES = 1000
 SHOWN_ORDERS = 20
@@ -111,6 +122,7 @@ class Risk:
     errors: tuple[tuple[str, int], ...]
     assumptions: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    rare: dict[str, Any] | None = None  # what splitting found (capplan.plan.rare.Rare)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, verdict first."""
@@ -211,6 +223,45 @@ def _widest(tally: Tally, confidence: float) -> float:
 def _only_errors(tally: Tally) -> Iterator[dict[str, Any]]:
     if tally.runs == 0:
         yield from ({"error": error} for error in tally.errors)
+
+
+def rare_risk(
+    variant: Variant,
+    store: Store,
+    *,
+    seed: int,
+    incident: str,
+    runs: int,
+    pool: Pool | None = None,
+    jobs: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Rare:
+    """A small probability by splitting (:mod:`capplan.plan.rare`), in at most ``runs`` runs.
+
+    Its first level are plain replicates: those of a risk run count.
+
+    Raises
+    ------
+    CapplanError
+        A run failed.
+    """
+    spec = variant.spec
+    assert spec is not None
+    duration_s = spec.run.duration / NS_PER_S
+    done = 0
+
+    def evaluate(samples: Sequence[Sample]) -> list[float]:
+        nonlocal done
+        some = [point(variant, seed, s.replicate, s.blend) for s in samples]
+        _run(some, store, pool, jobs, _beyond(progress, done))
+        done += len(some)
+        found = []
+        for _, row in store.rows(p.key for p in some):
+            executor.raise_if_all_failed([row])
+            found.append(score(row, incident, duration_s))
+        return found
+
+    return split(evaluate, runs, seed)
 
 
 # --- what came of it -----------------------------------------------------------------------
@@ -359,3 +410,21 @@ def _notes(tally: Tally, stop: Stop, bars: dict[str, float]) -> tuple[str, ...]:
                 f"of at most {percent(bar)} %: {enough:,} would"
             )
     return tuple(notes)
+
+
+def with_rare(found: Risk, rare: Rare, incident: str) -> Risk:
+    """The result with what splitting found beside it, also in the verdict."""
+    span = format_duration(found.duration_s * NS_PER_S)
+    if rare.reached:
+        interval = f"{rare.p:.2g} (95 %: {rare.low:.2g} to {rare.high:.2g})"
+    else:
+        interval = f"below {rare.high:.2g} ({rare.note})"
+    text = f"the risk that anything is {KINDS[incident]} within {span} is {interval}, "
+    text += f"by splitting, in {rare.runs:,} runs"
+    bar = found.gate.get(incident)
+    fits = found.fits
+    if fits is None and bar is not None and rare.high <= bar:
+        others = {what: other for what, other in found.gate.items() if what != incident}
+        fits = within(found.node, others)
+    verdict = f"{found.verdict[:-1]}; {text}."
+    return replace(found, fits=fits, verdict=verdict, rare={"incident": incident, **asdict(rare)})

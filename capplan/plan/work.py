@@ -12,6 +12,7 @@ from capplan.errors import CapplanError
 from capplan.plan import metrics
 from capplan.plan.point import Point, unpack, unpacked
 from capplan.plan.stock import pause_is_assumed, stock_kernel
+from capplan.sim.expand_draws import Blend
 
 if TYPE_CHECKING:
     from capplan.spec import NodeSpec
@@ -30,6 +31,7 @@ class Job:
     seed: int
     replicate: int
     error: str = ""  # why the variant cannot be run
+    blend: Blend = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ def chunk_of(points: Sequence[Point]) -> Chunk:
         made = point.variant
         texts[made.digest] = made.text
         files.update(made.files)
-        jobs.append(Job(point.key, made.digest, point.seed, point.replicate, made.error))
+        jobs.append(
+            Job(point.key, made.digest, point.seed, point.replicate, made.error, point.blend)
+        )
     return Chunk(tuple(jobs), texts, files)
 
 
@@ -70,7 +74,7 @@ def _row(job: Job, chunk: Chunk) -> metrics.Row:
             if len(_SPECS) >= _MOST_SPECS:
                 _SPECS.pop(next(iter(_SPECS)))
             _SPECS[job.digest] = unpack(chunk.texts[job.digest], chunk.files)
-        return run_point(_SPECS[job.digest], job.seed, job.replicate)
+        return run_point(_SPECS[job.digest], job.seed, job.replicate, job.blend)
     except (CapplanError, ValueError, ArithmeticError, LookupError, MemoryError) as error:
         text = str(error).replace(f"{unpacked()}/", "")  # the same wherever it was computed
         return metrics.failed(f"{type(error).__name__}: {text}")
@@ -80,12 +84,12 @@ _SPECS: dict[str, NodeSpec] = {}  # unpacked in this process, the latest
 _MOST_SPECS = 16
 
 
-def run_point(spec: NodeSpec, seed: int, replicate: int) -> metrics.Row:
+def run_point(spec: NodeSpec, seed: int, replicate: int, blend: Blend = ()) -> metrics.Row:
     """Run one replicate of a checked node and give back its row."""
     import capplan.sim.expand
     import capplan.sim.run
 
-    scenario = capplan.sim.expand.expand(spec, seed=seed, replicate=replicate)
+    scenario = capplan.sim.expand.expand(spec, seed, replicate, blend)
     run = functools.partial(capplan.sim.run.run, replicate=replicate)
     first = run(scenario)
     stock = run(stock_kernel(scenario)) if pause_is_assumed(first) else None
