@@ -28,7 +28,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -257,17 +256,19 @@ def _found(parts: list[_Level], levels: list[float], runs: int) -> Rare:
     if len(parts) == 1:  # not rare at all: a plain proportion
         low, high = wilson(round(p * parts[0].size), parts[0].size)
         return Rare(p, low, high, runs, (), shares, True)
+    families, freedom = _of_families(parts)
     # on the scale of the logarithm: the error of a product is a factor
-    spread = math.sqrt(math.log1p(max(_of_families(parts), sum(x.variance() for x in parts))))
-    reach = math.exp(NormalDist().inv_cdf(0.975) * spread)
+    spread = math.sqrt(math.log1p(max(families, sum(level.variance() for level in parts))))
+    reach = math.exp(_student(freedom) * spread)
     return Rare(p, p / reach, p * reach, runs, tuple(levels), shares, True)
 
 
-def _of_families(parts: list[_Level]) -> float:
-    """Relative variance of the product, from how unequally the first runs' offspring got through.
+def _of_families(parts: list[_Level]) -> tuple[float, float]:
+    """Relative variance of the product, and how many degrees of freedom it is estimated with.
 
-    Runs of one family resemble each other over all levels; families are independent (H. P. Chan
-    and T. L. Lai, A general theory of particle filters in hidden Markov models and some
+    Runs of one family (offspring of one of the first runs) resemble each other over all levels;
+    families are independent. So the variance is read from how unequally they got through (H. P.
+    Chan and T. L. Lai, A general theory of particle filters in hidden Markov models and some
     applications, Annals of Statistics 41 (2013), 2877-2904).
     """
     last = parts[-1]
@@ -277,7 +278,16 @@ def _of_families(parts: list[_Level]) -> float:
     total = sum(families.values())
     founders = len(parts[0].chains)
     inside = sum((n / total - 1 / founders) ** 2 for n in families.values())
-    return inside + (founders - len(families)) / founders**2
+    found = inside + (founders - len(families)) / founders**2
+    alike = 1 / sum((n / total) ** 2 for n in families.values())  # so many of equal size
+    return found * alike / max(alike - 1, 1), max(alike - 1, 1.0)
+
+
+def _student(freedom: float) -> float:
+    """97.5 % quantile of Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, freedom))
 
 
 def _not_reached(parts: list[_Level], levels: list[float], runs: int, why: str) -> Rare:
