@@ -188,6 +188,20 @@ def _finalize(library: Any, original: Callable[[Any], None]) -> None:
             if other.name.split("$")[0] in _INNER:
                 waiting.extend(other._linking_libraries)
     library._linking_libraries = wanted
+    own = {function.name for function in library._final_module.functions}
+    optimize = library._optimize_final_module
+
+    def optimize_as_a_whole() -> None:
+        """Nobody else calls the mechanisms: they are inlined, and lose arguments they need not.
+
+        numba passes an array as seven words.
+        """
+        for function in library._final_module.functions:
+            if not function.is_declaration and function.name not in own:
+                function.linkage = "internal"
+        optimize()
+
+    library._optimize_final_module = optimize_as_a_whole
     original(library)
 
 
