@@ -366,7 +366,7 @@ kernel_t = record([
     ("isolated", i32, (64,)), ("nr_isolated", i32),  # written pages of the present batch
     ("lru_gen_isolated", i32, (64,)),  # a batch on its way out (MIN_LRU_BATCH)
     # the stepping loop
-    ("heap", i32, (MAX_TASKS + 64,)), ("heap_len", i32),
+    ("heap", i32, (MAX_TASKS + 64,)), ("heap_due", i64, (MAX_TASKS + 64,)), ("heap_len", i32),
     ("cpu_free_ns", i64, (MAX_CPUS,)), ("cpu_actor", i32, (MAX_CPUS,)),  # who had it last
     ("cpu_lazy_mm", i8, (PCP_CPUS,)),  # idle after an exit, still on the dead mm
     ("flusher_due_ns", i64), ("flusher_on", i8),  # woken by a writer

@@ -1,4 +1,8 @@
-"""The event heap: which task is due next. Ties go to the lower number, so runs repeat."""
+"""The event heap: which task is due next. Ties go to the lower number, so runs repeat.
+
+``k.heap`` holds the tasks and ``k.heap_due`` when they are due, side by side: an order is found
+without a look at the tasks themselves.
+"""
 
 from __future__ import annotations
 
@@ -9,44 +13,43 @@ __all__ = ["heap_remove", "heap_set"]
 
 
 @jit
-def _before(k, a, b):
-    da = k.task[a].due_ns
-    db = k.task[b].due_ns
-    return da < db or (da == db and a < b)
-
-
-@jit
-def _place(k, position, t):
+def _put(k, position, t, due_ns):
     k.heap[position] = t
+    k.heap_due[position] = due_ns
     k.task[t].heap_pos = position
 
 
 @jit
-def _sift_up(k, position):
-    t = k.heap[position]
+def _sift_up(k, position, t, due_ns):
+    """Find the place of task t from a free one on, towards the root."""
     while position > 0:
         above = (position - 1) >> 1
-        if not _before(k, t, k.heap[above]):
+        other = k.heap_due[above]
+        if other < due_ns or (other == due_ns and k.heap[above] < t):
             break
-        _place(k, position, k.heap[above])
+        _put(k, position, k.heap[above], other)
         position = above
-    _place(k, position, t)
+    _put(k, position, t, due_ns)
 
 
 @jit
-def _sift_down(k, position):
-    t = k.heap[position]
+def _sift_down(k, position, t, due_ns):
+    """Find the place of task t from a free one on, away from the root."""
     while True:
         child = 2 * position + 1
         if child >= k.heap_len:
             break
-        if child + 1 < k.heap_len and _before(k, k.heap[child + 1], k.heap[child]):
-            child += 1
-        if not _before(k, k.heap[child], t):
+        first = k.heap_due[child]
+        if child + 1 < k.heap_len:
+            second = k.heap_due[child + 1]
+            if second < first or (second == first and k.heap[child + 1] < k.heap[child]):
+                child += 1
+                first = second
+        if due_ns < first or (due_ns == first and t < k.heap[child]):
             break
-        _place(k, position, k.heap[child])
+        _put(k, position, k.heap[child], first)
         position = child
-    _place(k, position, t)
+    _put(k, position, t, due_ns)
 
 
 @jit
@@ -58,12 +61,11 @@ def heap_set(k, t, due_ns):
     if position < 0:
         position = k.heap_len
         k.heap_len += 1
-        _place(k, position, t)
-        _sift_up(k, position)
+        _sift_up(k, position, t, due_ns)
     elif earlier:
-        _sift_up(k, position)
+        _sift_up(k, position, t, due_ns)
     else:
-        _sift_down(k, position)
+        _sift_down(k, position, t, due_ns)
 
 
 @jit
@@ -78,6 +80,6 @@ def heap_remove(k, t):
     last = k.heap[k.heap_len]
     if last == t:
         return
-    _place(k, position, last)
-    _sift_up(k, position)
-    _sift_down(k, k.task[last].heap_pos)
+    due_ns = k.heap_due[k.heap_len]
+    _sift_up(k, position, last, due_ns)
+    _sift_down(k, k.task[last].heap_pos, last, due_ns)

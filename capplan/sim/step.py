@@ -300,7 +300,7 @@ def _next_due(k):
     actor = -100
     if k.heap_len > 0:
         actor = k.heap[0]
-        due = k.task[actor].due_ns
+        due = k.heap_due[0]
     for n in range(k.nr_nodes):
         if k.node[n].kswapd_due_ns < due:
             due = k.node[n].kswapd_due_ns
