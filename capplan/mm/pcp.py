@@ -14,9 +14,9 @@ counts towards `high` and stays until a bulk is given back that the movable list
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import jit, prefetch
 from capplan.mm.buddy import alloc_block, free_block
-from capplan.mm.state import MT_MOVABLE, WMARK_HIGH
+from capplan.mm.state import MAX_PAGE_ORDER, MT_MOVABLE, WMARK_HIGH
 
 __all__ = [
     "decay_pcp_high",
@@ -180,12 +180,21 @@ def _pop_other(fr, zone, cpu):
 
 
 @jit
+def _ask_for_buddies(k, fr, zone, i):
+    """Frame i is freed next: what it may merge with is looked at then."""
+    block = i - zone.first_frame
+    for above in range(min(MAX_PAGE_ORDER - k.g, 4)):
+        prefetch(fr, zone.first_frame + ((block >> above ^ 1) << above))
+
+
+@jit
 def _free_bulk(k, fr, z, cpu, nr):
     """Give pages back: the list that was freed to first, then the others (free_pcppages_bulk)."""
     zone = k.zone[z]
     while nr > 0 and (zone.pcp_tail[cpu] >= 0 or zone.pcp_other[cpu] >= 0):
         movable = zone.pcp_tail[cpu] >= 0
         i = _pop_tail(fr, zone, cpu) if movable else _pop_other(fr, zone, cpu)
+        _ask_for_buddies(k, fr, zone, zone.pcp_tail[cpu])
         zone.pcp_count[cpu] -= k.granule_pages
         free_block(k, fr, z, i, k.g)
         nr -= k.granule_pages
