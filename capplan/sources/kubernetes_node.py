@@ -184,7 +184,7 @@ def _header(node: KubeNode, pods: list[Pod], world: _World) -> tuple[str, ...]:
         lines += [
             "",
             "NOBODY MEASURED what the containers use: each is assumed to hold what it requests in",
-            "anonymous memory (half of its limit where it requests nothing). Put measured figures",
+            "anonymous memory (half of its limit where that is less). Put measured figures",
             "in (capplan import prometheus, capplan record, --stats) before you trust a verdict.",
         ]
     return tuple(lines)
@@ -227,6 +227,10 @@ def _add(
         name = legal_name(wanted, containers)
         file = f"profiles/{name}.yaml"
         usage = _usage(pod, container, world.stats)
+        if world.stats and usage is None:
+            message = f"{pod.name}: {container.name} is not among the measured: left out"
+            draft.problems.append(doubt("stats", 0, message))
+            continue
         draft.profiles[file] = _profile(name, container, usage)
         containers[name] = _entry(pod, container, parent, file, world)
     for container in pod.containers:
@@ -327,8 +331,9 @@ def _size(size: int) -> str:
 
 def _assumed(container: Container) -> tuple[int, str]:
     """What a container holds of which nobody measured anything."""
-    if container.request:
-        return container.request, "ASSUMED: its request; nobody measured"
-    if container.limit:
-        return container.limit // 2, "ASSUMED: half of its limit; nobody measured"
+    request, limit = container.request, container.limit
+    if request and (limit is None or request <= limit // 2):
+        return request, "ASSUMED: its request; nobody measured"
+    if limit:
+        return limit // 2, "ASSUMED: half of its limit; nobody measured"
     return UNMEASURED, "ASSUMED: nothing is known of it; nobody measured"
