@@ -82,6 +82,11 @@ COMMANDS: Table = {
         "record",
         "Record this host's memory over time.",
     ),
+    "export": (
+        "capplan.cli.export",
+        "export",
+        "Write a recommendation as what is applied.",
+    ),
     "import": (
         "capplan.cli.import_",
         "import_",

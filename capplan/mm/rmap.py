@@ -31,6 +31,7 @@ __all__ = [
     "unmap_page",
 ]
 
+
 @jit
 def maps_granule(k, pt, v, index):
     """Whether vma v reaches granule ``index`` of its mapping.
