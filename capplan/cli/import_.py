@@ -22,6 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # name -> (module, attribute, the line in `capplan import --help`)
 KINDS: Table = {
+    "compose": ("capplan.cli.import_compose", "compose", "A compose project."),
     "kubernetes": (
         "capplan.cli.import_kubernetes",
         "kubernetes",

@@ -45,6 +45,7 @@ def maps_granule(k, pt, v, index):
     copies = k.mapping[s]
     return index < copies.used and pt[copies.first_pte + index].state == PTE_NONE
 
+
 @jit
 def _add_rss(k, pt, m, e, nr):
     """Add nr pages of entry e to the RSS of every process that maps them."""

@@ -10,6 +10,7 @@ module       reads                                    command
 ============ ======================================== =================================
 capture      this host (procfs, cgroupfs), or a copy  ``capplan capture``
 record       this host, once a second                 ``capplan record``
+compose      compose files, docker stats              ``capplan import compose``
 kubernetes   manifests, kubectl get pods,nodes        ``capplan import kubernetes``
 oom_log      OOM reports of dmesg or the journal      ``capplan import oom``
 ============ ======================================== =================================

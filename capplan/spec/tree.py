@@ -181,8 +181,10 @@ def parse(text: str, file: str) -> tuple[Node, list[Problem]]:
         return _Builder(text, file).build()
 
 
-def parse_all(text: str, file: str) -> list[Node]:
+def parse_all(text: str, file: str, *, merge: bool = False) -> list[Node]:
     """Build the trees of all documents of a YAML stream; empty ones are left out.
+
+    ``merge`` takes YAML 1.1's merge keys (``<<``), as foreign formats use them.
 
     Raises
     ------
@@ -190,7 +192,7 @@ def parse_all(text: str, file: str) -> list[Node]:
         As :func:`parse`; a key that stands twice is one too.
     """
     with _told(file):
-        builder = _Builder(text, file)
+        builder = _Builder(text, file, merge=merge)
         trees = builder.build_all()
     if builder.problems:
         raise InputError(builder.problems)
@@ -255,8 +257,9 @@ def scalar(text: str) -> Any:
 class _Builder:
     """Turns events into nodes."""
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str, file: str, *, merge: bool = False) -> None:
         self.file = file
+        self.merge = merge
         self.parser: Any = _Parser(text)
         self.anchors: dict[str, Node | None] = {}
         self.problems: list[Problem] = []
@@ -342,7 +345,12 @@ class _Builder:
 
     def _mapping(self, node: Node, depth: int) -> None:
         node.value = {}
+        merged: list[Node] = []
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            if self.merge and self._is_merge(event):
+                held = self._value(self._next(), depth + 1)
+                merged += held.value if held.kind == "list" else [held]
+                continue
             key = self._key(event)
             child = self._value(self._next(), depth + 1)
             if key in node.value:
@@ -356,6 +364,24 @@ class _Builder:
             node.value[key] = child
             node.keys[key] = self._place(event)
             node.size += child.size
+        for held in merged:
+            self._merge(node, held)
+
+    def _is_merge(self, event: Any) -> bool:
+        plain = isinstance(event, yaml.ScalarEvent) and event.style in (None, "")
+        return bool(plain and event.value == "<<")
+
+    def _merge(self, node: Node, held: Node) -> None:
+        """Take over the keys that the mapping does not have itself."""
+        if held.kind != "mapping":
+            expected = "an alias for a mapping, or a list of such"
+            raise InputError(
+                Problem(held.place, "", "'<<' merges no mapping", expected, code="C006")
+            )
+        for key, child in held.value.items():
+            if key not in node.value:
+                node.value[key], node.keys[key] = child, held.keys[key]
+                node.size += child.size
 
     def _key(self, event: Any) -> str:
         if not isinstance(event, yaml.ScalarEvent):
