@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from capplan.plan.outcome_agents import first_actor, idle_thresholds
 from capplan.plan.outcome_containers import containers
 from capplan.plan.outcome_context import NS_PER_S, Context
+from capplan.plan.outcome_fidelity import fidelity_of
 from capplan.plan.outcome_gate import Bars
 from capplan.plan.outcome_incidents import SEVERITY, assumed, incidents
 from capplan.plan.outcome_model import (
@@ -89,6 +90,7 @@ def analyse(run: Run, gate: GateLike | None = None, stock: Run | None = None) ->
         notes=_notes(context, found),
         first_killer=first_killer,
         stock_verdict=stock_verdict,
+        fidelity=fidelity_of(run),
     )
 
 

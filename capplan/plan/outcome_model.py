@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from types import UnionType
 from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints
 
+from capplan.validate.fidelity import Fidelity
+
 DEFAULT_THROTTLE_SHARE = 0.01  # the gate's default: 1 % of a process's time
 
 
@@ -180,6 +182,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     first_killer: str = ""  # with agents: kernel's OOM killer, kubelet, systemd-oomd, earlyoom
     stock_verdict: str = ""  # v1, oom_kill_disable assumed: what a stock kernel (0) would do
+    fidelity: tuple[Fidelity, ...] = ()  # of the mechanisms that decided, against real kernels
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings, in field order (verdict first)."""

@@ -126,7 +126,7 @@ Section = list[tuple[str, str]]  # (text, indent of its first line)
 
 
 def sections(outcome: Outcome) -> Iterator[tuple[str, Section]]:
-    """Incidents, notes and assumptions, each a title and its lines."""
+    """Incidents, notes, assumptions and fidelity, each a title and its lines."""
     shown = sorted(outcome.incidents, key=lambda i: (not i.breaks, i.t))[:DEFAULT_INCIDENTS]
     if shown:
         lines = [line for i in sorted(shown, key=lambda i: i.number) for line in incident_lines(i)]
@@ -138,6 +138,8 @@ def sections(outcome: Outcome) -> Iterator[tuple[str, Section]]:
         yield "Notes", [(note, "  - ") for note in outcome.notes]
     if outcome.assumptions:
         yield "Assumptions", [(text, "  - ") for text in outcome.assumptions]
+    if outcome.fidelity:
+        yield "Held against real kernels", [(f.text, "  - ") for f in outcome.fidelity]
 
 
 def incident_lines(incident: Incident) -> Section:
