@@ -55,7 +55,7 @@ bench: $(STAMP) ## benchmarks (medians; not part of test)
 	$(BIN)/python -m benchmarks
 
 golden-accept: $(STAMP) ## accept the present output as the golden files
-	CAPPLAN_GOLDEN_ACCEPT=1 $(BIN)/python -m pytest -q $(wildcard tests/golden) tests/test_docs.py
+	CAPPLAN_GOLDEN_ACCEPT=1 $(BIN)/python -m pytest -q $(wildcard tests/golden) tests/test_docs.py tests/recordings tests/validate/test_fidelity.py tests/evidence
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -13,6 +13,8 @@ import hypothesis
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+NEEDING = pytest.StashKey[int]()
+EVIDENCE = ("evidence", "beside the checkout")  # in the reason of a skip
 
 os.environ.setdefault("CAPPLAN_CACHE_DIR", str(ROOT / "build" / "engine-cache"))
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -80,3 +82,18 @@ def uncertain_node(tmp_path: pathlib.Path) -> pathlib.Path:
     path = tmp_path / "node.yaml"
     path.write_text(UNCERTAIN_NODE, encoding="utf-8")
     return path
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Count the tests that need the evidence folder."""
+    needing = sum("shared" in getattr(item, "fixturenames", ()) for item in items)
+    config.stash[NEEDING] = needing
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests need the evidence folder and how many of them were skipped."""
+    needing = terminalreporter.config.stash.get(NEEDING, 0)
+    if needing:
+        skips = terminalreporter.stats.get("skipped", ())
+        skipped = sum(any(word in str(r.longrepr) for word in EVIDENCE) for r in skips)
+        terminalreporter.write_line(f"evidence: {needing} tests need ../shared, {skipped} skipped")

@@ -14,6 +14,7 @@ from capplan.cli.errors import EXIT_GATE, EXIT_INPUT
 
 if TYPE_CHECKING:
     from capplan.validate.judge import Verdict
+    from capplan.validate.sensitivity import Outcome
     from capplan.validate.truth import Recording
 
 
@@ -36,6 +37,16 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Repeat with each cost 20 % up and down; print what passes.",
 )
+@click.option(
+    "--docs",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the generated pages (fidelity.md and its like) and their figures here.",
+)
+@click.option(
+    "--evidence",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="With --docs: a folder of kernel-evidence and page-cache-runs, measured anew.",
+)
 @click.pass_context
 def validate(
     ctx: click.Context,
@@ -43,6 +54,8 @@ def validate(
     out: Path | None,
     jobs: int,
     sensitivity: bool,
+    docs: Path | None,
+    evidence: Path | None,
 ) -> None:
     """Run the model on recordings of real kernels and say how near it comes.
 
@@ -58,8 +71,9 @@ def validate(
         ctx.exit(EXIT_INPUT)
     verdicts = _judge(recordings, jobs)
     _report(verdicts, out)
-    if sensitivity:
-        _print_sensitivity(recordings, jobs)
+    outcomes = _sensitivity(recordings, jobs) if sensitivity else []
+    if docs is not None:
+        _write_docs(docs, directories, verdicts, outcomes, evidence)
     if not all(verdict.passed for verdict in verdicts):
         ctx.exit(EXIT_GATE)
 
@@ -92,13 +106,46 @@ def _report(verdicts: Sequence[Verdict], out: Path | None) -> None:
     click.echo(f"figures and series in {write_json(verdicts, out)}")
 
 
-def _print_sensitivity(recordings: Sequence[Recording], jobs: int) -> None:
+def _sensitivity(recordings: Sequence[Recording], jobs: int) -> list[Outcome]:
+    """Study each cost; print what fails as it becomes known."""
     from capplan.sim.costs import COSTS
     from capplan.validate.sensitivity import study
 
     click.echo("\neach cost changed by 20 %: what fails")
     defaults = {name: cost.value for name, cost in COSTS.items()}
+    outcomes = []
     for outcome in study(recordings, defaults, jobs):
+        outcomes.append(outcome)
         failed = ", ".join(outcome.failed) or "none"
         share = f"{len(outcome.passed)} of {len(recordings)} pass"
         click.echo(f"{outcome.cost:24} x {outcome.factor}: {share}; fails: {failed}")
+    return outcomes
+
+
+def _write_docs(
+    folder: Path,
+    directories: Sequence[Path],
+    verdicts: Sequence[Verdict],
+    outcomes: Sequence[Outcome],
+    evidence: Path | None,
+) -> None:
+    """Write the pages and their figures; what was not measured now stays as it was."""
+    from capplan.validate import docs
+
+    data = docs.with_recordings(docs.read_data(folder), verdicts)
+    if outcomes:
+        data = docs.with_sensitivity(data, outcomes)
+    texts = {}
+    if evidence is not None:
+        from capplan.plan.oom_evidence import retell_all
+        from capplan.validate.zone_states import load_states
+
+        reports = [retold.as_json() for retold in retell_all(evidence)]
+        states = [state.as_json() for state in load_states(evidence)]
+        data = docs.with_evidence(data, reports, states)
+        data = docs.with_page_cache(data, evidence / "page-cache-runs")
+        texts[docs.EVIDENCE_PAGE] = docs.evidence_page(reports, states)
+    texts |= docs.pages(data, docs.expected_failures(directories))
+    docs.draw_pictures(verdicts, folder / "fidelity")
+    for path in docs.write(folder, data, texts):
+        click.echo(f"written: {path}", err=True)

@@ -95,23 +95,32 @@ def _of_events(scenario: Scenario, seen: Seen) -> set[str]:
 
 
 def _of_reclaim(scenario: Scenario, series: Series) -> set[str]:
-    """What was taken from whom: the node's reclaim has kswapd at work, a group's has not."""
-    stolen = _grown(series, "vmstat.pgsteal_kswapd") + _grown(series, "vmstat.pgsteal_direct")
+    """What was taken from whom.
+
+    vmstat counts the node's own reclaim (kswapd is at work then), memory.stat all of a group's.
+    """
+    kswapd = _grown(series, "vmstat.pgsteal_kswapd")
+    of_node = kswapd + _grown(series, "vmstat.pgsteal_direct")
+    top = [c.path for c in scenario.cgroups if "/" not in c.path]
+    of_groups = sum(_grown(series, f"cgroup.{path}.stat.pgsteal") for path in top) - of_node
     zswapped = _grown(series, "vmstat.zswpout")
     swapped = _grown(series, "vmstat.pswpout") + zswapped
-    whose = "global" if _grown(series, "vmstat.pgsteal_kswapd") > FEW_PAGES else "memcg"
     found = set()
     if swapped > FEW_PAGES:
-        zram = any(swap.zram for swap in scenario.node.swaps)
-        found |= {f"{whose}_swap"} | ({"zram"} if zram else set())
+        found.add("global_swap" if kswapd > FEW_PAGES else "memcg_swap")
+        if any(swap.zram for swap in scenario.node.swaps):
+            found.add("zram")
     if zswapped > FEW_PAGES:
         found.add("zswap")
-    if stolen - swapped > FEW_PAGES:
-        found.add(f"{whose}_file")
-    if stolen and any(c.memory_min > 0 or c.memory_low > 0 for c in scenario.cgroups):
-        found.add("protection")
-    if stolen > FEW_PAGES and scenario.node.lru_gen:
-        found.add("lru_gen")
+    if of_node - swapped > FEW_PAGES:
+        found.add("global_file")
+    elif of_groups - swapped > FEW_PAGES:
+        found.add("memcg_file")
+    if max(of_node, of_groups) > FEW_PAGES:
+        if any(c.memory_min > 0 or c.memory_low > 0 for c in scenario.cgroups):
+            found.add("protection")
+        if scenario.node.lru_gen:
+            found.add("lru_gen")
     limited = (c.path for c in scenario.cgroups if c.memory_high != UNLIMITED)
     if any(_grown(series, f"cgroup.{path}.events.high") for path in limited):
         found.add("memory_high")
@@ -127,8 +136,8 @@ def _of_program(scenario: Scenario) -> set[str]:
             found.add("shmem" if kinds.get(op.mapping) == "shmem" else "writeback")
         elif op.op == "mlock":
             found.add("locked")
-        elif op.op == "fork":
-            found.add("fork")
+    if any(mapping.cow_of for mapping in scenario.mappings):
+        found.add("fork")
     if len({zone.node for zone in scenario.node.zones}) > 1:
         found.add("numa")
     return found

@@ -80,9 +80,9 @@ def _marks(ax: Axes, course: Course, color: str) -> None:
         ax.axvline(happening.t, color=color, linestyle=line, linewidth=0.8, alpha=0.7)
 
 
-def save(verdict: Verdict, folder: Path) -> Path:
+def save(verdict: Verdict, folder: Path, dpi: int = DPI) -> Path:
     """Write the picture as PNG under the recording's name."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{verdict.name}.png"
-    draw(verdict).savefig(path, metadata={"Software": None})
+    draw(verdict).savefig(path, dpi=dpi, metadata={"Software": None})
     return path

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from capplan.mm import state, watermark
-from capplan.mm._jit import entry
 
 PARSED = ("oom.json.gz", "zones.json.gz")
 SCALE_FACTOR = 10
@@ -130,11 +129,6 @@ def load_states(folder: Path) -> list[State]:
     return [state for zones, state in found.items() if zones]
 
 
-@entry
-def _boost(k: Any) -> bool:
-    return watermark.boost_watermark(k, 0)
-
-
 def gaps(zone: Zone, share: int, managed: int, factor: int = SCALE_FACTOR) -> tuple[int, int]:
     """The gaps that watermark_scale_factor gives a zone with this share of min_free_kbytes."""
     low, middle, high, _ = watermark.zone_marks(managed, share, factor)
@@ -179,7 +173,7 @@ def capped_boost(zone: Zone, share: int) -> int:
     before = -1
     while before != int(k.zone[0].boost):
         before = int(k.zone[0].boost)
-        _boost(k)
+        watermark.boost_watermark(k, 0)
     return before
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from typing import Any
 
 import pytest
 import yaml
 
+from capplan.validate import docs
 from capplan.validate.judge import Verdict, judge
+from capplan.validate.measured import recordings_of
 from capplan.validate.truth import load_recording
 
 HERE = pathlib.Path(__file__).resolve().parent
 NAMES = sorted(path.parent.name for path in HERE.glob("*/scenario.json"))
 MIN_FREE = ("global-noswap-minfree-4096", "global-noswap-minfree-65536")
 HEADROOM = 0.01  # of the victim's size
+STALE = 0.001  # of a curve's scale: how far a committed error may be from the present one
 
 pytestmark = pytest.mark.slow
 
@@ -76,3 +80,38 @@ def test_a_recording_of_the_evidence_folder_is_the_one_carried(shared: pathlib.P
         theirs = shared / "recordings" / name / "scenario.json"
         if theirs.exists():
             assert (HERE / name / "scenario.json").read_bytes() == theirs.read_bytes()
+
+
+def _near(entry: dict[str, Any], committed: dict[str, Any]) -> bool:
+    same = ("kernel", "passed", "events", "marks", "mechanisms")
+    if any(entry[key] != committed[key] for key in same):
+        return False
+    return all(
+        abs(found["error"] - committed["series"][series]["error"]) <= STALE
+        for series, found in entry["series"].items()
+    )
+
+
+def test_committed_figures_are_the_engines(
+    verdicts: dict[str, Verdict], root: pathlib.Path
+) -> None:
+    """docs/fidelity.md is not stale; CAPPLAN_GOLDEN_ACCEPT writes figures, pages and pictures."""
+    found = [_verdict(verdicts, name) for name in NAMES]
+    folder = root / "docs"
+    if "CAPPLAN_GOLDEN_ACCEPT" in os.environ:
+        data = docs.with_recordings(docs.read_data(folder), found)
+        docs.draw_pictures(found, folder / "fidelity")
+        docs.write(folder, data, docs.pages(data, list(expected_failures().values())))
+    committed = docs.read_data(folder)["recordings"]
+    fresh = recordings_of(found)
+    assert set(fresh) == set(committed)
+    stale = [name for name, entry in fresh.items() if not _near(entry, committed[name])]
+    assert stale == [], "make golden-accept writes the present figures"
+
+
+def test_a_picture_drawn_twice_is_the_same(
+    verdicts: dict[str, Verdict], tmp_path: pathlib.Path
+) -> None:
+    verdict = _verdict(verdicts, docs.PICTURES[-1])
+    first, second = (docs.draw_pictures([verdict], tmp_path / n)[0] for n in "ab")
+    assert first.read_bytes() == second.read_bytes()
