@@ -18,26 +18,23 @@ DIGITS = 5  # of an error: a thousandth of a percent
 
 
 def recordings_of(verdicts: Sequence[Verdict]) -> dict[str, dict[str, Any]]:
-    """Figures of each recording, by name.
-
-    Raises
-    ------
-    ValueError
-        The model broke down on one: there is nothing to commit.
-    """
+    """Figures of each recording, by name; none but its failure where the model broke down."""
     return {verdict.name: _recording(verdict) for verdict in verdicts}
 
 
 def _recording(verdict: Verdict) -> dict[str, Any]:
-    if verdict.score is None:
-        raise ValueError(f"{verdict.name}: {verdict.why[0]}")
-    return {
+    known = {
         "kernel": verdict.recording.raw["kernel"],
         "cgroup": verdict.recording.raw["cgroup_version"],
         "passed": verdict.passed,
+        "mechanisms": list(mechanisms_of(verdict.recording)),
+    }
+    if verdict.score is None:
+        nothing = {"times": [], "series": {}, "victims_kb": {}}
+        return known | {"events": False, "marks": False, **nothing}
+    return known | {
         "events": not (verdict.score.why_events or verdict.score.why_pauses),
         "marks": not verdict.score.why_marks,
-        "mechanisms": list(mechanisms_of(verdict.recording)),
         "times": _times(verdict),
         "series": {entry.series: _series(entry) for entry in verdict.score.series},
         "victims_kb": {name: [ours, *real] for name, ours, real in verdict.score.victims_kb},
