@@ -30,7 +30,7 @@ def _recording(verdict: Verdict) -> dict[str, Any]:
         "mechanisms": list(mechanisms_of(verdict.recording)),
     }
     if verdict.score is None:
-        nothing = {"times": [], "series": {}, "victims_kb": {}}
+        nothing: dict[str, Any] = {"times": [], "series": {}, "victims_kb": {}}
         return known | {"events": False, "marks": False, **nothing}
     return known | {
         "events": not (verdict.score.why_events or verdict.score.why_pauses),
