@@ -8,6 +8,7 @@ end is told when it is known, later than it was: readers sort by time.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.cpuset import numa_node_id
 from capplan.mm.state import (
     KIND_DIRECT_RECLAIM,
     KIND_KSWAPD_SLEEP,
@@ -62,11 +63,12 @@ def record_at(k, t_ns, kind, proc, memcg, a, b, c, d, e, f):
     event.f = f
     event.dump = -1
     event.trigger = -1
+    event.nodes = 0
 
 
 @jit
-def _tell_node(k, t_ns, kind, proc, memcg):
-    """An event with what is free and the marks in force, over all zones [pages]."""
+def _tell_node(k, t_ns, kind, proc, memcg, n):
+    """An event of node n with what is free and the marks in force, over all zones [pages]."""
     free = 0
     least = 0
     low = 0
@@ -77,7 +79,7 @@ def _tell_node(k, t_ns, kind, proc, memcg):
         least += zone.wmark[WMARK_MIN] + zone.boost
         low += zone.wmark[WMARK_LOW] + zone.boost
         high += zone.wmark[WMARK_HIGH] + zone.boost
-    record_at(k, t_ns, kind, proc, memcg, free, least, low, high, 0, 0)
+    record_at(k, t_ns, kind, proc, memcg, free, least, low, high, n, 0)
 
 
 @jit
@@ -90,7 +92,7 @@ def tell_kswapd_wake(k, n):
             return
         record_at(k, node.kswapd_slept_ns, KIND_KSWAPD_SLEEP, -1, 0, 0, 0, 0, 0, n, 0)
     node.kswapd_told = 1
-    _tell_node(k, now, KIND_KSWAPD_WAKE, -1, 0)
+    _tell_node(k, now, KIND_KSWAPD_WAKE, -1, 0, n)
 
 
 @jit
@@ -120,7 +122,8 @@ def tell_direct_reclaim(k, t):
     task = k.task[t]
     now = k.now_ns + int(k.work_ns + k.wait_ns)
     if now - task.reclaim_told_ns >= QUIET_NS:
-        _tell_node(k, now, KIND_DIRECT_RECLAIM, task.proc, k.proc[task.proc].memcg)
+        memcg = k.proc[task.proc].memcg
+        _tell_node(k, now, KIND_DIRECT_RECLAIM, task.proc, memcg, numa_node_id(k))
     task.reclaim_told_ns = now
 
 

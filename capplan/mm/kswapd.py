@@ -12,6 +12,7 @@ MIN is emergent.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.cpuset import node_allowed
 from capplan.mm.events import tell_kswapd_sleep, tell_kswapd_wake
 from capplan.mm.lru_gen import lru_gen_age_node
 from capplan.mm.memcg_v1 import mem_cgroup_soft_limit_reclaim
@@ -84,7 +85,8 @@ def wakeup_kswapd(k, n):
 def wake_all_kswapds(k):
     """Wake the kswapd of every node that needs it (wake_all_kswapds)."""
     for n in range(k.nr_nodes):
-        wakeup_kswapd(k, n)
+        if node_allowed(k, n):
+            wakeup_kswapd(k, n)
 
 
 @jit

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from capplan.mm._jit import jit
+from capplan.mm.cpuset import node_present_pages
 from capplan.mm.state import PROC_EXITING, PROC_LIVE
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "constrained_totalpages",
     "in_domain",
     "mem_cgroup_get_max",
-    "nodes_totalpages",
     "oom_badness",
     "oom_group_root",
     "oom_kill_eligible",
@@ -128,13 +128,19 @@ def mem_cgroup_get_max(k: Any, c: int) -> int:
 
 @jit
 def constrained_totalpages(k: Any, domain: int) -> int:
-    """What the points are measured against: of a memcg, or of the node (domain -1) [pages].
+    """What the points are measured against: of a memcg, or of the machine (domain -1) [pages].
 
     Kernel
     ------
-    mm/oom_kill.c, constrained_alloc(). See :func:`nodes_totalpages` for an allocation that
-    a mempolicy or a cpuset binds to some nodes.
+    mm/oom_kill.c, constrained_alloc(). Of an allocation that a cpuset binds to the nodes of
+    ``k.oom_nodes`` (CONSTRAINT_CPUSET) it is their present, not managed, pages and all swap.
     """
+    if domain < 0 and k.oom_nodes:
+        total = int(k.totalswap)
+        for n in range(k.nr_nodes):
+            if k.oom_nodes >> n & 1:
+                total += node_present_pages(k, n)
+        return total
     if domain < 0:
         return int(k.totalram) + int(k.totalswap)
     return max(mem_cgroup_get_max(k, domain), 1)
@@ -142,10 +148,14 @@ def constrained_totalpages(k: Any, domain: int) -> int:
 
 @jit
 def in_domain(k: Any, p: int, domain: int) -> bool:
-    """Whether process p lives in the group or below it; -1 is the node."""
-    if domain < 0:
-        return True
+    """Whether process p lives in the group or below it; -1 is the machine.
+
+    A process that may use none of the nodes that ran out (``k.oom_nodes``) is not in the domain
+    (oom_cpuset_eligible).
+    """
     c = int(k.proc[p].memcg)
+    if domain < 0:
+        return bool(k.oom_nodes == 0 or k.memcg[c].mems_allowed & k.oom_nodes != 0)
     return domain <= c and c < int(k.memcg[domain].subtree_end)
 
 
@@ -190,7 +200,7 @@ def select_bad_process(k: Any, domain: int) -> int:
 
     Departs from the kernel
     -----------------------
-    No oom_task_origin (swapoff, KSM) and no processes bound to other nodes.
+    No oom_task_origin (swapoff, KSM).
     """
     totalpages = constrained_totalpages(k, domain)
     chosen = NO_VICTIM
@@ -297,23 +307,6 @@ def oom_scores(k: Any) -> dict[int, int]:
     totalpages = int(k.totalram) + int(k.totalswap)
     found = {p: badness(k, p, totalpages) for p in range(int(k.nr_procs))}
     return {p: score(k, pts, totalpages) for p, pts in found.items() if pts != LONG_MIN}
-
-
-def nodes_totalpages(totalswap: int, present_pages: list[int]) -> int:
-    """Total for an allocation that a mempolicy or cpuset binds to some nodes [pages].
-
-    Parameters
-    ----------
-    totalswap : int
-        All swap. [pages]
-    present_pages : list of int
-        Present (not managed) pages of each node it may use. [pages]
-
-    Kernel
-    ------
-    mm/oom_kill.c, constrained_alloc(): CONSTRAINT_MEMORY_POLICY, CONSTRAINT_CPUSET.
-    """
-    return totalswap + sum(present_pages)
 
 
 class Candidate(NamedTuple):

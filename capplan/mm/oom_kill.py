@@ -11,6 +11,7 @@ flight nobody else of its domain is killed.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.cpuset import constrained_nodes
 from capplan.mm.events import memcg_event, record
 from capplan.mm.oom import (
     LONG_MIN,
@@ -112,6 +113,7 @@ def _kill_one(k, p, domain, points, totalpages, dump, trigger):
         k.event[told].pgtables = proc.pgtables
         k.event[told].dump = dump
         k.event[told].trigger = trigger
+        k.event[told].nodes = k.oom_nodes
         k.event[told].looked_ns = k.looked_ns[0]
         k.event[told].looked = k.looked[0, 0]
 
@@ -155,7 +157,7 @@ def _tell_no_victim(k, c, p_current):
 
 
 @jit
-def out_of_memory(k, domain, p_current):
+def _out_of_memory(k, domain, p_current):
     """Pick and kill (out_of_memory): True when somebody was killed or is dying.
 
     domain : memcg index, or -1 when the node is out of memory. A node with nobody left to
@@ -166,7 +168,7 @@ def out_of_memory(k, domain, p_current):
     k.work_ns += k.cost.oom_ns
     if p_current >= 0 and k.proc[p_current].victim:
         return True
-    if k.panic_on_oom == PANIC_ALWAYS or (k.panic_on_oom and domain < 0):
+    if k.panic_on_oom == PANIC_ALWAYS or (k.panic_on_oom and domain < 0 and not k.oom_nodes):
         k.panicked = 1
         record(k, KIND_PANIC, p_current, max(domain, 0), 0, 0, 0, 0, 0, 0)
         return True
@@ -185,3 +187,18 @@ def out_of_memory(k, domain, p_current):
         return False
     oom_kill_process(k, chosen, domain, p_current)
     return True
+
+
+@jit
+def out_of_memory(k, domain, p_current):
+    """Pick and kill (out_of_memory): True when somebody was killed or is dying.
+
+    An allocation that a cpuset binds to some nodes (constrained_alloc()) reaches only processes
+    that may use one of them. See :func:`_out_of_memory`.
+    """
+    k.oom_nodes = 0
+    if domain < 0 and p_current >= 0:
+        k.oom_nodes = constrained_nodes(k, k.proc[p_current].memcg)
+    done = _out_of_memory(k, domain, p_current)
+    k.oom_nodes = 0
+    return done

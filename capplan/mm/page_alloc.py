@@ -12,6 +12,7 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.buddy import alloc_block, alloc_scattered, free_scattered
 from capplan.mm.captured import placing_pages, placing_zone
+from capplan.mm.cpuset import node_allowed, numa_node_id
 from capplan.mm.pcp import pcp_alloc, pcp_free
 from capplan.mm.state import (
     LRU_NONE,
@@ -130,7 +131,7 @@ def alloc_huge_page(k, fr, node):
     for step in range(k.nr_zones):
         z = _zonelist_zone(k, node, step)
         zone = k.zone[z]
-        if zone.managed == 0 or zone.counters_only:
+        if zone.managed == 0 or zone.counters_only or not node_allowed(k, z // ZONES_PER_NODE):
             continue
         mark = zone.wmark[WMARK_LOW] + zone.boost
         if not zone_watermark_ok_free(k, z, PAGEBLOCK_ORDER, mark, HZ_MOVABLE, 0, zone.free):
@@ -181,7 +182,7 @@ def get_page_from_freelist(k, fr, node, nr_pages, mark, flags):
     for step in range(k.nr_zones):
         z = _zonelist_zone(k, node, step)
         zone = k.zone[z]
-        if zone.managed == 0:
+        if zone.managed == 0 or not node_allowed(k, z // ZONES_PER_NODE):
             continue
         if k.spread_dirty and not node_dirty_ok(k, z // ZONES_PER_NODE):
             continue
@@ -231,11 +232,12 @@ def alloc_kernel_pages(k, fr, nr):
     if k.captured == 1:
         return placing_pages(k, fr, nr)
     got = 0
+    local = numa_node_id(k)
     for attempt in range(3):
         for step in range(k.nr_zones):
             if got >= nr:
                 return got
-            z = _zonelist_zone(k, 0, step)
+            z = _zonelist_zone(k, local, step)
             zone = k.zone[z]
             if zone.managed == 0 or step % ZONES_PER_NODE == 0:
                 continue
@@ -273,11 +275,12 @@ def pool_alloc_pages(k, fr, nr):
     if k.captured == 1:
         return placing_pages(k, fr, nr)
     got = 0
+    local = numa_node_id(k)
     for attempt in range(3):
         for step in range(k.nr_zones):
             if got >= nr:
                 return got
-            z = _zonelist_zone(k, 0, step)
+            z = _zonelist_zone(k, local, step)
             zone = k.zone[z]
             if zone.managed == 0 or step % ZONES_PER_NODE == 0:
                 continue

@@ -10,6 +10,7 @@ spent, with its state in ``k.task[t]``.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.cpuset import node_allowed
 from capplan.mm.events import tell_direct_reclaim
 from capplan.mm.kswapd import wake_all_kswapds, wakeup_kswapd
 from capplan.mm.oom_kill import out_of_memory
@@ -46,7 +47,7 @@ def should_reclaim_retry(k, t, progress):
         return False
     for z in range(k.nr_zones):
         zone = k.zone[z]
-        if zone.managed == 0:
+        if zone.managed == 0 or not node_allowed(k, z // ZONES_PER_NODE):
             continue
         available = zone_reclaimable_pages(k, z) + zone.free
         mark = zone.wmark[WMARK_MIN] + zone.boost

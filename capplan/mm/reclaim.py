@@ -10,6 +10,7 @@ in that time is completed before the next priority.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.cpuset import node_allowed
 from capplan.mm.memcg_v1 import mem_cgroup_soft_limit_reclaim
 from capplan.mm.state import (
     DEF_PRIORITY,
@@ -70,6 +71,8 @@ def _pass(k, fr, pt):
     """Shrink each node once at the current priority (shrink_zones)."""
     sc = k.sc
     for n in range(k.nr_nodes):
+        if sc.target == 0 and not node_allowed(k, n):
+            continue
         mem_cgroup_soft_limit_reclaim(k, fr, pt, n)
         shrink_node(k, fr, pt, n)
         if k.memcg[sc.target].lruvec[n].congested:

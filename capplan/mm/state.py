@@ -105,6 +105,7 @@ memcg_t = record([
     ("depth", i32), ("online", i8),
     ("memory", counter_t), ("swap", counter_t), ("memsw", counter_t),
     ("zswap_bytes", i64), ("zswap_max", i64), ("zswap_writeback", i8),
+    ("mems_allowed", i64),  # cpuset.mems.effective, a bit per node
     ("swappiness", i32), ("oom_group", i8), ("oom_kill_disable", i8),
     ("soft_limit", i64),
     ("stock", i64),  # charged, not yet used (MEMCG_CHARGE_BATCH)
@@ -300,7 +301,7 @@ costs_t = record([
 event_t = record([
     ("t_ns", i64), ("kind", i32), ("proc", i32), ("task", i32), ("memcg", i32),
     ("a", i64), ("b", i64), ("c", i64), ("d", i64), ("e", i64), ("f", i64), ("x", f64),
-    ("pgtables", i64), ("dump", i32), ("trigger", i32),  # of a kill: its candidates, and who asked for memory
+    ("pgtables", i64), ("dump", i32), ("trigger", i32), ("nodes", i32),  # of a kill: its candidates, and who asked for memory
     ("looked_ns", i64), ("looked", i64),  # of a kill: the kubelet's last look before it
 ])  # fmt: skip
 candidate_t = record([
@@ -355,6 +356,8 @@ kernel_t = record([
     ("vmstat", i64, (NR_VMSTAT,)), ("vmstat_due_ns", i64),
     # OOM
     ("oom_lock_until_ns", i64), ("panicked", i8),
+    ("oom_nodes", i64),  # of the kill under way: nodes that its allocation is bound to, 0: none
+    ("mems_allowed", i64),  # nodes that the actor may use
     # who is acting now: what it has spent so far [ns], on which CPU, and when its I/O ends
     ("work_ns", f64), ("wait_ns", f64), ("memstall_ns", f64), ("cpu", i32), ("actor", i32),
     ("reserve", i8),  # the actor may use reserves (OOM victim)
@@ -411,6 +414,8 @@ def new_kernel() -> np.ndarray[Any, Any]:
         for field in ("max", "high"):
             k["memcg"][counter][field] = UNLIMITED
     k["memcg"]["zswap_max"] = UNLIMITED
+    k["memcg"]["mems_allowed"] = -1
+    k["mems_allowed"] = -1
     k["memcg"]["soft_limit"] = UNLIMITED
     k["memcg"]["zswap_writeback"] = 1
     k["task"]["due_ns"] = NEVER_NS

@@ -113,9 +113,14 @@ def _oom_kill(context: Context, folded: _Folded) -> Incident:
         where = _where(context, t, domain)
     else:
         chain = link.grew(context, t, "")
-        chain += link.marks_hit(context, t) + link.reclaim_in_node(context, t)
-        chain += agents.missed(event)
-        where = "the node is out of memory"
+        nodes = ", ".join(str(n) for n in event.detail.get("nodes", ()))
+        if nodes:
+            chain.append(f"cpuset.mems of its group: memory may come from NUMA node {nodes} only")
+            where = f"NUMA node {nodes} is out of memory, and it may use no other"
+        else:
+            chain += link.marks_hit(context, t)
+            where = "the node is out of memory"
+        chain += link.reclaim_in_node(context, t) + agents.missed(event)
     who = badness.victim(context, event)
     others = badness.runners_up(context, event, domain)
     chain += _choice(event, who, others)

@@ -375,6 +375,10 @@ def _one_cgroup(k: Any, c: int, parent: int, group: Cgroup) -> None:
     memcg.parent = parent
     memcg.depth = k.memcg[parent].depth + 1
     memcg.online = 1
+    memcg.mems_allowed = k.memcg[parent].mems_allowed
+    if group.mems is not None:  # none of the parent's: the parent's (cpuset_hotplug_update)
+        own = sum(1 << n for n in set(group.mems)) & int(memcg.mems_allowed)
+        memcg.mems_allowed = own or memcg.mems_allowed
     memcg.memory.max = _pages(group.memory_max)
     memcg.memory.high = _pages(group.memory_high)
     memcg.memory.min = group.memory_min

@@ -40,7 +40,7 @@ def cgroup_of(path: str, files: CgroupFiles) -> Cgroup:
             fields[LIMIT_FILES[name]] = pages_of_limit(int(value))
         else:
             fields[_PLAIN[name]] = value
-    return Cgroup(path, **fields)
+    return Cgroup(path, mems=files.cpuset_mems, **fields)
 
 
 def add_ancestors(groups: dict[str, Cgroup]) -> dict[str, Cgroup]:

@@ -7,6 +7,7 @@ allocate a frame -> charge it in batches of 64 pages (memory.high after each)
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.cpuset import preferred_node
 from capplan.mm.lru_gen_lists import lru_gen_refault
 from capplan.mm.lruvec import lru_add, progress_now
 from capplan.mm.memcg import (
@@ -154,7 +155,7 @@ def _read_ahead(k, fr, pt, t, v, e):
     m = k.vma[v].mapping
     nr = pt[e].nr_pages
     c = pt[e].owner if k.memcg[pt[e].owner].online else k.proc[k.task[t].proc].memcg
-    status, i = charged_frame(k, fr, pt, t, k.mapping[m].node, c, nr, True, 0)
+    status, i = charged_frame(k, fr, pt, t, preferred_node(k), c, nr, True, 0)
     if status != FAULT_OK:
         reset_charge(k, t)
         return -1
@@ -320,7 +321,7 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
     if pt[e].swap >= 0 and k.memcg[pt[e].owner].online:
         c = pt[e].owner
     may_short = 1 if mapping.kind == MAP_FILE and state == PTE_SHADOW and nr > 1 else 0
-    status, i = charged_frame(k, fr, pt, t, mapping.node, c, nr, user_fault, may_short)
+    status, i = charged_frame(k, fr, pt, t, preferred_node(k), c, nr, user_fault, may_short)
     if status != FAULT_OK:
         return status
     pt[e].nr_pages = nr

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 
 from capplan.mm._jit import jit
+from capplan.mm.cpuset import preferred_node
 from capplan.mm.lruvec import draw, lru_add, progress_now
 from capplan.mm.memcg import cancel_charge
 from capplan.mm.nonresident import granule_found, granule_lost
@@ -295,7 +296,7 @@ def cow_fault(k, fr, pt, t, v, index):
         return FAULT_OK
     nr = fr[pt[e].frame].nr_pages
     c = k.proc[k.task[t].proc].memcg
-    status, i = charged_frame(k, fr, pt, t, k.mapping[m].node, c, nr, True, 0)
+    status, i = charged_frame(k, fr, pt, t, preferred_node(k), c, nr, True, 0)
     if status != FAULT_OK:
         return status
     if pt[e].state != PTE_PRESENT:  # reclaim for the copy took what was to be copied

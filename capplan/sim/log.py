@@ -92,7 +92,6 @@ def _event(names: _Names, record: Any) -> Event:
 
 def _oom_kill(names: _Names, record: Any) -> dict[str, Any]:
     proc = names.k.proc[int(record.proc)]
-    memcg = record.memcg > 0
     victim = {
         "anon_rss_kb": int(record.a) * KIB_PER_PAGE,
         "file_rss_kb": int(record.b) * KIB_PER_PAGE,
@@ -106,7 +105,8 @@ def _oom_kill(names: _Names, record: Any) -> dict[str, Any]:
         **_domain(names, record),
         **victim,
         "totalpages": int(record.f),
-        "constraint": "CONSTRAINT_MEMCG" if memcg else "CONSTRAINT_NONE",
+        "constraint": _constraint(record),
+        **({"nodes": _bits(int(record.nodes))} if record.nodes else {}),
         "trigger": names.proc(int(record.trigger)),
         **_kubelet_saw(record),
         "candidates": _candidates(names, int(record.dump)),
@@ -121,6 +121,18 @@ def _kubelet_saw(record: Any) -> dict[str, Any]:
         "kubelet_looked_s": int(record.looked_ns) / s.NS_PER_S,
         "kubelet_saw_bytes": int(record.looked) * s.PAGE_SIZE,
     }
+
+
+def _bits(mask: int) -> list[int]:
+    """Numbers of the bits that are set."""
+    return [n for n in range(mask.bit_length()) if mask >> n & 1]
+
+
+def _constraint(record: Any) -> str:
+    """What the allocation that failed was bound to, as the kernel's log names it."""
+    if record.memcg > 0:
+        return "CONSTRAINT_MEMCG"
+    return "CONSTRAINT_CPUSET" if record.nodes else "CONSTRAINT_NONE"
 
 
 def _candidates(names: _Names, number: int) -> list[dict[str, Any]]:
@@ -171,9 +183,10 @@ def _write_failed(names: _Names, record: Any) -> dict[str, Any]:
 
 
 def _marks(names: _Names, record: Any) -> dict[str, Any]:
-    return {
+    found = {
         "free": int(record.a), "min": int(record.b), "low": int(record.c), "high": int(record.d)
     }  # fmt: skip
+    return found | ({"node": int(record.e)} if names.k.nr_nodes > 1 else {})
 
 
 def _throttled(names: _Names, record: Any) -> dict[str, Any]:

@@ -121,6 +121,7 @@ class Cgroup:
     soft_limit: int = UNLIMITED  # v1
     swappiness: int | None = None  # v1; None: vm.swappiness
     oom_kill_disable: bool = False  # v1
+    mems: tuple[int, ...] | None = None  # cpuset.mems; None: all that its parent may use
     slab_reclaimable_pages: int = 0  # dentries and inodes charged to it at t = 0
     oom_kill_disable_assumed: bool = False  # nothing was written: capplan's assumption
 

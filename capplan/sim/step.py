@@ -88,6 +88,7 @@ def _pick_cpu(k, preferred):
 def _begin_actor(k, actor, preferred):
     k.actor = actor
     k.cpu = _pick_cpu(k, preferred % k.nr_cpus)
+    k.mems_allowed = k.memcg[k.proc[k.task[actor].proc].memcg].mems_allowed if actor >= 0 else -1
     k.work_ns = 0.0
     k.wait_ns = 0.0
     k.memstall_ns = 0.0

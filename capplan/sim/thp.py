@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.buddy import free_block
+from capplan.mm.cpuset import preferred_node
 from capplan.mm.lruvec import lru_add
 from capplan.mm.memcg import handle_over_high, try_charge_huge
 from capplan.mm.page_alloc import alloc_huge_page
@@ -74,7 +75,7 @@ def thp_fault(k, fr, pt, t, v):
         return False
     mapping = k.mapping[m]
     c = mapping.owner if mapping.owner >= 0 else k.proc[k.task[t].proc].memcg
-    first = alloc_huge_page(k, fr, mapping.node)
+    first = alloc_huge_page(k, fr, preferred_node(k))
     if first < 0:
         k.vmstat[VM_THP_FAULT_FALLBACK] += 1
         return False

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from capplan.spec.agents import ManagedOOM
-from capplan.spec.common import Bytes, Limit, Model
+from capplan.spec.common import Bytes, Limit, Model, problem
 
 CgroupVersion = Literal["v1", "v2"]
 
@@ -35,6 +35,26 @@ def _oom_control(value: Any) -> Any:
     return value if isinstance(value, OomControl) else {"oom_kill_disable": _flag(value)}
 
 
+def _mems(value: Any) -> Any:
+    """A list of nodes as the kernel writes it: ``0-1,3`` (bitmap_parselist)."""
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    found: list[int] = []
+    for part in str(value).split(","):
+        first, dash, last = part.strip().partition("-")
+        ends = (first, last or first)
+        if not all(end.isdecimal() and int(end) < MAX_NODE for end in ends) or (dash and not last):
+            raise problem("mems", f"'{value}' is not a list of NUMA nodes", "0, or 0-1,3")
+        found += range(int(ends[0]), int(ends[1]) + 1)
+    return tuple(dict.fromkeys(found))
+
+
+MAX_NODE = 1024  # NODES_SHIFT is at most 10
+Mems = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=MAX_NODE)], ...],
+    Field(min_length=1),
+    BeforeValidator(_mems),
+]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
@@ -81,10 +101,16 @@ class CgroupFiles(Model):
     """v1: 1 pauses instead of killing (oom_kill_disable); 0 kills. Left out: pauses, and the
     verdict says that this is assumed."""
 
+    cpuset_mems: Annotated[Mems | None, Field(alias="cpuset.mems")] = None
+    """NUMA nodes that its memory may come from, such as ``0`` or ``0-1,3``. Left out: all. When
+    they are full, the OOM killer chooses among those who may use one of them."""
+
     def written(self) -> dict[str, int | bool]:
         """Return the cgroup files that are set, by the kernel's names (sizes in bytes)."""
         found: dict[str, int | bool] = {}
         for name in CgroupFiles.model_fields:
+            if name == "cpuset_mems":
+                continue  # no file of the memory controller
             value = getattr(self, name)
             if isinstance(value, OomControl):
                 found[file_name(name)] = value.oom_kill_disable
@@ -99,10 +125,13 @@ def file_name(field: str) -> str:
     return alias if alias is not None else field
 
 
+MEMORY_FILES = tuple(file_name(name) for name in CgroupFiles.model_fields if name != "cpuset_mems")
+"""Files of the memory controller of both versions, v2's first."""
+
+
 def _names(v1: bool) -> frozenset[str]:
-    first_v1 = list(CgroupFiles.model_fields).index("memory_limit_in_bytes")
-    fields = list(CgroupFiles.model_fields)
-    return frozenset(map(file_name, fields[first_v1:] if v1 else fields[:first_v1]))
+    first_v1 = MEMORY_FILES.index("memory.limit_in_bytes")
+    return frozenset(MEMORY_FILES[first_v1:] if v1 else MEMORY_FILES[:first_v1])
 
 
 V1_FILES = _names(v1=True)

@@ -50,6 +50,21 @@ def check_release(spec: NodeSpec) -> Iterator[Problem]:
         yield Problem(place, "node.kernel", message, expected, "", "C025")
 
 
+def check_cpuset_mems(spec: NodeSpec) -> Iterator[Problem]:
+    """Memory can only come from NUMA nodes that are there."""
+    if spec.node.zones is not None:
+        there = {zone.node for zone in spec.node.zones}
+    else:
+        there = set(range(max(len(spec.node.numa), 1)))
+    for path, files in _groups(spec):
+        for node in sorted(set(files.cpuset_mems or ()) - there):
+            message = f"there is no NUMA node {node}"
+            expected = f"some of {', '.join(map(str, sorted(there)))} (node.numa splits the memory)"
+            place = spec.place(*path, "cpuset.mems")
+            shown = shown_path((*path, "cpuset.mems"))
+            yield Problem(place, shown, message, expected, "", "C029")
+
+
 def check_cgroup_version(spec: NodeSpec) -> Iterator[Problem]:
     """A v2 key on a v1 node does not exist, and the reverse."""
     version = spec.cgroup.version
@@ -289,6 +304,7 @@ def check_start_fits(spec: NodeSpec) -> Iterator[Problem]:
 CHECKS: tuple[Check, ...] = (
     check_release,
     check_cgroup_version,
+    check_cpuset_mems,
     check_parents,
     check_limit_order,
     check_memsw,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from capplan.errors import Place, Problem, closest, quoted
-from capplan.spec.cgroup import CgroupFiles, file_name
+from capplan.spec.cgroup import MEMORY_FILES, CgroupFiles
 from capplan.spec.node import NodeFile, Sysctl
 from capplan.spec.settings import SHORTCUTS, Resolver, put
 from capplan.spec.tree import Node, shown_path
@@ -128,7 +128,7 @@ def _target(text: str, file: NodeFile) -> tuple[Scope, str, str] | None:
     sysctl = text.removeprefix("node.").removeprefix("sysctl.")
     if sysctl in {field.alias for field in Sysctl.model_fields.values()}:
         return "sysctl", "", sysctl
-    files = sorted([*map(file_name, CgroupFiles.model_fields), RECLAIM], key=len, reverse=True)
+    files = sorted([*MEMORY_FILES, RECLAIM], key=len, reverse=True)
     for key in files:
         head = text.removesuffix("." + key)
         if head == text:
@@ -154,6 +154,6 @@ def _known(file: NodeFile) -> list[str]:
     """All keys that a timeline may set."""
     heads = [f"containers.{name}" for name in file.containers]
     heads += [f"groups.{name}" for name in file.cgroup.groups]
-    files = [*map(file_name, CgroupFiles.model_fields), RECLAIM]
+    files = [*MEMORY_FILES, RECLAIM]
     sysctls = [field.alias or "" for field in Sysctl.model_fields.values()]
     return [f"{head}.{key}" for head in heads for key in files] + sysctls

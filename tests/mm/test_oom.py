@@ -177,8 +177,32 @@ def test_constrained_totalpages_empty_memcg_is_one(k: Any) -> None:
     assert oom.constrained_totalpages(k, -1) == 4081415
 
 
-def test_nodes_totalpages_adds_present_pages_and_swap() -> None:
-    assert oom.nodes_totalpages(1000, [20, 3]) == 1023
+@pytest.mark.small
+def test_constrained_totalpages_of_bound_nodes_are_present_pages_and_swap(k: Any) -> None:
+    k["nr_nodes"] = 3
+    for zone, present in ((1, 20), (6, 3), (9, 500)):
+        k["zone"]["present"][zone] = present
+    k["totalswap"] = 1000
+    k["oom_nodes"] = 0b011
+    assert oom.constrained_totalpages(k, -1) == 1023
+    assert oom.constrained_totalpages(k, 1) != 1023  # of a memcg: nodes do not matter
+    k["oom_nodes"] = 0
+    assert oom.constrained_totalpages(k, -1) == 4081408 + 1000
+
+
+@pytest.mark.small
+def test_select_bad_process_of_bound_nodes_spares_who_may_not_use_them(k: Any) -> None:
+    k["nr_nodes"] = 2
+    big, small = add(k, 900, memcg=1), add(k, 100, memcg=2)
+    k["memcg"]["mems_allowed"][1] = 0b01
+    k["memcg"]["mems_allowed"][2] = 0b10
+    assert oom.select_bad_process(k, -1) == big
+    k["oom_nodes"] = 0b10
+    assert oom.select_bad_process(k, -1) == small
+    k["oom_nodes"] = 0b11
+    assert oom.select_bad_process(k, -1) == big
+    k["oom_nodes"] = 0
+    k["memcg"]["mems_allowed"][1:3] = -1
 
 
 @pytest.mark.small
