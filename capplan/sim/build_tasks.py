@@ -295,7 +295,7 @@ class _Program:
 
     def _push(self, t: int, position: int) -> None:
         """Insert into the event heap (rarely more than a few thousand, so plainly)."""
-        heap, task = self.k.heap, self.k.task
+        heap, due, task = self.k.heap, self.k.heap_due, self.k.task
         self.k.heap_len = position + 1
         key = (int(task[t].due_ns), t)
         while position > 0:
@@ -304,9 +304,11 @@ class _Program:
             if (int(task[other].due_ns), other) <= key:
                 break
             heap[position] = other
+            due[position] = task[other].due_ns
             task[other].heap_pos = position
             position = above
         heap[position] = t
+        due[position] = task[t].due_ns
         task[t].heap_pos = position
 
     def _populate(self, process: Process, vmas: dict[str, int]) -> None:
