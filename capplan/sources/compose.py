@@ -1,10 +1,12 @@
 """Compose files as a node file: limits as Docker writes them to cgroups.
 
 Sizes are Docker's: ``512m`` is 512 MiB. ``mem_limit`` and ``deploy.resources.limits.memory`` are
-the same thing; ``memswap_limit`` is memory and swap together, twice the memory where it is left out.
+the same thing; ``memswap_limit`` is memory and swap together, and twice the memory where it is
+left out.
 
 Source: compose-spec (05-services.md, deploy.md); moby/moby daemon/daemon_unix.go
-(adaptContainerSettings: the default of memswap) and opencontainers/cgroups (swap.max = memswap - memory).
+(adaptContainerSettings: the default of memswap) and opencontainers/cgroups (swap.max is memswap
+less memory).
 """
 
 from __future__ import annotations
