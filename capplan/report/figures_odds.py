@@ -198,8 +198,8 @@ def _scale(key: str, top: float) -> tuple[int, str]:
 def sensitivity(summary: Mapping[str, Any]) -> Chart | None:
     """Which knob moves the outcome: share of its variance."""
     found = [s for s in summary.get("sensitivity") or [] if s.get("first") is not None]
-    if not found:
-        return None
+    if len({s["knob"] for s in found}) < 2:
+        return None  # of one knob it is all of what is varied
     of = found[0]["of"]
     rows = [
         Bar(s["knob"], s["first"], s.get("first_low") or 0.0, s.get("first_high") or 0.0)
@@ -223,14 +223,16 @@ def usable_against_risk(summary: Mapping[str, Any]) -> Chart | None:
     usable = [s["marks"]["low_memory"] - s["marks"]["high"] for s in rows]
     scale, name = (GIB, "GiB") if max(usable) >= 4 * GIB else (MIB, "MiB")
     risks = [_worst(s["risk"]["node"]) for s in rows]
+    called = labels([str(s["label"]) for s in rows])
     dots = [
-        Dot(s["label"], u / scale, 100 * (r["p"] or 0.0), 100 * r["low"], 100 * r["high"],
+        Dot(called[s["label"]], u / scale, 100 * (r["p"] or 0.0), 100 * r["low"], 100 * r["high"],
             summary["settings"].index(s) == pick)
         for s, u, r in zip(rows, usable, risks)
     ]  # fmt: skip
+    top = 1.15 * max(5.0, *(dot.high for dot in dots))
     stalls = [_mean(s["risk"], "direct_stalls") for s in rows]
     panels = [
-        Panel("kill, pause or throttle", "%", dots=tuple(dots), bottom=None, height=1.0),
+        Panel("kill, pause or throttle", "%", dots=tuple(dots), bottom=-0.04 * top, top=top),
     ]
     if all(stall is not None for stall in stalls):
         lower = [
@@ -246,6 +248,13 @@ def usable_against_risk(summary: Mapping[str, Any]) -> Chart | None:
         xlabel=f"memory above the high marks [{name}]", time=False,
         note="A filled diamond is the setting to take; lines are 95 % intervals.",
     )  # fmt: skip
+
+
+def labels(found: list[str]) -> dict[str, str]:
+    """Labels as they stand beside dots: without the key that all of them have."""
+    keys = {label.partition("=")[0] for label in found if "=" in label}
+    alone = len(keys) == 1 and all(label.count("=") == 1 for label in found)
+    return {label: label.partition("=")[2] if alone else label for label in found}
 
 
 def _worst(node: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
     from capplan.report.chart import Chart
 
-KINDS = ("risk", "sweep", "compare", "headroom")
+KINDS = ("risk", "sweep", "comparison", "headroom")
+KIND_NAMES = {
+    "risk": "Risk over many runs", "sweep": "Sweep of settings",
+    "comparison": "Settings compared over many runs", "headroom": "Headroom",
+}  # fmt: skip
 INCIDENTS = ("kill", "pause", "throttle", "evict", "unfinished")
 SHARES = ("share", "psi_some", "psi_full")
 BYTES = (
@@ -30,7 +34,7 @@ COUNTS = ("order9_min",)
 # what the two middle sections are called
 TITLES = {
     "risk": ("Containers", "Node"), "sweep": ("What the knobs do", "Points"),
-    "compare": ("Settings", "Figures"), "headroom": ("Knobs", "How much more"),
+    "comparison": ("Settings", "Figures"), "headroom": ("Knobs", "How much more"),
 }  # fmt: skip
 Summary = dict[str, Any]
 
@@ -51,7 +55,7 @@ def charts(summary: Mapping[str, Any]) -> list[Chart]:
     made = {
         "risk": (figures_odds.first_kill, figures_odds.by_container, figures_odds.victims),
         "sweep": (figures_odds.risk_over_knob, figures_odds.sensitivity),
-        "compare": (figures_odds.usable_against_risk,),
+        "comparison": (figures_odds.usable_against_risk,),
         "headroom": (),
     }[summary["kind"]]
     return [chart for draw in made if (chart := draw(summary)) is not None]
@@ -68,7 +72,7 @@ def report(summary: Mapping[str, Any]) -> dict[str, Any]:
     middle = [s for s in zip(("containers", "node"), TITLES[kind]) if s[0] in filled]
     return {
         "title": summary.get("name", ""),
-        "kind": f"capplan {kind}",
+        "kind": KIND_NAMES[kind],
         "fits": summary.get("fits"),
         "verdict": page.verdict_text(str(summary["verdict"])),
         "facts": _facts(summary),
@@ -81,7 +85,7 @@ def report(summary: Mapping[str, Any]) -> dict[str, Any]:
         "methods": _methods(summary),
         "assumptions": summary.get("assumptions") or (),
         "fidelity": page.sentences(summary.get("fidelity") or []),
-        "not_modelled": [],
+        "not_modelled": page.NOT_MODELLED,
         "command": str(provenance.get("command", "")),
         "input": "",
     }
@@ -89,7 +93,7 @@ def report(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def report_tables(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
     """The tables of a kind: section, what is searched for, table."""
-    made = {"risk": _risk, "sweep": _sweep, "compare": _compare, "headroom": _headroom}
+    made = {"risk": _risk, "sweep": _sweep, "comparison": _compare, "headroom": _headroom}
     return made[summary["kind"]](summary)
 
 
@@ -108,9 +112,11 @@ def _facts(summary: Mapping[str, Any]) -> str:
 def change(summary: Mapping[str, Any]) -> dict[str, str]:
     """The pick's settings, where the result picks one; else which command finds some."""
     pick, settings = summary.get("pick"), summary.get("settings")
-    if summary["kind"] == "compare" and pick is not None and isinstance(settings, list):
+    if summary["kind"] == "comparison" and pick is not None and isinstance(settings, list):
         chosen = {k: str(v) for k, v in settings[pick]["settings"].items()}
-        return {"text": f"Take {settings[pick]['label']}:", "yaml": page.node_file_lines(chosen)}
+        label = settings[pick]["label"]
+        take = f"Take {label}:" if summary.get("fits") else f"Nothing fits; the best is {label}:"
+        return {"text": take, "yaml": page.node_file_lines(chosen)}
     if summary["kind"] == "sweep" and summary.get("fitting"):
         first = summary["points"][summary["fitting"][0]]
         chosen = {k: str(v) for k, v in first["settings"].items()}
@@ -208,7 +214,7 @@ def figure(metric: str, value: float | None) -> str:
 
 def _sweep(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
     knobs = [str(k["key"]) for k in summary.get("knobs") or []]
-    columns = [Column("point", "point"), *(Column(k, k) for k in knobs)]
+    columns = [Column("point", "point", False), *(Column(k, k) for k in knobs)]
     columns += [Column("fits", "fits", False)]
     kinds = _happened([p.get("risks") or {} for p in summary.get("points") or []])
     columns += [Column(k, figures_odds.VERBS[k]) for k in kinds]
@@ -230,6 +236,7 @@ def _sweep(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
 def _compare(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
     metrics = ("available_min", "direct_stalls", "kswapd_cpu_share", "psi_some", "swap_out")
     names = {"available_min": "least available", "swap_out": "to swap", "psi_some": "PSI some"}
+    called = figures_odds.labels([str(s["label"]) for s in summary.get("settings") or []])
     columns = [Column("setting", "setting", False), Column("usable", "above the high marks")]
     risks = [(s.get("risk") or {}).get("node") or {} for s in summary.get("settings") or []]
     kinds = _happened(risks)
@@ -237,7 +244,7 @@ def _compare(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
     columns += [Column(m, names.get(m, m.replace("_", " "))) for m in metrics]
     rows = []
     for number, s in enumerate(summary.get("settings") or []):
-        label = f"{s['label']} (the pick)" if number == summary.get("pick") else s["label"]
+        label = called[s["label"]] + (" (the pick)" if number == summary.get("pick") else "")
         marks, risk = s.get("marks") or {}, s.get("risk") or {}
         usable = marks.get("low_memory", 0) - marks.get("high", 0)
         spread = risk.get("spread") or {}
@@ -278,7 +285,7 @@ def _bursts(summary: Mapping[str, Any]) -> Table:
 def _headroom(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
     columns = (
         Column("what", "what", False), Column("container", "container", False),
-        Column("present", "now"), Column("value", "borne"), Column("statement", "", False),
+        Column("present", "now"), Column("value", "borne"), Column("statement", "said", False),
     )  # fmt: skip
     rows = tuple(
         (

@@ -99,16 +99,18 @@ def compare(pick: int | None = 1) -> dict[str, Any]:
          "warnings": []}
         for kb, k, d in ((16384, 30, 900), (67584, 0, 40), (262144, 0, 0))
     ]  # fmt: skip
-    return of("compare", pick=pick, settings=settings, keys=["vm.min_free_kbytes"], replicates=100)
+    return of(
+        "comparison", pick=pick, settings=settings, keys=["vm.min_free_kbytes"], replicates=100
+    )
 
 
 def headroom() -> dict[str, Any]:
     """One knob of each kind."""
     rooms = [
-        {"kind": "memory", "container": "", "key": "node.memory", "present": 4096 * MIB,
+        {"kind": "memory", "container": "", "key": "node.memory", "present": "4Gi",
          "value": 3072 * MIB, "statement": "3 GiB are enough", "found": {}},
         {"kind": "limit", "container": "web", "key": "containers.web.memory.max",
-         "present": 512 * MIB, "value": None, "statement": "no lower limit", "found": {}},
+         "present": "512Mi", "value": None, "statement": "no lower limit", "found": {}},
         {"kind": "replicas", "container": "web", "key": "containers.web.replicas", "present": 4,
          "value": 6, "statement": "two more", "found": {}},
     ]  # fmt: skip

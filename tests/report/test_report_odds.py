@@ -18,7 +18,7 @@ from tests.report.pages import SCRIPT, written
 
 KINDS: dict[str, dict[str, Any]] = {
     "risk": summaries.risk(), "sweep": summaries.sweep(80, 30, 2, 0, 0),
-    "compare": summaries.compare(), "headroom": summaries.headroom(),
+    "comparison": summaries.compare(), "headroom": summaries.headroom(),
 }  # fmt: skip
 
 
@@ -91,6 +91,12 @@ def test_sensitivity_names_the_knob_that_decides() -> None:
     chart = figures_odds.sensitivity(summaries.sweep(1, 0))
     assert chart is not None
     assert chart.title == "a decides most: 60 % of kills by itself"
+
+
+def test_sensitivity_of_one_knob_is_no_picture() -> None:
+    summary = summaries.sweep(1, 0)
+    summary["sensitivity"].pop()
+    assert figures_odds.sensitivity(summary) is None
 
 
 def test_compare_puts_usable_memory_against_risk_and_marks_the_pick() -> None:
@@ -178,7 +184,7 @@ def test_unknown_kind_is_refused(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("lost", ["node", "victims", "points", "settings", "rooms"])
 def test_a_summary_of_another_shape_is_refused(lost: str, tmp_path: pathlib.Path) -> None:
-    kind = {"points": "sweep", "settings": "compare", "rooms": "headroom"}.get(lost, "risk")
+    kind = {"points": "sweep", "settings": "comparison", "rooms": "headroom"}.get(lost, "risk")
     broken = copy.deepcopy(KINDS[kind]) | {lost: [7]}
     with pytest.raises(InputError, match="not a whole result"):
         deliver.open_result(_put(broken, tmp_path))

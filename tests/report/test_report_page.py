@@ -180,6 +180,13 @@ def test_fidelity_is_shown_when_the_result_has_it(tmp_path: pathlib.Path) -> Non
     assert "oom kill: seen in 9 recordings" in Reader(text).text
 
 
+def test_what_is_not_modelled_is_what_the_support_page_says() -> None:
+    support = pathlib.Path(__file__).resolve().parents[2] / "docs" / "support.md"
+    said = support.read_text(encoding="utf-8").partition("## Not modelled\n")[2]
+    joined = " ".join(said.replace("`", "").split())
+    assert joined == " ".join(f"- {each};" for each in page.NOT_MODELLED)[:-1] + "."
+
+
 def test_a_missing_name_in_a_template_is_an_error() -> None:
     with pytest.raises(jinja2.UndefinedError, match="report"):
         html.render("run.html.j2", page_title="", version="")
