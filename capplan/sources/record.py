@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -207,7 +206,9 @@ class Recorder:
                 progress(min((time.monotonic() - self.begun) / self.duration_s, 1.0))
         self.cost.wall_s = time.monotonic() - self.begun
         self.cost.cpu_s = time.process_time() - cpu
-        self.cost.max_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+        # getrusage() would count what the caller held before exec
+        status = parse_meminfo(Host().read("proc/self/status", 1 << 14))
+        self.cost.max_rss = status.get("VmHWM", 0) << 10
         self._close()
         return self.cost
 
