@@ -75,7 +75,7 @@ class Curve:
                 self.refaults[name] = self.refaults.get(name, 0.0) + max(rise, 0.0)
         else:
             self.first = row
-        for name in ("anon", "swap", "file", "shmem", "kernel"):
+        for name in ("anon", "swap", "demand", "file"):
             self.sums[name] = self.sums.get(name, 0.0) + row[name]
         self.peak = max(self.peak, row["usage"])
         self.samples += 1
@@ -231,7 +231,8 @@ def _fill(draft: Draft, curves: dict[str, Curve], interval: float) -> None:
     by_group = {entry["cgroup"].strip("/"): name for name, entry in containers.items()}
     end = curves[NODE].last_s
     for group, curve in curves.items():
-        if group == NODE or curve.samples < 2:
+        held = curve.mean("demand") + curve.mean("file")
+        if group == NODE or curve.samples < 2 or not held:
             continue
         name = by_group.get(group)
         if name is None:
