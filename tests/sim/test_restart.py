@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capplan.mm.state import NS_PER_S, new_kernel
-from capplan.sim.restart import crash_loop_delay
+from capplan.mm.state import NS_PER_MS, NS_PER_S, new_kernel
+from capplan.sim.restart import crash_loop_delay, docker_delay, systemd_delay
 from capplan.sim.run import run
 from capplan.sim.scenario import Access, Cgroup, Mapping, Op, Process, Task, TracePoints
 from tests.sim.engine_cases import MS, S, events, last, process, scenario
@@ -39,6 +39,86 @@ def test_crash_loop_delay_is_forgotten_after_ten_minutes(run_s: int, delay_s: in
     k = new_kernel()[0]
     crash_loop_delay(k, 0, 0)
     assert crash_loop_delay(k, 0, run_s * NS_PER_S) == delay_s * NS_PER_S
+
+
+def test_docker_delay_doubles_to_a_minute() -> None:
+    k = new_kernel()[0]
+    now, delays = 0, []
+    for _ in range(12):
+        k.proc[3].start_ns = now
+        delay = docker_delay(k, 3, now + NS_PER_S)  # it runs for a second
+        delays.append(delay // NS_PER_MS)
+        now += NS_PER_S + delay
+    expected = [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000]
+    assert delays == expected
+
+
+@pytest.mark.parametrize(("run_ms", "delay_ms"), [(9_999, 400), (10_000, 100)])
+def test_docker_delay_is_forgotten_after_a_run_of_ten_seconds(run_ms: int, delay_ms: int) -> None:
+    k = new_kernel()[0]
+    for _ in range(2):
+        docker_delay(k, 0, 0)
+    assert docker_delay(k, 0, run_ms * NS_PER_MS) == delay_ms * NS_PER_MS
+
+
+def _unit(limit_ns: int = 10 * NS_PER_S, burst: int = 5) -> Any:
+    k = new_kernel()[0]
+    proc = k.proc[0]
+    proc.restart_sec_ns, proc.start_limit_ns, proc.start_limit_burst = 100 * MS, limit_ns, burst
+    return k
+
+
+def test_systemd_gives_up_at_the_start_limit() -> None:
+    k = _unit()
+    # it ends at once: starts at 0, 0.1, 0.2, 0.3, 0.4 s, and the sixth is refused
+    found = [systemd_delay(k, 0, n * 100 * MS) for n in range(5)]
+    assert found == [100 * MS] * 4 + [-1]
+
+
+def test_systemd_counts_starts_of_ten_seconds() -> None:
+    k = _unit()
+    # each runs for 3 s: a new window begins before five starts are in one
+    assert -1 not in [systemd_delay(k, 0, 3 * (n + 1) * NS_PER_S) for n in range(50)]
+
+
+def test_systemd_without_a_start_limit_never_gives_up() -> None:
+    k = _unit(burst=0)
+    assert [systemd_delay(k, 0, n) for n in range(20)] == [100 * MS] * 20
+
+
+@pytest.mark.parametrize(
+    ("by", "more", "restarts"),
+    [
+        ("kubelet", {}, [0.0, 10.0, 30.0]),
+        ("docker", {}, [0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7, 25.5]),
+        ("systemd", {"start_limit_ns": 10 * S, "start_limit_burst": 5}, [0.1, 0.2, 0.3, 0.4]),
+        ("systemd", {"restart_sec_ns": 8 * S}, [8.0, 16.0, 24.0, 32.0]),
+    ],
+)
+def test_who_restarts_decides_when(by: str, more: dict[str, int], restarts: list[float]) -> None:
+    settings = {"restart_sec_ns": 100 * MS} | more
+    parts = [process("big", "a", 600, HOLD, restart="OnFailure", restart_by=by, **settings)]
+    found = run(scenario(parts, (LIMIT,), duration_ns=35 * S, sample_ns=S))
+    # each life ends within some 10 ms
+    seen = [event.t for event in events(found, "restart")]
+    assert seen == pytest.approx(restarts, abs=0.12)
+
+
+def test_systemd_stops_a_unit_of_which_a_process_was_killed() -> None:
+    unit: dict[str, Any] = {
+        "container": "web", "restart": "Always", "restart_by": "systemd", "restart_sec_ns": S,
+    }  # fmt: skip
+    parts = [
+        process("master", "a", 100, HOLD, **unit),
+        process("worker", "a", 250, Op("hold", ns=S), Op("grow", pages=100, rate=50_000.0), HOLD,
+                oom_score_adj=500, parent="master", **unit),
+    ]  # fmt: skip
+    found = run(scenario(parts, (LIMIT,), duration_ns=3 * S, sample_ns=S))
+    assert times(found, "oom_kill", "worker") == [1.0]
+    (ended,) = [e for e in events(found, "exit") if e.name == "master"]
+    assert ended.detail == {"how": "signal", "value": 15}
+    assert times(found, "restart", "master") == [2.0]
+    assert times(found, "restart", "worker") == [2.0]
 
 
 def test_killed_process_is_started_again_ever_later() -> None:

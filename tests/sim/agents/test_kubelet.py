@@ -143,6 +143,15 @@ def test_slow_leak_is_evicted_before_the_kernel_kills() -> None:
     assert last(found, "cgroup.leak.memory.current") == 0
 
 
+@pytest.mark.small
+def test_small_node_evicts() -> None:
+    heap = process("leak", "leak", 8192, HOLD, rate=128.0)  # half a MiB a second
+    found = play([heap], Kubelet((hard(6),), (pod("leak"),)), node=node(), duration_ns=75 * S)
+    (event,) = events(found, "evicted")
+    assert 1 << 20 < event.detail["available_bytes"] < 6 << 20
+    assert not events(found, "oom_kill")
+
+
 def test_burst_between_two_looks_is_the_kernels() -> None:
     calm = process("calm", "calm", 50 * MIB, HOLD, rate=1e6)
     burst = process("burst", "burst", 500 * MIB, HOLD, rate=200 * MIB, start_ns=12 * S)
