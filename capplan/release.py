@@ -86,6 +86,8 @@ class Features:
     """A victim's memory is freed by a kernel thread."""
     zswap_zpool: str = "zbud"
     """Default allocator of zswap."""
+    zsmalloc_chain: int = 4
+    """Pages of zsmalloc's longest zspage. [pages]"""
     zswap_memcg_writeback: bool = False
     """memory.zswap.writeback exists, and a memcg at its limit writes back first."""
     oom_group: bool = False
@@ -101,7 +103,7 @@ KERNEL_FIELDS = (
     "pcp_auto", "zeromap", "anon_starts_active", "oom_reaper_delay_ns", "root_bonus",
     "badness_clamped", "badness_per_mille", "oom_ties_to_first", "empty_lru_counts_free",
     "high_penalty", "zswap_shrinker", "vma_readahead", "full_walk_retry", "proactive_reclaim_shift",
-    "memcg_slab_counts", "soft_limit",
+    "memcg_slab_counts", "soft_limit", "zsmalloc_chain",
 )  # fmt: skip
 
 Version = tuple[int, ...]
@@ -144,6 +146,7 @@ HISTORY: tuple[Change, ...] = (
     _change((5, 18), BACKGROUND, oom_reaper_delay_ns=2 * NS_PER_S, watermark_scale_factor_max=3000),
     _change((6, 1), BACKGROUND, memcg_charge_batch=64),
     _change((6, 2), SOURCE, cost_rotations=True),  # absent in the one, present in the other
+    _change((6, 3), SOURCE, zsmalloc_chain=8),
     _change((6, 4), SOURCE, memcg_slab_counts=False),
     _change((6, 6), SOURCE, movable_excluded=True),
     _change((6, 7), SOURCE, pcp_auto=True),

@@ -25,11 +25,13 @@ def test_kernel_fields_are_fields_of_the_kernel_record() -> None:
         # read in their sources
         ("6.1", {"cost_rotations": False, "movable_excluded": False, "pcp_auto": False,
                  "zeromap": False, "full_walk_retry": False, "direct_reclaim_cursor": False,
-                 "zswap_zpool": "zbud", "zswap_shrinker": False, "memcg_slab_counts": True, "oom_reaper_delay_ns": 2 * 10**9,
+                 "zswap_zpool": "zbud", "zswap_shrinker": False, "memcg_slab_counts": True,
+                 "zsmalloc_chain": 4, "oom_reaper_delay_ns": 2 * 10**9,
                  "memcg_charge_batch": 64, "empty_lru_counts_free": True, "lru_gen": False}),
         ("6.12", {"cost_rotations": True, "movable_excluded": True, "pcp_auto": True,
                   "zeromap": True, "full_walk_retry": True, "direct_reclaim_cursor": True,
-                  "memcg_slab_counts": False, "zswap_zpool": "zsmalloc", "zswap_shrinker": True, "swappiness_max": 200,
+                  "memcg_slab_counts": False, "zsmalloc_chain": 8,
+                  "zswap_zpool": "zsmalloc", "zswap_shrinker": True, "swappiness_max": 200,
                   "empty_lru_counts_free": True, "watermark_scale_factor_max": 3000}),
         # each side of a change
         ("5.7", {"swappiness_max": 100, "min_free_kbytes_max": 65536, "recursiveprot": True}),

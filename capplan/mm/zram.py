@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.page_alloc import free_kernel_pages, pool_alloc_pages
+from capplan.mm.zsmalloc import zs_huge_class_bytes, zs_object_bytes
 from capplan.mm.zswap import stored_length
 
 __all__ = ["zram_free", "zram_store"]
-
-# zsmalloc's huge class: above it a page is stored raw (mm/zsmalloc.c, huge_class_size()).
-HUGE_CLASS_BYTES = 3264
 
 
 @jit
@@ -44,13 +42,14 @@ def zram_store(k, fr, pt, i, same_filled):
     length = 0
     if not same_filled:
         length = stored_length(k, fr[i].mapping, fr[i].pte)
-        if length >= HUGE_CLASS_BYTES:
+        if length >= zs_huge_class_bytes(k.zsmalloc_chain):
             length = 4096
     k.work_ns += k.cost.compress_ns * nr
     entry.length = length
-    area.zram_bytes += length * nr
+    taken = zs_object_bytes(length, k.zsmalloc_chain) * nr
+    area.zram_bytes += taken
     if _resize(k, fr, area) == 0:
-        area.zram_bytes -= length * nr
+        area.zram_bytes -= taken
         entry.length = 0  # the slot goes, and holds nothing
         _resize(k, fr, area)
         return -1
@@ -60,5 +59,5 @@ def zram_store(k, fr, pt, i, same_filled):
 @jit
 def zram_free(k, fr, area, entry):
     """A slot was freed: its compressed bytes go."""
-    area.zram_bytes -= entry.length * entry.nr_pages
+    area.zram_bytes -= zs_object_bytes(entry.length, k.zsmalloc_chain) * entry.nr_pages
     _resize(k, fr, area)
