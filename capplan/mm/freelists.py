@@ -227,11 +227,14 @@ def _place(counts: Sequence[int], n: int) -> npt.NDArray[np.bool_]:
         if n >> r & 1:
             regions[r].append(start)
             start += 1 << r
-    left = 0
-    for r in range(top, -1, -1):
+    whole = min(counts[top], len(regions[top]))
+    free[: whole << top] = True
+    del regions[top][len(regions[top]) - whole :]
+    left = counts[top] - whole
+    for r in range(top - 1, -1, -1):
         left *= 2
         for done in range(counts[r]):
-            at = regions[r].pop() if r == top and regions[r] else _split(regions, r)
+            at = _split(regions, r)
             if at < 0:
                 left += counts[r] - done
                 break

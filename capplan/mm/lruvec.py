@@ -95,7 +95,7 @@ def _count(k, fr, i, lru, nr):
     c = fr[i].memcg
     k.memcg[c].lruvec[n].pages[lru] += nr
     k.zone[zone].lru_pages[lru] += nr
-    while c > 0:
+    while c >= 0:
         k.memcg[c].lruvec[n].tree_pages[lru] += nr
         c = k.memcg[c].parent
 

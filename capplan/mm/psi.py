@@ -149,6 +149,9 @@ def _end_period(psi: Any, missed: int, period_ns: int) -> None:
 @jit
 def _settle(psi: Any, nr_cpus: int, hz: int, now_ns: int) -> None:
     """Book all time up to now, ending each averaging period on the way."""
+    if now_ns - psi.period_ns <= 2 * NS_PER_S:  # less than a period, whatever hz is
+        _book(psi, nr_cpus, now_ns)
+        return
     period = (2 * hz + 1) * NS_PER_S // hz
     while now_ns - psi.period_ns >= period:
         _book(psi, nr_cpus, psi.period_ns + period)

@@ -76,7 +76,7 @@ def get_scan_count(k, c, n):
         scan = protected_scan(k, c, size) >> sc.priority
         if scan == 0 and not k.memcg[c].online:
             scan = min(size, SWAP_CLUSTER_MAX)
-        if balance == SCAN_FRACT:
+        if balance == SCAN_FRACT and scan:
             scan = scan * (fp if is_file else ap) // (ap + fp)
         elif (balance == SCAN_FILE) != is_file and balance != SCAN_EQUAL:
             scan = 0

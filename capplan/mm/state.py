@@ -453,30 +453,31 @@ _LINKS = {
 }
 
 
-def _aligned(number: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """``(number,)`` zeroed records, the first at the beginning of a cache line."""
-    buffer = np.zeros(number * dtype.itemsize + CACHE_LINE, np.uint8)
+def _filled(number: int, one: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """``(number,)`` records like the one in ``one``; the first begins a cache line."""
+    size = one.dtype.itemsize
+    buffer = np.empty(number * size + CACHE_LINE, np.uint8)
     start = -buffer.ctypes.data % CACHE_LINE
-    return buffer[start : start + number * dtype.itemsize].view(attributes(dtype))
+    records = buffer[start : start + number * size]
+    records.view(f"V{size}")[:] = one.view(f"V{size}")
+    return records.view(attributes(one.dtype))
 
 
 def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
     """``(nr_frames,) frame_t``, on no list, owned by nobody."""
-    frames = _aligned(nr_frames, frame_t)
+    one = np.zeros(1, frame_t)
     for field in ("next", "prev", "io_next", "memcg", "mapping", "pte", "swap"):
-        frames[field] = -1
-    frames["lru"] = LRU_NONE
-    return frames
+        one[field] = -1
+    one["lru"] = LRU_NONE
+    return _filled(nr_frames, one)
 
 
 def new_entries(nr_entries: int) -> np.ndarray[Any, Any]:
     """``(nr_entries,) entry_t``, never touched."""
-    entries = _aligned(nr_entries, entry_t)
-    entries["frame"] = -1
-    entries["memcg"] = -1
-    entries["owner"] = -1
-    entries["swap"] = -1
-    return entries
+    one = np.zeros(1, entry_t)
+    for field in ("frame", "memcg", "owner", "swap"):
+        one[field] = -1
+    return _filled(nr_entries, one)
 
 
 def new_program(nr_ops: int) -> np.ndarray[Any, Any]:

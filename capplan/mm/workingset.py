@@ -39,9 +39,9 @@ __all__ = ["lru_note_cost", "lruvec_pages", "workingset_eviction", "workingset_r
 @jit
 def lruvec_pages(k, c, n, lru):
     """Pages on one list of a node, of group c and all below it (lruvec_page_state)."""
-    total = 0
-    if c > 0 and not k.lru_gen:
+    if not k.lru_gen:
         return k.memcg[c].lruvec[n].tree_pages[lru]
+    total = 0
     if c == 0:
         for z in range(4 * n, 4 * n + 4):
             total += k.zone[z].lru_pages[lru]
