@@ -20,7 +20,7 @@ from typing import Any
 from capplan.errors import InputError
 from capplan.sources.capture import capture
 from capplan.sources.draft import Draft, doubt, legal_name
-from capplan.sources.record import COLUMNS, META, NODE, TRACE
+from capplan.sources.record import COLUMNS, META, NODE, PROCESSES, TRACE
 from capplan.sources.write import write
 from capplan.spec.emit import Noted
 
@@ -65,6 +65,7 @@ class Curve:
     refaults: dict[str, float] = field(default_factory=dict)
     peak: float = 0.0
     gap_s: float = 0.0
+    touched: tuple[int, int] | None = None  # of its processes: referenced, resident [bytes]
 
     def add(self, at: float, row: dict[str, float]) -> None:
         """Take one sample in; counters that fall belong to a new life of the group."""
@@ -166,6 +167,9 @@ def finish(directory: str | Path) -> Draft:
     _cut_tail(directory / TRACE)
     draft = Draft(node, profiles, beside=(TRACE,))
     curves = read_trace(directory / TRACE, draft)
+    for group, touched in read_touched(directory / PROCESSES).items():
+        if group in curves:
+            curves[group].touched = touched
     if NODE not in curves:
         raise InputError(f"{directory / TRACE}: no sample of the node: nothing was recorded")
     _fill(draft, curves, interval)
@@ -211,6 +215,26 @@ def read_trace(path: Path, draft: Draft) -> dict[str, Curve]:
             curves[group] = Curve(at, at)
         curves[group].add(at, values)
     return curves
+
+
+def read_touched(path: Path) -> dict[str, tuple[int, int]]:
+    """What the last look at processes found, by group: referenced and resident. [bytes]
+
+    smaps_rollup's ``Referenced`` is what was touched since reclaim last looked at the page.
+    """
+    looks: dict[str, tuple[str, int, int]] = {}
+    if not path.exists():
+        return {}
+    for _, row in _rows(path):
+        try:
+            at, group = row["time"], row["group"]
+            referenced, rss = int(row["referenced"]), int(row["rss"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        before = looks.get(group, (at, 0, 0))
+        sums = before[1:] if before[0] == at else (0, 0)
+        looks[group] = (at, sums[0] + referenced, sums[1] + rss)
+    return {group: (touched, rss) for group, (_, touched, rss) in looks.items() if touched}
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -326,11 +350,16 @@ def _said(curve: Curve) -> tuple[str, ...]:
     there = _mib(curve.mean("file"))
     means = f"anon {_mib(curve.mean('anon'))}, file {there}, swap {_mib(curve.mean('swap'))}"
     watched = f"{curve.samples} samples over {curve.seconds:.0f} s"
-    texts = (
+    texts = [
         f"{watched}: {means} on average; usage {_mib(curve.peak)} at most",
         f"access rate of anonymous memory: {_said_of_anon(curve)}",
         f"page cache: {_said_of_file(curve, there)}",
-    )
+    ]
+    if curve.touched is not None:
+        touched, rss = curve.touched
+        bound = f"at most {_mib(touched)} of the {_mib(rss)} that its processes map"
+        since = "(counted in each) were touched since reclaim last looked at them"
+        texts.append(f"working set: {bound} {since}")
     return tuple(line for text in texts for line in textwrap.wrap(text, WIDTH))
 
 

@@ -99,6 +99,18 @@ def test_the_recorded_node_follows_what_was_recorded(tmp_path: pathlib.Path) -> 
     assert found[-1] == pytest.approx(anon + 20 * MIB, rel=0.01)
 
 
+def test_what_was_touched_bounds_the_working_set(tmp_path: pathlib.Path) -> None:
+    taken, root = recorder(tmp_path)
+    taken.start()
+    with (tmp_path / "out" / PROCESSES).open("a") as file:
+        file.write(f"9.0,1,a,app.slice/web,0,{30 * MIB},0,0,0,0,{10 * MIB}\n")
+        file.write(f"9.0,2,b,app.slice/web,0,{20 * MIB},0,0,0,0,{5 * MIB}\nhalf a li")
+    taken.sweep()
+    record_profile.begin(tmp_path / "out", root)
+    text = (tmp_path / "out" / "profiles" / "web.yaml").read_text()
+    assert "working set: at most 15.0 MiB of the 50.0 MiB that its processes map" in text
+
+
 def test_a_torn_line_is_cut_off(tmp_path: pathlib.Path) -> None:
     taken, root = recorder(tmp_path)
     taken.start()
