@@ -19,20 +19,17 @@ A stalled task counts in ``nr_memstall``; while it also uses a CPU (reclaim) it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 from capplan.mm._jit import jit
 from capplan.mm.state import NS_PER_S
 
 __all__ = [
-    "PsiTrigger",
     "psi_memstall_enter",
     "psi_memstall_leave",
     "psi_percent",
     "psi_task_change",
     "psi_task_set",
-    "psi_trigger",
     "psi_update_averages",
 ]
 
@@ -298,67 +295,3 @@ def psi_percent(avg: int) -> float:
     37100 prints as 18.11.
     """
     return (avg >> FSHIFT) + (((avg & (FIXED_1 - 1)) * 100) >> FSHIFT) / 100
-
-
-@dataclass(frozen=True)
-class PsiTrigger:
-    """A trigger ``some|full threshold window`` and what it remembers."""
-
-    threshold_ns: int
-    window_ns: int
-    start_ns: int = 0
-    start_total_ns: int = 0
-    prev_growth_ns: int = 0
-    last_total_ns: int = 0
-    last_event_ns: int | None = None
-    pending: bool = False
-
-
-def _window_update(trigger: PsiTrigger, now_ns: int, total_ns: int) -> tuple[PsiTrigger, int]:
-    elapsed = now_ns - trigger.start_ns
-    growth = total_ns - trigger.start_total_ns
-    if elapsed > trigger.window_ns:
-        trigger = replace(trigger, start_ns=now_ns, start_total_ns=total_ns, prev_growth_ns=growth)
-        return trigger, growth
-    remaining = trigger.window_ns - elapsed
-    return trigger, growth + trigger.prev_growth_ns * remaining // trigger.window_ns
-
-
-def psi_trigger(trigger: PsiTrigger, now_ns: int, total_ns: int) -> tuple[PsiTrigger, bool]:
-    """Look at a group's total once more; say whether the trigger fires.
-
-    Parameters
-    ----------
-    trigger : PsiTrigger
-        As the last look left it.
-    now_ns : int
-        Time of this look: ten per window, or each 2 s for an unprivileged trigger. [ns]
-    total_ns : int
-        The group's ``some_ns`` or ``full_ns``. [ns]
-
-    Returns
-    -------
-    tuple[PsiTrigger, bool]
-        The trigger to pass next time, and whether an event is due now.
-
-    Kernel
-    ------
-    kernel/sched/psi.c, window_update(), update_triggers(): growth within the window, the
-    part before its start interpolated from the last window; at most one event per window,
-    a breach meanwhile is remembered.
-
-    Worked example
-    --------------
-    Threshold 150 ms in 1 s, looks at 100 ms: steady growth of 20 ms per look fires at 0.8 s.
-    """
-    grown = total_ns != trigger.last_total_ns
-    if not grown and not trigger.pending:
-        return trigger, False
-    if grown:
-        trigger, growth = _window_update(trigger, now_ns, total_ns)
-        breach = trigger.pending or growth >= trigger.threshold_ns
-        trigger = replace(trigger, last_total_ns=total_ns, pending=breach)
-    last = trigger.last_event_ns
-    if not trigger.pending or (last is not None and now_ns < last + trigger.window_ns):
-        return trigger, False
-    return replace(trigger, pending=False, last_event_ns=now_ns), True

@@ -267,29 +267,3 @@ def test_psi_update_averages_does_not_depend_on_who_looks(looks: list[int]) -> N
         psi.psi_update_averages(k, k["psi"], 40 * PERIOD)
         results.append((k["psi"]["avg_some"].tolist(), totals(k["psi"])))
     assert results[0] == results[1]
-
-
-def fired_at(trigger: psi.PsiTrigger, growth: list[int], step: int) -> list[int]:
-    total, times = 0, []
-    for look, grown in enumerate(growth, start=1):
-        total += grown
-        trigger, fires = psi.psi_trigger(trigger, look * step, total)
-        if fires:
-            times.append(look * step)
-    return times
-
-
-def test_psi_trigger_worked_example_fires_once_per_window() -> None:
-    trigger = psi.PsiTrigger(threshold_ns=150, window_ns=1000)
-    assert fired_at(trigger, [20] * 20, 100) == [800, 1800]
-
-
-def test_psi_trigger_below_threshold_never_fires() -> None:
-    trigger = psi.PsiTrigger(threshold_ns=300, window_ns=1000)
-    assert fired_at(trigger, [20] * 60, 100) == []
-
-
-def test_psi_trigger_remembers_a_breach_until_the_window_is_over() -> None:
-    trigger = psi.PsiTrigger(threshold_ns=150, window_ns=1000)
-    growth = [150, 0, 0, 150] + [0] * 10
-    assert fired_at(trigger, growth, 100) == [100, 1100]
