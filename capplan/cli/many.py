@@ -14,6 +14,8 @@ from capplan.cli.options import on_terminal
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+PAGE = "capplan.report"  # where a command's context keeps whether a page is asked for
+
 JOB_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--jobs", "-j", type=click.IntRange(min=1), help="Worker processes.  [default: one a core]"
@@ -31,6 +33,13 @@ JOB_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Of a Dask scheduler (tcp://host:8786); without it a local cluster is started.",
     ),
     click.option("--parquet", is_flag=True, help="Write the tables as Parquet too."),
+    click.option(
+        "--report/--no-report",
+        default=True,
+        expose_value=False,
+        callback=lambda ctx, param, value: ctx.meta.update({PAGE: value}),
+        help="Write report.html, a page for people.",
+    ),
 )
 
 
@@ -113,6 +122,7 @@ def tell(
     result: Told, directory: Path, *, as_json: bool, quiet: bool, gate: bool, fits: object
 ) -> None:
     """Print a result and where it lies; exit 1 when ``gate`` is asked for and it does not fit."""
+    page = _page(directory)
     if as_json:
         click.echo((directory / "summary.json").read_text(encoding="utf-8"), nl=False)
     elif quiet:
@@ -120,5 +130,18 @@ def tell(
     else:
         click.echo(result.text(), nl=False)
         click.echo(f"\nresult in {directory}")
+        if page is not None:
+            click.echo(f"as a page: {page}")
     if gate and not fits:
         click.get_current_context().exit(EXIT_GATE)
+
+
+def _page(directory: Path) -> Path | None:
+    """Write report.html, unless --no-report was given."""
+    if not click.get_current_context().meta.get(PAGE, True):
+        return None
+    from capplan.report import deliver
+    from capplan.report.files import replace_file
+
+    text = deliver.open_result(directory).html()
+    return replace_file(directory / "report.html", text.encode())

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     from capplan.report.chart import Chart
 
-KINDS = ("risk", "sweep", "comparison", "headroom")
+KINDS = ("risk", "sweep", "comparison", "headroom", "recommendation")
 KIND_NAMES = {
     "risk": "Risk over many runs", "sweep": "Sweep of settings",
     "comparison": "Settings compared over many runs", "headroom": "Headroom",
+    "recommendation": "Recommended settings",
 }  # fmt: skip
 INCIDENTS = ("kill", "pause", "throttle", "evict", "unfinished")
 SHARES = ("share", "psi_some", "psi_full")
@@ -35,6 +36,7 @@ COUNTS = ("order9_min",)
 TITLES = {
     "risk": ("Containers", "Node"), "sweep": ("What the knobs do", "Points"),
     "comparison": ("Settings", "Figures"), "headroom": ("Knobs", "How much more"),
+    "recommendation": ("Containers", "Node"),
 }  # fmt: skip
 Summary = dict[str, Any]
 
@@ -57,6 +59,7 @@ def charts(summary: Mapping[str, Any]) -> list[Chart]:
         "sweep": (figures_odds.risk_over_knob, figures_odds.sensitivity),
         "comparison": (figures_odds.usable_against_risk,),
         "headroom": (),
+        "recommendation": (),
     }[summary["kind"]]
     return [chart for draw in made if (chart := draw(summary)) is not None]
 
@@ -84,7 +87,7 @@ def report(summary: Mapping[str, Any]) -> dict[str, Any]:
         "notes": summary.get("notes") or (),
         "methods": _methods(summary),
         "assumptions": summary.get("assumptions") or (),
-        "fidelity": page.sentences(summary.get("fidelity") or []),
+        "fidelity": (),
         "not_modelled": page.NOT_MODELLED,
         "command": str(provenance.get("command", "")),
         "input": "",
@@ -93,7 +96,10 @@ def report(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def report_tables(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
     """The tables of a kind: section, what is searched for, table."""
-    made = {"risk": _risk, "sweep": _sweep, "comparison": _compare, "headroom": _headroom}
+    made = {
+        "risk": _risk, "sweep": _sweep, "comparison": _compare, "headroom": _headroom,
+        "recommendation": _recommendation,
+    }  # fmt: skip
     return made[summary["kind"]](summary)
 
 
@@ -117,6 +123,8 @@ def change(summary: Mapping[str, Any]) -> dict[str, str]:
         label = settings[pick]["label"]
         take = f"Take {label}:" if summary.get("fits") else f"Nothing fits; the best is {label}:"
         return {"text": take, "yaml": page.node_file_lines(chosen)}
+    if summary["kind"] == "recommendation":
+        return {"text": "Set:", "yaml": page.node_file_lines(_written(summary["settings"]))}
     if summary["kind"] == "sweep" and summary.get("fitting"):
         first = summary["points"][summary["fitting"][0]]
         chosen = {k: str(v) for k, v in first["settings"].items()}
@@ -308,6 +316,54 @@ def _turned(room: Mapping[str, Any], key: str) -> str:
     if room["kind"] in ("memory", "limit"):
         return format_bytes(value)
     return words.time(value) if room["kind"] == "leak" else f"{value:g}"
+
+
+def _written(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in settings.items()}
+
+
+def _recommendation(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
+    sizes = ("present_limit", "limit", "high", "request", "peak")
+    titles = ("limit now", "limit", "memory.high", "request", "peak, unlimited")
+    columns = (
+        Column("container", "container", False), Column("replicas", "replicas"),
+        *map(Column, sizes, titles), Column("reason", "why", False),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(c["container"], c["container"]), Cell(str(c["replicas"]), c["replicas"]),
+            *(Cell(words.size(c.get(size)), c.get(size)) for size in sizes), Cell(str(c["reason"])),
+        )
+        for c in summary.get("containers") or []
+    )  # fmt: skip
+    caption = (
+        f"Limits of all replicas: {words.size(summary.get('total_bytes'))}, "
+        f"now {words.size(summary.get('present_bytes'))}"
+    )
+    found = [("containers", "container", Table(caption, columns, rows))]
+    return [*found, ("containers", "", _rivals(summary)), ("node", "", _reserved(summary))]
+
+
+def _rivals(summary: Mapping[str, Any]) -> Table:
+    """The recommended and the present settings beside rules of thumb, under the same runs."""
+    columns = (
+        Column("rule", "rule", False), Column("total_bytes", "all limits"),
+        Column("bad", "runs with an incident"),
+    )  # fmt: skip
+    beside = [
+        ("recommended here", summary.get("total_bytes"), summary.get("bad")),
+        ("as it is now", summary.get("present_bytes"), summary.get("present_bad")),
+        *((r["name"], r.get("total_bytes"), r.get("bad")) for r in summary.get("rivals") or []),
+    ]
+    rows = tuple((Cell(n, n), Cell(words.size(t), t), _odds(b)) for n, t, b in beside)
+    return Table("Beside percentile rules, under the same runs", columns, rows)
+
+
+def _reserved(summary: Mapping[str, Any]) -> Table:
+    reserved = summary.get("reserved") or {}
+    columns = (Column("what", "what", False), Column("bytes", "size"))
+    rows = tuple((Cell(k.replace("_", " ")), Cell(words.size(v), v)) for k, v in reserved.items())
+    return Table("Memory that containers cannot have", columns, rows)
 
 
 # --- methods -----------------------------------------------------------------------------

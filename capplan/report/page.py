@@ -284,26 +284,11 @@ def methods(material: Material) -> dict[str, Any]:
             ("draws", "counted, not timed: the same input, seed and version give the same result"),
         ],
         "assumptions": material.outcome.assumptions,
-        "fidelity": fidelity(material),
+        "fidelity": [each.text for each in material.outcome.fidelity],
         "not_modelled": NOT_MODELLED,
         "command": str(provenance.get("command", "")),
         "input": _input_text(material),
     }  # fmt: skip
-
-
-def fidelity(material: Material) -> list[str]:
-    """How far the mechanisms that decided the verdict are from real kernels."""
-    told = [each.text for each in getattr(material.outcome, "fidelity", ())]
-    return told or sentences(material.summary.get("fidelity") or [])
-
-
-def sentences(found: Any) -> list[str]:
-    """Any JSON as lines of text: a mapping's entries by name, a list's one by one."""
-    if isinstance(found, dict):
-        return [f"{str(k).replace('_', ' ')}: {'; '.join(sentences(v))}" for k, v in found.items()]
-    if isinstance(found, list | tuple):
-        return [line for item in found for line in sentences(item)]
-    return [str(found)]
 
 
 def _input_text(material: Material) -> str:

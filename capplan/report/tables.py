@@ -110,11 +110,15 @@ def as_csv(table: Table) -> str:
     out = csv.writer(text, lineterminator="\n")
     out.writerow([column.key for column in table.columns])
     for row in table.rows:
-        out.writerow([csv_cell(_plain(cell.value)) for cell in row])
+        cells = zip(table.columns, row)
+        out.writerow([csv_cell(_plain(column, cell)) for column, cell in cells])
     return text.getvalue()
 
 
-def _plain(value: Key) -> Key:
+def _plain(column: Column, cell: Cell) -> Key:
+    value = cell.value
+    if value is None and not column.numeric and cell.text != words.NOTHING:
+        value = cell.text
     return clean(value) if isinstance(value, str) else value
 
 

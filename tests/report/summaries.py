@@ -115,3 +115,17 @@ def headroom() -> dict[str, Any]:
          "value": 6, "statement": "two more", "found": {}},
     ]  # fmt: skip
     return of("headroom", rooms=rooms, fits=None, verdict="Bears: two more of web.")
+
+
+def recommendation() -> dict[str, Any]:
+    """One container, one rule beside it."""
+    return of(
+        "recommendation", max_risk=0.01, settings={"containers.web.memory.max": "480Mi"},
+        containers=[{"container": "web", "replicas": 4, "limit_key": "memory.max",
+                     "present_limit": 768 * MIB, "limit": 480 * MIB, "high": None,
+                     "request": 448 * MIB, "peak": 460 * MIB, "confidence": 0.95,
+                     "reason": "the least that holds"}],
+        total_bytes=1920 * MIB, present_bytes=3072 * MIB, bad=odds(0), present_bad=odds(0),
+        sysctl={}, sysctl_reason="", reserved={"kernel": 400 * MIB, "total": 900 * MIB},
+        rivals=[{"name": "p99", "limits": {}, "total_bytes": 1800 * MIB, "bad": odds(12)}],
+    )  # fmt: skip

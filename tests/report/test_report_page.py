@@ -173,11 +173,12 @@ def test_every_picture_says_its_finding(tmp_path: pathlib.Path) -> None:
     assert all(re.search(r"\d", said) for said in descriptions)
 
 
-def test_fidelity_is_shown_when_the_result_has_it(tmp_path: pathlib.Path) -> None:
-    material = written(quiet(), tmp_path)
-    summary = dict(material.summary) | {"fidelity": {"oom_kill": ["seen in 9 recordings"]}}
-    text = page.write(material._replace(summary=summary))
-    assert "oom kill: seen in 9 recordings" in Reader(text).text
+def test_fidelity_of_what_decided_is_shown(tmp_path: pathlib.Path) -> None:
+    material = written(memcg_kill(), tmp_path)
+    told = [each.text for each in material.outcome.fidelity]
+    text = Reader(page.write(material)).text
+    assert told
+    assert all(each in text for each in told)
 
 
 def test_what_is_not_modelled_is_what_the_support_page_says() -> None:
