@@ -111,13 +111,17 @@ class _Maker:
         self.context, self.planned, self.resolved = context, planned, resolved
 
     def alike(self, wanted: Mapping[str, set[str]]) -> list[tuple[list[str], set[str]]]:
-        """The cgroups by the entry of the node file that sets them: replicas share one."""
-        found: dict[str, tuple[list[str], set[str]]] = {}
+        """The cgroups by the entry of the node file that sets them, with what they want.
+
+        An entry's replicas share its limits, those that went well in this run too.
+        """
+        found: dict[str, set[str]] = {}
         for path, keys in wanted.items():
-            paths, all_keys = found.setdefault(self._file_key(path) or path, ([], set()))
-            paths.append(path)
-            all_keys |= keys
-        return list(found.values())
+            found.setdefault(self._file_key(path) or path, set()).update(keys)
+        entries: dict[str, list[str]] = {}
+        for path in dict.fromkeys((*wanted, *self.context.container_cgroup.values())):
+            entries.setdefault(self._file_key(path) or path, []).append(path)
+        return [(sorted(entries[entry]), keys) for entry, keys in found.items()]
 
     def limits(self, paths: list[str], keys: set[str]) -> Advice | None:
         """Limits of one cgroup (or of replicas alike) at what those inside ask for."""

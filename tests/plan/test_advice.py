@@ -70,9 +70,7 @@ def test_more_than_the_node_has_is_said() -> None:
 
 CASES = {
     "throttled, then killed": ("swap-zswap", {}),
-    "throttled, no zswap": ("swap-zswap", {"node.zswap.enabled": "false"}),
     "paused, v1, a timeline": ("docker-v1", {}),
-    "killed, v1": ("docker-v1", {"containers.cache.memory.oom_control": "0"}),
     "killed, replicas": ("worker", {"containers.web.memory.max": "420Mi"}),
     "two at once": (
         "worker", {"containers.db.memory.max": "600Mi", "containers.web.memory.high": "400Mi"},

@@ -107,3 +107,35 @@ def test_targets_and_curves_set_the_extent() -> None:
     # at 10 s the curve is at 4000, the target a quarter of the way from 100 to 500
     assert _pages(found.bytes) == pytest.approx(4200, abs=2)
     assert found.t == pytest.approx(10)
+
+
+def _forked(task: Task, *, writer: str) -> Scenario:
+    """A parent with 1000 pages and a child from 10 to 30 s; ``writer`` does the task."""
+    cow = Mapping("c", "anon", 1000, cow_of="m")
+    parent = _process(*([task] if writer == "parent" else []))
+    stop = Task((Op("wait", at_ns=30 * NS), Op("exit")))
+    tasks = (task, stop) if writer == "child" else (stop,)
+    child = Process(
+        "q", "a", "a", 10 * NS, mappings=("m", "c"), tasks=tasks, parent="p",
+    )  # fmt: skip
+    return _scenario(parent, child, mappings=(Mapping("m", "anon", 1000, size_pages=1000), cow))
+
+
+@pytest.mark.parametrize("writer", ["parent", "child"])
+@pytest.mark.parametrize(
+    ("rate", "copied"),
+    [
+        (20.0, 400),  # 20 a second while both live, from 10 to 30 s
+        (900.0, 1000),  # no more than there is
+    ],
+)
+def test_pages_written_after_a_fork_are_copied(writer: str, rate: float, copied: int) -> None:
+    task = Task((Op("store", "m", rate=rate, pattern="uniform"),))
+    found = demands(_forked(task, writer=writer))["a"]
+    assert _pages(found.bytes) == pytest.approx(1000 + copied, abs=2)
+
+
+def test_stores_without_a_fork_copy_nothing() -> None:
+    task = Task((Op("store", "m", rate=50.0),))
+    found = demands(_scenario(_process(task), mappings=(_anon("m", 1000),)))["a"]
+    assert _pages(found.bytes) == pytest.approx(1000, abs=1)
