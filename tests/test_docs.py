@@ -90,6 +90,7 @@ def test_commands_of_the_page_do_what_it_says(doc: pathlib.Path, tmp_path: pathl
     for command in commands(text):
         code, shown = run(command.line, tmp_path)
         assert code == command.exit_code, f"$ {command.line}\n{shown}"
+        assert str(ROOT) not in shown, f"names this checkout:\n$ {command.line}\n{shown}"
         if "CAPPLAN_GOLDEN_ACCEPT" not in os.environ:
             assert alike(command.expected, shown), f"$ {command.line}\n{steady(shown)}"
         elif not alike(command.expected, shown):

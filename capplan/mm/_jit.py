@@ -308,3 +308,7 @@ class entry:  # noqa: N801 - reads like the decorator it is
         with _quick_compile():
             result = dispatcher._compiler.compile(tuple(map(_type_of, args)), None)
         return result.library, result.fndesc.llvm_func_name
+
+
+if ENABLED:
+    source_hash()  # now, beside the import of what it names: sources may be edited later
