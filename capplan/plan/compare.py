@@ -18,6 +18,8 @@ from capplan.plan.burst import Burst, burst, tightest
 from capplan.plan.compare_model import Comparison, Setting
 from capplan.plan.compare_pick import against, pick
 from capplan.plan.intervals import CONFIDENCE
+from capplan.plan.outcome_agents import threshold_notes
+from capplan.plan.outcome_context import Context
 from capplan.plan.point import Variant, points
 from capplan.plan.risk import Risk, replicates_of, risk
 from capplan.sim.scenario import PAGE_SIZE
@@ -89,7 +91,7 @@ def compare(
             risk=of_setting,
             against=against(fits[number], fits[0]) if number else None,
             burst=taken,
-            warnings=() if made.spec is None else tuple(str(w) for w in made.spec.warnings),
+            warnings=_warnings(made, run),
         )
         for number, (made, run, of_setting, taken) in enumerate(zip(variants, runs, risks, found))
     )
@@ -111,6 +113,12 @@ def _marks(run: Run) -> Marks:
     managed = sum(zone.managed for zone in run.scenario.node.zones)
     sums = (sum(marks[n] for marks in run.wmarks.values()) for n in range(3))
     return Marks(managed * PAGE_SIZE, *(pages * PAGE_SIZE for pages in sums))
+
+
+def _warnings(made: Variant, run: Run | None) -> tuple[str, ...]:
+    """What its input is warned of, and what arithmetic says of eviction thresholds."""
+    told = [] if made.spec is None else [str(warning) for warning in made.spec.warnings]
+    return (*told, *([] if run is None else threshold_notes(Context(run))))
 
 
 def _bursts(scenarios: Sequence[Scenario | None], runs: Sequence[Run | None]) -> list[Burst | None]:

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from capplan.plan import outcome_chain as link
-from capplan.plan.eviction import MONITORING_S, eviction_window
+from capplan.plan.eviction import MONITORING_S, EvictionWindow, eviction_window
 from capplan.plan.outcome_context import Context
 from capplan.plan.outcome_model import Ranking
 from capplan.plan.outcome_series import PAGE_SIZE
 from capplan.sim.agents.model import MEMORY_AVAILABLE, Kubelet
-from capplan.units import format_bytes, format_duration
+from capplan.units import format_bytes, format_duration, format_rate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from capplan.sim.result import Event
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "idle_thresholds",
     "missed",
     "ranking",
+    "threshold_notes",
+    "windows",
 ]
 
 AGENT_KINDS = ("evicted", "oomd_kill", "earlyoom_kill")
@@ -202,28 +206,43 @@ def _kernel_bytes(context: Context) -> float:
     return max(float(total[at] - sum(v[at] for v in others)) * KIB - hidden, 0.0)
 
 
-def idle_thresholds(context: Context) -> list[str]:
-    """A sentence for each hard threshold that cannot fire before the OOM killer."""
+def windows(context: Context) -> Iterator[tuple[str, EvictionWindow]]:
+    """The kubelet's hard memory thresholds in words, each with what it can catch."""
     kubelet = next((a for a in context.scenario.agents if isinstance(a, Kubelet)), None)
     if kubelet is None:
-        return []
+        return
     least = link.thresholds(context)[1] * PAGE_SIZE
     kernel = int(_kernel_bytes(context))
-    said = []
     for threshold in kubelet.thresholds:
         if threshold.signal != MEMORY_AVAILABLE or not threshold.hard:
             continue
         value = threshold.value
         value = int(value * context.memory) if isinstance(value, float) else value
-        window = eviction_window(value, least, kernel)
-        if not window.fires:
-            said.append(
-                f"{threshold.called} {threshold.signal} {format_bytes(value)} cannot evict before "
-                f"the OOM killer comes: with {format_bytes(least)} free allocations fail, and the "
-                f"kubelet then still sees {format_bytes(window.floor_bytes)} available "
-                f"({format_bytes(kernel)} of kernel memory are in no working set)"
-            )
-    return said
+        called = f"{threshold.called} {threshold.signal} {format_bytes(value)}"
+        yield called, eviction_window(value, least, kernel)
+
+
+def idle_thresholds(context: Context) -> list[str]:
+    """A sentence for each hard threshold that cannot fire before the OOM killer."""
+    least = link.thresholds(context)[1] * PAGE_SIZE
+    return [
+        f"{called} cannot evict before the OOM killer comes: with {format_bytes(least)} free "
+        f"allocations fail, and the kubelet then still sees {format_bytes(window.floor_bytes)} "
+        f"available ({format_bytes(window.floor_bytes - least)} of kernel memory are in no "
+        "working set)"
+        for called, window in windows(context)
+        if not window.fires
+    ]
+
+
+def threshold_notes(context: Context) -> list[str]:
+    """A sentence for each hard threshold: that it cannot fire, or how fast a growth it catches."""
+    return idle_thresholds(context) + [
+        f"{called} always catches growth of up to {format_rate(window.max_rate)}; the kubelet "
+        f"looks each {MONITORING_S:.0f} s"
+        for called, window in windows(context)
+        if window.fires
+    ]
 
 
 def missed(event: Event) -> list[str]:

@@ -81,3 +81,27 @@ def test_paired_lists_must_be_of_one_length() -> None:
     ]  # fmt: skip
     with pytest.raises(InputError, match="--paired needs lists of one length: a has 2, b has 3"):
         combinations({"a": ["1", "2"], "b": ["1", "2", "3"]}, paired=True)
+
+
+def test_what_an_eviction_threshold_can_catch_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "node.yaml"
+    text = UNCERTAIN_NODE_WITH_KUBELET
+    path.write_text(text, encoding="utf-8")
+    key = "kubelet.evictionHard.memory.available"
+    result = capplan.compare(path, {key: ["50Mi", "600Mi"]}, replicates=1, jobs=1, bursts=False)
+    low, high = (" ".join(s.warnings) for s in result.comparison.settings)
+    assert "cannot evict before the OOM killer comes" in low
+    assert "always catches growth of up to" in high
+
+
+UNCERTAIN_NODE_WITH_KUBELET = """
+capplan: 1
+node: {memory: 4Gi, cpus: 2, kernel: "6.12", system: {kernel: 300Mi}}
+kubelet: {evictionHard: {memory.available: 100Mi}}
+cgroup: {groups: {kubepods.slice: {}}}
+containers:
+  web:
+    parent: kubepods.slice
+    profile: {capplan: 1, profile: w, processes: {p: {regions: {h: {kind: anon, size: 60Mi}}}}}
+run: {duration: 2s, granule: 5}
+"""
