@@ -18,6 +18,14 @@ from capplan.sources.oom_node import is_v1, release_of
 __all__ = ["Choice", "Row", "choose", "era_of", "kernel_of"]
 
 MEMCG = 1
+
+
+def _plain(mechanism: Any) -> Any:
+    """A mechanism's Python source: one table is not worth the compiler."""
+    return getattr(mechanism, "py_func", mechanism)
+
+
+BADNESS, BEATS, GET_MAX = map(_plain, (oom.oom_badness, oom.beats, oom.mem_cgroup_get_max))
 RULES = ("root_bonus", "badness_clamped", "badness_per_mille", "oom_ties_to_first")
 
 
@@ -81,13 +89,14 @@ def choose(report: Report) -> Choice:
     k = kernel[0]
     tasks = _largest(report)
     domain = kernel_of(k, report, tasks)
-    total = max(int(oom.constrained_totalpages(k, domain)), 1)
-    index = int(oom.select_bad_process(k, domain)) if tasks else -1
+    total = _total_pages(k, domain)
+    points_of = [int(BADNESS(k, p, total)) for p in range(len(tasks))]
+    index = _select(k, points_of, domain)
     unit = report.page_kb << 10
     per_mille = bool(k["badness_per_mille"])
     rows = []
     for p, task in enumerate(tasks):
-        points = int(oom.oom_badness(k, p, total))
+        points = points_of[p]
         can = points != oom.LONG_MIN
         score = points if per_mille else points * 1000 // total
         row = Row(
@@ -105,6 +114,22 @@ def choose(report: Report) -> Choice:
         agrees=_agrees(report, tasks, chosen),
         left_out=len(report.tasks) - len(tasks),
     )
+
+
+def _total_pages(k: Any, domain: int) -> int:
+    """constrained_totalpages() of :mod:`capplan.mm.oom`, at least 1."""
+    if domain >= 0:
+        return max(int(GET_MAX(k, domain)), 1)
+    return max(int(k["totalram"]) + int(k["totalswap"]), 1)
+
+
+def _select(k: Any, points_of: list[int], domain: int) -> int:
+    """select_bad_process() of :mod:`capplan.mm.oom`: a table has no victims in flight."""
+    chosen, most = oom.NO_VICTIM, oom.LONG_MIN
+    for p, points in enumerate(points_of):
+        if points != oom.LONG_MIN and BEATS(k, p, points, chosen, most, domain >= 0):
+            chosen, most = p, points
+    return chosen
 
 
 def _largest(report: Report) -> list[Task]:
