@@ -65,6 +65,11 @@ class Processes:
             self._idle.put(worker)
         self._threads = concurrent.futures.ThreadPoolExecutor(size, "capplan-worker")
 
+    @property
+    def pids(self) -> list[int]:
+        """The workers' process ids."""
+        return [worker.pid for worker in self._workers]
+
     def submit(self, chunk: Chunk) -> Answer:
         """Have a chunk computed by the next worker that is free."""
         return self._threads.submit(self._ask, chunk)
@@ -95,6 +100,7 @@ class _Worker:
             env={**os.environ, **_ALLOCATOR, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
             start_new_session=True,  # Ctrl-C is for the parent
         )
+        self.pid = self._process.pid
 
     def ask(self, chunk: Chunk) -> list[Done]:
         """Send a chunk, wait for its rows."""

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from capplan.plan.outcome_model import ContainerOutcome, GateLike, NodeOutcome
     from capplan.sim.result import Event, Run
 
-__all__ = ["CONTAINER_METRICS", "INCIDENTS", "NODE_METRICS", "dump", "failed", "row", "split"]
+__all__ = ["CONTAINER_METRICS", "NODE_METRICS", "dump", "failed", "row", "split"]
 
 Row = dict[str, Any]
 EVICTIONS = ("evicted", "oomd_kill", "earlyoom_kill")  # events of killers in user space
-INCIDENTS = ("kill", "pause", "throttle", "evict")
 KIB = 1024
 ORDER_SHOWN = 20  # victims named in node.kill_order
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -109,3 +115,40 @@ def test_a_node_that_cannot_hold_what_it_starts_with_is_an_input_error(node: Pat
     code, output = _risk(node, "-n", "3", "--set", "node.memory=24Mi")
     assert code == 2
     assert "leak.yaml:2:7: " in output
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_finished_and_says_where(node: Path) -> None:
+    out = node.parent / "out"
+    command = [sys.executable, "-m", "capplan", "risk", str(node), "-n", "100000", "--jobs", "2"]
+    going = subprocess.Popen(
+        [*command, "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell that starts tests in the background has SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        until = time.monotonic() + 100
+        while _rows(out) < 5 and time.monotonic() < until:
+            time.sleep(0.2)
+        going.send_signal(signal.SIGINT)
+        _, said = going.communicate(timeout=60)
+    finally:
+        going.kill()
+        going.wait()
+    assert going.returncode == 130
+    assert f"stopped; finished runs are kept in {out}" in said
+    assert "Traceback" not in said
+    assert _rows(out) >= 5
+
+
+def _rows(out: Path) -> int:
+    if not (out / "runs.sqlite").exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(out / "runs.sqlite", timeout=30)) as db:
+        try:
+            return int(db.execute("SELECT count(*) FROM rows").fetchone()[0])
+        except sqlite3.OperationalError:  # the table is being made
+            return 0
