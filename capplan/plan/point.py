@@ -15,6 +15,7 @@ import atexit
 import dataclasses
 import functools
 import hashlib
+import importlib.metadata
 import itertools
 import json
 import tempfile
@@ -265,14 +266,19 @@ def point(made: Variant, seed: int, replicate: int, blend: Blend = ()) -> Point:
 
 @functools.cache
 def code_digest() -> str:
-    """Hash of the version and of all source that a row depends on."""
-    from capplan.mm import _jit
+    """Hash of the version, of all source that a row depends on, and of what compiles it.
 
+    The host is not part of it: the same lock file gives the same rows and keys on each.
+    """
     package = Path(capplan.__file__).resolve().parent
-    digest = hashlib.sha256(f"{capplan.__version__} {_jit.source_hash()}".encode())
-    for folder in ("spec", "plan"):
-        for path in sorted((package / folder).glob("*.py")):
-            digest.update(path.name.encode() + path.read_bytes())
+    digest = hashlib.sha256(capplan.__version__.encode())
+    for name in ("numba", "llvmlite", "numpy"):
+        digest.update(f" {name}={importlib.metadata.version(name)}".encode())
+    sources = [package / "release.py", package / "units.py"]
+    for folder in ("mm", "sim", "spec", "plan"):
+        sources += sorted((package / folder).rglob("*.py"))
+    for path in sources:
+        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
     return digest.hexdigest()[:32]
 
 
