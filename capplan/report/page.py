@@ -35,10 +35,17 @@ TOP = 20
 NOT_MODELLED = (
     "highmem, memory hotplug, memory tiering, CXL, hugetlb pools",
     "KSM, DAMON, userfaultfd",
-    "network buffers and other memory of drivers, beyond the constant in node.system.kernel",
+    ("mempolicy, NUMA balancing, vm.zone_reclaim_mode, moving pages when cpuset.mems is written"),
     (
-        "of the killers in user space: eviction for disk, inodes or process ids; systemd-oomd's "
-        "rule files and pre-kill hooks; oomd of Meta; earlyoom's --kernel-oom, -g and hooks"
+        "compaction, ALLOC_NOFRAGMENT, and filling the highatomic reserve (nothing here "
+        "allocates atomically in higher orders): a huge page is there or it is not"
+    ),
+    "slab of the page cache's own index (xarray nodes, about 0.2 % of the cache)",
+    ("network buffers and other memory of drivers, beyond the constant in node.system.kernel"),
+    (
+        "of the killers in user space: eviction for disk, inodes or process ids; "
+        "systemd-oomd's rule files and pre-kill hooks; oomd of Meta; earlyoom's --kernel-oom, "
+        "-g and hooks"
     ),
 )
 SECTIONS = (
