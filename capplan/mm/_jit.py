@@ -194,11 +194,13 @@ def _finalize(library: Any, original: Callable[[Any], None]) -> None:
     def optimize_as_a_whole() -> None:
         """Nobody else calls the mechanisms: they are inlined, and lose arguments they need not.
 
-        numba passes an array as seven words.
+        numba passes an array as seven words. They get names of their own: the linker (MCJIT)
+        looks for a symbol in all modules by name, finds internal ones too, and has no address.
         """
         for function in library._final_module.functions:
             if not function.is_declaration and function.name not in own:
                 function.linkage = "internal"
+                function.name = f"{function.name}$in${library.name}"
         optimize()
 
     library._optimize_final_module = optimize_as_a_whole
