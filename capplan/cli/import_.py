@@ -29,6 +29,11 @@ KINDS: Table = {
         "Manifests, or kubectl get pods,nodes -o yaml.",
     ),
     "oom": ("capplan.cli.import_oom", "oom", "An OOM report of dmesg or the journal."),
+    "prometheus": (
+        "capplan.cli.import_prometheus",
+        "prometheus",
+        "Series of Prometheus: query_range JSON, OpenMetrics text.",
+    ),
 }
 
 
