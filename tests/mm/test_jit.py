@@ -27,6 +27,56 @@ def test_a_warm_start_does_not_import_numba():
     assert outputs[1] == "True False"
 
 
+LEFT_OUT = """
+import numpy as np
+from capplan.mm._jit import entry, jit
+
+@jit
+def inner(pages, unused, start, count):
+    total = start
+    for i in range(count):
+        total += pages[i] // 7 if pages[i] > total else pages[i] * 3 - i
+        if total % 13 == 5:
+            pages[i] = total
+        elif total % 17 == 3:
+            pages[i] = total - count
+        elif total % 19 == 4:
+            pages[i] = total % 11 - count
+        elif total % 23 == 4:
+            pages[i] = total % 29 - count
+        elif total % 31 == 4:
+            pages[i] = total % 37 - count
+        elif total % 41 == 4:
+            pages[i] = total % 43 - count
+    return total
+
+@jit
+def middle(pages, unused, start, count):
+    total = inner(pages, unused, start, count) % 1000
+    total += inner(pages, unused, total + 1, count - 2) % 1000
+    total += inner(pages, unused, total ^ 3, count - 1) % 1000
+    for i in range(9):
+        total += inner(pages, unused, total + i, count) % 1000
+        total -= inner(pages, unused, total * i, count - 3) % 1000
+    return total
+
+@entry
+def top(pages, unused, start, count):
+    return middle(pages, unused, start, count)
+
+for function in (top, inner, middle):
+    args = 7, 50, 90
+    told = function(np.arange(100) * 37 % 101, *args)
+    print(told == function.py_func(np.arange(100) * 37 % 101, *args))
+"""
+
+
+@compiled
+def test_a_mechanism_called_after_an_entry_gets_all_its_arguments():
+    """Inside the entry it lost those it does not need, and once was found there by its name."""
+    assert _python(LEFT_OUT).split() == ["True"] * 3
+
+
 def _python(source: str) -> str:
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", source],
