@@ -35,6 +35,7 @@ NODE_METRICS = {
     "kill_t": "time of the first OOM kill [s]",
     "kill_first": "container that lost a process first",
     "kill_scope": "memcg or global: of the first kill",
+    "kill_trigger": "container that asked for the memory that the first kill was for",
     "kill_order": "containers in the order in which they first lost a process, joined by >",
     "kill_containers": "containers that lost a process",
     "pauses": "containers that were paused (cgroup v1)",
@@ -203,9 +204,17 @@ def _kills(context: Context) -> Row:
         "kill_t": None if first is None else _number(first.t),
         "kill_first": victims[0] if victims else None,
         "kill_scope": None if first is None else first.scope,
+        "kill_trigger": None if first is None else _trigger(context, first),
         "kill_order": ">".join(victims[:ORDER_SHOWN]) if victims else None,
         "kill_containers": len(victims),
     }
+
+
+def _trigger(context: Context, kill: Event) -> str | None:
+    """The container whose process found no memory; None where none did (a limit was written)."""
+    name = str(kill.detail.get("trigger") or "")
+    process = context.processes.get(name)
+    return (process.container or process.name) if process is not None else None
 
 
 def _befallen(context: Context, found: tuple[ContainerOutcome, ...]) -> Row:

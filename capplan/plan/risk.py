@@ -95,6 +95,8 @@ class Risk:
         Each replica by itself, with the spread of its metrics.
     first_kill : tuple
         Time [s], runs with a kill by then, share, low, high: 100 steps of the run.
+    grown : tuple
+        Who asked for memory, who was killed first for it, runs: "who dies when who grows".
     first_kill_t : Spread, optional
         Of the runs with a kill [s].
     """
@@ -117,6 +119,7 @@ class Risk:
     first_kill: tuple[tuple[float, int, float, float, float], ...]
     first_kill_t: Spread | None
     victims: tuple[Victim, ...]
+    grown: tuple[tuple[str, str, int], ...]
     orders: tuple[tuple[str, int], ...]
     reach: tuple[Reach, ...]
     errors: tuple[tuple[str, int], ...]
@@ -294,6 +297,7 @@ def _result(variant: Variant, tally: Tally, stop: Stop, confidence: float) -> Ri
         first_kill=tuple(tally.first_kill_curve()),
         first_kill_t=tally.kill_times.spread(),
         victims=tally.victim_table(),
+        grown=tally.pair_table(),
         orders=tally.most_orders(SHOWN_ORDERS),
         reach=reach(spec),
         errors=tuple(tally.errors.most_common(10)),

@@ -121,6 +121,7 @@ class Tally:
         self.kill_times = _Values()
         self.values: dict[tuple[str, str], _Values] = {}
         self.victims: dict[str, Counter[str]] = {}
+        self.pairs: Counter[tuple[str, str]] = Counter()  # who asked for memory, who died first
 
     def add_all(self, rows: Iterable[Row]) -> None:
         """Count rows."""
@@ -170,6 +171,8 @@ class Tally:
         self.kill_times.add(t)
         place = min(int(t / self.duration_s * CURVE_POINTS), CURVE_POINTS - 1)
         self.first_kill[place] += 1
+        if of_node["kill_trigger"] is not None and len(self.pairs) < ORDERS_KEPT:
+            self.pairs[str(of_node["kill_trigger"]), str(of_node["kill_first"])] += 1
         order = str(of_node["kill_order"])
         if order in self.orders or len(self.orders) < ORDERS_KEPT:
             self.orders[order] += 1
@@ -208,6 +211,11 @@ class Tally:
             for name, c in self.victims.items()
         ]
         return tuple(sorted(made, key=lambda v: (-v.runs, -v.kills, v.container)))
+
+    def pair_table(self) -> tuple[tuple[str, str, int], ...]:
+        """Who asked for memory, who died first for it, in how many runs; the commonest first."""
+        found = sorted(self.pairs.items(), key=lambda item: (-item[1], item[0]))
+        return tuple((grew, died, runs) for (grew, died), runs in found)
 
     def most_orders(self, count: int) -> tuple[tuple[str, int], ...]:
         """The commonest orders of victims."""

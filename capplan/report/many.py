@@ -29,6 +29,7 @@ STORE = "runs.sqlite"
 TEXTS = {
     "kill_first",
     "kill_scope",
+    "kill_trigger",
     "kill_order",
     "evict_first",
     "evict_by",

@@ -39,6 +39,7 @@ TITLES = {
     "recommendation": ("Containers", "Node"),
 }  # fmt: skip
 Summary = dict[str, Any]
+MATRIX = 12  # rows and columns of "who dies when who grows"; the commonest come first
 
 
 def write(summary: Mapping[str, Any]) -> str:
@@ -179,6 +180,8 @@ def _risk(summary: Mapping[str, Any]) -> list[tuple[str, str, Table]]:
     victims = summary.get("victims") or []
     if victims:
         found.append(("containers", "victim", _victims(victims)))
+    if summary.get("grown"):
+        found.append(("containers", "matrix", _matrix(summary["grown"])))
     return found
 
 
@@ -191,6 +194,23 @@ def _victims(victims: list[Summary]) -> Table:
         for v in victims
     )
     return Table("Who is killed, over all runs", columns, rows)
+
+
+def _matrix(grown: list[list[Any]]) -> Table:
+    """Who dies when who grows: a row for each that asked for memory, a column for each victim."""
+    counts = {(str(grew), str(died)): int(runs) for grew, died, runs in grown}
+    growers = list(dict.fromkeys(grew for grew, _ in counts))[:MATRIX]
+    victims = list(dict.fromkeys(died for _, died in counts))[:MATRIX]
+    columns = (Column("grew", "asked for memory", False), *(Column(v, v) for v in victims))
+    rows = tuple((Cell(g, g), *(_runs(counts.get((g, v), 0)) for v in victims)) for g in growers)
+    own = sum(runs for (grew, died), runs in counts.items() if grew == died)
+    share = words.percent(own / sum(counts.values()))
+    title = f"Who dies when who grows: in {share} of the first kills the one that asked for memory"
+    return Table(title, columns, rows)
+
+
+def _runs(count: int) -> Cell:
+    return Cell(f"{count:,}" if count else "-", count)
 
 
 def _spread(spread: Mapping[str, Any]) -> Table:

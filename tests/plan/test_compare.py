@@ -47,6 +47,11 @@ def test_a_limit_that_saves_runs_is_picked(uncertain_node: Path) -> None:
     assert middle.against.fits_only_here == kills[0] - kills[2]
 
 
+def test_who_asked_for_the_memory_is_counted(uncertain_node: Path) -> None:
+    risk = capplan.risk(uncertain_node, replicates=20, jobs=1).risk
+    assert risk.grown == (("web", "web", risk.node["kill"].count),)
+
+
 def test_a_setting_that_cannot_run_is_a_column_with_its_error(uncertain_node: Path) -> None:
     result = capplan.compare(
         uncertain_node,

@@ -63,6 +63,7 @@ def risk(name: str = "web") -> dict[str, Any]:
              "on_node": 0},
             {"container": "db", "runs": 3, "first": 10, "kills": 3, "memcg": 0, "on_node": 3},
         ],
+        grown=[["db", f"{name}-0", 25], ["db", "db", 10], [f"{name}-0", f"{name}-0", 5]],
         orders=[["web-0", 30]], reach=[{"container": name, "statement": "declared"}],
         stop={"until": 0.05, "looks": [200], "at": 100, "reached": False},
         assumptions=["assumed"],

@@ -57,6 +57,17 @@ def test_victims_are_shares_of_all_runs() -> None:
     assert chart.title == "web-0 dies first in 30 % of the runs, db in 10 %"
 
 
+def test_who_dies_when_who_grows_is_a_matrix() -> None:
+    said = "Who dies when who grows: in 37.5 % of the first kills the one that asked for memory"
+    assert said in odds.write(summaries.risk())
+    (table,) = (t for _, key, t in odds.report_tables(summaries.risk()) if key == "matrix")
+    assert table.caption == said
+    assert [column.title for column in table.columns] == ["asked for memory", "web-0", "db"]
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["db", "25", "10"], ["web-0", "5", "-"],
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("kills", "said"),
     [
