@@ -32,7 +32,7 @@ KINDS: Table = {
     "prometheus": (
         "capplan.cli.import_prometheus",
         "prometheus",
-        "Series of Prometheus: query_range JSON, OpenMetrics text.",
+        "Prometheus: query_range JSON, OpenMetrics, a live server.",
     ),
 }
 

@@ -13,7 +13,7 @@ record       this host, once a second                 ``capplan record``
 compose      compose files, docker stats              ``capplan import compose``
 kubernetes   manifests, kubectl get pods,nodes        ``capplan import kubernetes``
 oom_log      OOM reports of dmesg or the journal      ``capplan import oom``
-prometheus   query_range JSON, OpenMetrics text       ``capplan import prometheus``
+prometheus   query_range JSON, OpenMetrics, a server  ``capplan import prometheus``
 ============ ======================================== =================================
 
 A new format: a module here, ``capplan/cli/import_<kind>.py`` with a command that ends in
