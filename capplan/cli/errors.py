@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shlex
 import sys
@@ -53,6 +54,9 @@ def _report(error: Exception) -> int:
         return int(getattr(error, "exit_code", EXIT_INPUT))
     if isinstance(error, OSError) and error.filename is not None:
         click.echo(f"{error.filename}: {error.strerror or error}", err=True)
+        return EXIT_INPUT
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        click.echo(f"the output cannot be written: {error.strerror}", err=True)
         return EXIT_INPUT
     click.echo(f"capplan failed: {type(error).__name__}: {error}", err=True)
     click.echo(f"    to see where: {_with_debug()}", err=True)

@@ -221,7 +221,7 @@ def read_stats(path: Path) -> dict[str, int]:
             one = json.loads(line)
             usage = str(one["MemUsage"]).partition("/")[0].strip()
             found[str(one["Name"])] = int(parse_size(usage.replace("B", ""), Dialect.K8S))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path}:{number}: not a line of docker stats: {error}\n"
                 "    expected docker stats --no-stream --format json"

@@ -120,7 +120,7 @@ def _documents(path: Path) -> Iterator[Any]:
     if text.lstrip()[:1] in "{[":
         try:
             yield json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: not JSON: {error}") from error
         return
     try:

@@ -37,7 +37,7 @@ def read_stats(path: Path) -> dict[tuple[str, str, str], Usage]:
     """
     try:
         data = json.loads(read_text(path, str(path)))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
     if not isinstance(data, Mapping) or "pods" not in data:
         raise InputError(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pathlib
+import subprocess
+import sys
 
 import click
 import pytest
@@ -125,3 +128,14 @@ def test_help_explains_codes_and_commands() -> None:
     code, _, err = _invoke("help", "C099")
     assert code == 2
     assert "'C099' is neither an error's code nor a command. Did you mean 'C0" in err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_is_told_as_one() -> None:
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "capplan", "help"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert run.returncode == 2
+    assert run.stderr.startswith("the output cannot be written: No space left on device")

@@ -110,7 +110,10 @@ def z2_single_pages(ledger: Ledger) -> list[str]:
         for name in ("nr_slab_reclaimable", "nr_pagetables", "nr_kernel", "zswap_pages")
     )
     slab = int(k["memcg"]["stat"][1 : ledger.groups, s.ST_SLAB_RECLAIMABLE].sum())
-    return _differ("Z2: single pages", bag, scattered + known + slab)
+    return [
+        *_differ("Z2: single pages", bag, scattered + known),
+        *_differ("Z2: slab of groups", k["nr_slab_memcg"], slab),
+    ]
 
 
 def _walk(following: list[int], before: list[int], head: int, tail: int) -> list[int]:

@@ -303,3 +303,11 @@ def test_a_real_node_snapshot_starts_as_it_was(shared: Path, tmp_path: Path, ver
         if name == "heap" and region.size is not None
     )
     assert placed == pytest.approx(measured, rel=0.02)
+
+
+@pytest.mark.small
+def test_json_nested_without_end_is_told_not_followed(tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"deep.json: not JSON"):
+        read_objects([path])
