@@ -7,6 +7,8 @@ pydantic, matplotlib, scipy or rich: ``capplan --help`` has to answer at once
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import click
@@ -138,4 +140,7 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Run the command line."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started it (>&-): talk to nobody
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     cli(prog_name="capplan")

@@ -20,7 +20,7 @@ from capplan.sim.step import STOP_AGENT, STOP_DONE, STOP_PANIC, advance
 
 __all__ = ["run"]
 
-TURNS_PER_SLICE = 200_000  # about 0.1 s: progress and Ctrl-C come between slices
+TURNS_PER_SLICE = 50_000  # 0.02 to 0.2 s: progress and Ctrl-C come between slices
 PROGRESS_S = 0.1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 
@@ -139,3 +140,8 @@ def test_a_full_disk_is_told_as_one() -> None:
         )  # fmt: skip
     assert run.returncode == 2
     assert run.stderr.startswith("the output cannot be written: No space left on device")
+
+
+def test_a_closed_stdout_is_no_error() -> None:
+    line = f"exec {shlex.quote(sys.executable)} -m capplan cache >&- 2>&-"
+    assert subprocess.run(["bash", "-c", line], check=False).returncode == 0
