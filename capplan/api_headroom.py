@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from capplan.api import Runs, load
 
@@ -16,46 +16,81 @@ if TYPE_CHECKING:
 __all__ = ["HeadroomResult", "RecommendationResult", "headroom", "recommend"]
 
 
-class HeadroomResult:
-    """How much more a node bears.
+class _Found(Protocol):
+    """What a search found, whichever it was."""
 
-    Attributes
-    ----------
-    headroom : Headroom
-        What was found for each knob.
-    """
+    @property
+    def fits(self) -> bool: ...
 
-    def __init__(self, found: Headroom, seed: int, resolved: dict[str, Any]) -> None:
-        self.headroom = found
+    @property
+    def verdict(self) -> str: ...
+
+
+A = TypeVar("A", bound=_Found)
+
+
+class _Answer(Generic[A]):
+    """An answer, with the seed and the input that it is of."""
+
+    def __init__(self, found: A, seed: int, resolved: dict[str, Any]) -> None:
+        self.found = found
         self.seed = seed
         self.resolved = resolved
 
     @property
     def fits(self) -> bool:
-        """Whether the node stays within the bar as it is written."""
-        return self.headroom.fits
+        """Whether the bar is met: by the node as it is written, or by what is recommended."""
+        return self.found.fits
 
     @property
     def verdict(self) -> str:
         """The answer in one sentence."""
-        return self.headroom.verdict
+        return self.found.verdict
+
+
+class HeadroomResult(_Answer["Headroom"]):
+    """How much more a node bears."""
+
+    @property
+    def headroom(self) -> Headroom:
+        """What was found for each knob."""
+        return self.found
 
     def text(self) -> str:
         """The result as plain text."""
-        from capplan.report import headroom as report
+        from capplan.report.headroom import headroom_text
 
-        return report.headroom_text(self.headroom)
+        return headroom_text(self.found)
 
     def write(self, directory: str | Path, *, command: str = "") -> None:
         """Write summary.json and headroom.csv (docs/results.md)."""
-        from capplan.report import headroom as report
+        from capplan.report.headroom import write_headroom
 
-        report.write_headroom(
-            self.headroom,
-            Path(directory),
-            command=command,
-            seed=self.seed,
-            resolved=self.resolved,
+        place = Path(directory)
+        write_headroom(self.found, place, command=command, seed=self.seed, resolved=self.resolved)
+
+
+class RecommendationResult(_Answer["Recommendation"]):
+    """What to write for a node."""
+
+    @property
+    def recommendation(self) -> Recommendation:
+        """Limits, requests, reserves, sysctls, and how percentile rules do."""
+        return self.found
+
+    def text(self) -> str:
+        """The result as plain text."""
+        from capplan.report.recommend import recommendation_text
+
+        return recommendation_text(self.found)
+
+    def write(self, directory: str | Path, *, command: str = "") -> None:
+        """Write summary.json, recommendation.json and recommendation.csv (docs/results.md)."""
+        from capplan.report.recommend import write_recommendation
+
+        place = Path(directory)
+        write_recommendation(
+            self.found, place, command=command, seed=self.seed, resolved=self.resolved
         )
 
 
@@ -127,49 +162,6 @@ def headroom(
             progress=progress,
         )
     return HeadroomResult(found, base.run.seed, base.resolved)
-
-
-class RecommendationResult:
-    """What to write for a node.
-
-    Attributes
-    ----------
-    recommendation : Recommendation
-        Limits, requests, reserves, sysctls, and how percentile rules do.
-    """
-
-    def __init__(self, found: Recommendation, seed: int, resolved: dict[str, Any]) -> None:
-        self.recommendation = found
-        self.seed = seed
-        self.resolved = resolved
-
-    @property
-    def fits(self) -> bool:
-        """Whether the recommended limits meet the bar."""
-        return self.recommendation.fits
-
-    @property
-    def verdict(self) -> str:
-        """The answer in one sentence."""
-        return self.recommendation.verdict
-
-    def text(self) -> str:
-        """The result as plain text."""
-        from capplan.report import recommend as report
-
-        return report.recommendation_text(self.recommendation)
-
-    def write(self, directory: str | Path, *, command: str = "") -> None:
-        """Write summary.json, recommendation.json and recommendation.csv (docs/results.md)."""
-        from capplan.report import recommend as report
-
-        report.write_recommendation(
-            self.recommendation,
-            Path(directory),
-            command=command,
-            seed=self.seed,
-            resolved=self.resolved,
-        )
 
 
 def recommend(
