@@ -57,6 +57,7 @@ def _report(error: Exception) -> int:
         return EXIT_INPUT
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         click.echo(f"the output cannot be written: {error.strerror}", err=True)
+        _close_stdout()  # what is left in it would fail again at exit, with a code of its own
         return EXIT_INPUT
     click.echo(f"capplan failed: {type(error).__name__}: {error}", err=True)
     click.echo(f"    to see where: {_with_debug()}", err=True)
@@ -69,6 +70,6 @@ def _with_debug() -> str:
 
 
 def _close_stdout() -> None:
-    """Keep Python from complaining at exit about a pipe whose reader has gone."""
+    """Keep Python from complaining at exit about a pipe whose reader has gone, or a full disk."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
