@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capplan.errors import InputError
 from capplan.report import many
-from capplan.report.files import as_json, replace_file, write_table
+from capplan.report.files import as_json, replace_file, result_folder, write_table
 from capplan.report.results import SUMMARY
 
 if TYPE_CHECKING:
@@ -52,13 +51,10 @@ def write_comparison(
     content = many.summary(
         "comparison", found.to_dict(), command=command, seed=seed, resolved=resolved
     )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
+    with result_folder(directory):
         many.write_runs(directory, points, store, found.keys, parquet=parquet)
         write_table(directory / "comparison.csv", COLUMNS, _rows(found))
         replace_file(directory / SUMMARY, as_json(content))
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written: {error.strerror}") from error
 
 
 def _rows(found: Comparison) -> Iterator[list[Any]]:

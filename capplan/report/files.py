@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from capplan.errors import InputError
 
 __all__ = [
     "as_json",
@@ -22,6 +25,16 @@ __all__ = [
 ]
 
 MAX_WHOLE = 1e15  # below it a float's integers are exact
+
+
+@contextlib.contextmanager
+def result_folder(directory: Path) -> Iterator[None]:
+    """Make a result's directory; what cannot be written there is an InputError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written: {error.strerror}") from error
 
 
 def replace_file(path: Path, content: bytes) -> Path:

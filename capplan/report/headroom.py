@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capplan.errors import InputError
 from capplan.plan.intervals import percent
 from capplan.report import many
-from capplan.report.files import as_json, replace_file, write_table
+from capplan.report.files import as_json, replace_file, result_folder, write_table
 from capplan.report.many_text import aligned, paragraph, section
 from capplan.report.results import SUMMARY
 from capplan.report.words import clean
@@ -81,9 +80,6 @@ def write_headroom(
         )
         for room in found.rooms
     )  # fmt: skip
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
+    with result_folder(directory):
         write_table(directory / "headroom.csv", COLUMNS, rows)
         replace_file(directory / SUMMARY, as_json(content))
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written: {error.strerror}") from error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import capplan
 from capplan.errors import InputError
 from capplan.plan.metrics import CONTAINER_METRICS, NODE_METRICS, split
-from capplan.report.files import as_json, replace_file, write_table
+from capplan.report.files import as_json, replace_file, result_folder, write_table
 from capplan.report.results import SUMMARY
 
 if TYPE_CHECKING:
@@ -204,8 +204,7 @@ def write_risk(
         When the directory cannot be written.
     """
     content = summary("risk", risk.to_dict(), command=command, seed=seed, resolved=resolved)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
+    with result_folder(directory):
         write_runs(directory, points, store, parquet=parquet)
         write_table(directory / "risks.csv", RISK_COLUMNS, _risk_rows(risk))
         write_table(
@@ -218,8 +217,6 @@ def write_risk(
         )
         write_table(directory / "orders.csv", ("order", "runs"), risk.orders)
         replace_file(directory / SUMMARY, as_json(content))
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written: {error.strerror}") from error
 
 
 RISK_COLUMNS = ("scope", "name", "incident", "count", "runs", "p", "low", "high")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from capplan.plan.intervals import Proportion, percent
+from capplan.report.text import aligned
 from capplan.report.words import clean
 from capplan.units import format_bytes, format_duration
 
@@ -21,16 +22,6 @@ WIDTH = 100
 NS_PER_S = 1_000_000_000
 DEFAULT_TOP = 20
 WATCHED = ("kill", "pause", "throttle", "evict")
-
-
-def aligned(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns padded to their widest cell, two spaces between them."""
-    lines = [list(headers), *map(list, rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(headers))]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
-        for line in lines
-    ]
 
 
 def paragraph(text: str, indent: str = "") -> list[str]:

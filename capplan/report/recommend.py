@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capplan.errors import InputError
 from capplan.plan.intervals import percent
 from capplan.report import many
-from capplan.report.files import as_json, replace_file, write_table
+from capplan.report.files import as_json, replace_file, result_folder, write_table
 from capplan.report.many_text import aligned, interval, paragraph, section
 from capplan.report.results import SUMMARY
 from capplan.report.words import clean
@@ -96,10 +95,7 @@ def write_recommendation(
     plain = found.to_dict()
     content = many.summary("recommendation", plain, command=command, seed=seed, resolved=resolved)
     rows = ([getattr(one, column) for column in COLUMNS] for one in found.containers)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
+    with result_folder(directory):
         write_table(directory / "recommendation.csv", COLUMNS, rows)
         replace_file(directory / RECOMMENDATION, as_json({"format": 1, **plain}))
         replace_file(directory / SUMMARY, as_json(content))
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written: {error.strerror}") from error

@@ -20,7 +20,15 @@ from capplan.errors import InputError, quoted
 from capplan.plan.demand import demands
 from capplan.plan.outcome_model import Outcome
 from capplan.report import record
-from capplan.report.files import MAX_WHOLE, as_json, finite, harmless, number, replace_file
+from capplan.report.files import (
+    MAX_WHOLE,
+    as_json,
+    finite,
+    harmless,
+    number,
+    replace_file,
+    result_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -134,11 +142,8 @@ def write(
         recorded = record.Recorded(run, planned)
         files.append((PAGE, lambda: _page(outcome, recorded, said)))
     files.append((SUMMARY, lambda: as_json(said)))
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
+    with result_folder(directory):
         return [replace_file(directory / name, make()) for name, make in files]
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written: {error.strerror}") from error
 
 
 def _resolved(run: Run, resolved: Mapping[str, Any] | None) -> tuple[str, Callable[[], bytes]]:

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capplan.errors import InputError
 from capplan.plan.sweep import RISKS
-from capplan.report.files import as_json, replace_file, write_table
+from capplan.report.files import as_json, replace_file, result_folder, write_table
 from capplan.report.many import summary, write_runs
 from capplan.report.many_text import aligned, interval, paragraph, section
 from capplan.report.results import SUMMARY
@@ -47,8 +46,7 @@ def write_sweep(
     """
     knobs = [knob.key for knob in plan.spec.knobs]
     content = summary("sweep", sweep.to_dict(), command=command, seed=plan.seed, resolved=resolved)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
+    with result_folder(directory):
         write_runs(directory, plan, store, knobs, parquet=parquet)
         write_table(directory / "points.csv", _point_columns(sweep, knobs), _points(sweep, knobs))
         write_table(
@@ -57,8 +55,6 @@ def write_sweep(
             ([getattr(index, name) for name in SENSITIVITY_COLUMNS] for index in sweep.sensitivity),
         )
         replace_file(directory / SUMMARY, as_json(content))
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written: {error.strerror}") from error
 
 
 def _point_columns(sweep: Sweep, knobs: Sequence[str]) -> list[str]:

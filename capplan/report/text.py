@@ -59,7 +59,7 @@ def plain(outcome: Outcome, *, top: int = DEFAULT_TOP) -> str:
     """The whole report as plain text, aligned, no colours."""
     lines = [*_wrap(outcome.verdict, ""), ""]
     headers, rows = words.table(outcome.containers, top)
-    lines += [_count(outcome), *_aligned(headers, rows)]
+    lines += [_count(outcome), *aligned(headers, rows)]
     rest = words.the_rest(outcome.containers, top)
     lines += [f"  ... {rest}", ""] if rest else [""]
     lines += ["Node", *_aligned_pairs(node_pairs(outcome))]
@@ -75,7 +75,7 @@ def _count(outcome: Outcome) -> str:
     return f"Containers ({many}, those at most risk first)" if many > 1 else "Container"
 
 
-def _aligned(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns padded to their widest cell, two spaces between them."""
     lines = [list(headers), *map(list, rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(headers))]
