@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from capplan.plan.executor import Executor
     from capplan.plan.headroom import Headroom
     from capplan.plan.recommend_model import Recommendation
+    from capplan.plan.rows import MakeVariant
+    from capplan.spec import NodeSpec
 
 __all__ = ["HeadroomResult", "RecommendationResult", "headroom", "recommend"]
 
@@ -137,31 +140,12 @@ def headroom(
     HeadroomResult
     """
     import capplan.plan.headroom as plan
-    from capplan.errors import InputError, closest
-    from capplan.plan.executor import LazyPool
-    from capplan.plan.point import variant
 
-    base = load(node, settings=settings, seed=seed, duration=duration)
-    for name in containers:
-        if name not in base.containers:
-            near = closest(name, base.containers)
-            meant = f"\n    did you mean '{near}'?" if near else ""
-            raise InputError(f"{base.path}: no container '{name}'{meant}")
-    given = {**(settings or {}), **({} if duration is None else {"run.duration": duration})}
-    runs = Runs(store)
-    with LazyPool(jobs, executor, address) as pool:
-        found = plan.headroom(
-            lambda more: variant(node, {**given, **more}, keep_errors=bool(more)),
-            runs.store,
-            seed=base.run.seed,
-            max_risk=base.gate.max_kill_risk if max_risk is None else max_risk,
-            replicates=replicates,
-            kinds=plan.KINDS if kinds is None else kinds,
-            containers=containers,
-            pool=pool,
-            progress=progress,
-        )
-    return HeadroomResult(found, base.run.seed, base.resolved)
+    def search(make: MakeVariant, **given: Any) -> Headroom:
+        return plan.headroom(make, kinds=plan.KINDS if kinds is None else kinds, **given)
+
+    asked = _Asked(node, settings, seed, duration, max_risk, replicates, containers)
+    return HeadroomResult(*asked.of(search, jobs, executor, address, store, progress))
 
 
 def recommend(
@@ -204,27 +188,65 @@ def recommend(
     RecommendationResult
     """
     import capplan.plan.recommend as plan
-    from capplan.errors import InputError, closest
-    from capplan.plan.executor import LazyPool
-    from capplan.plan.point import variant
 
-    base = load(node, settings=settings, seed=seed, duration=duration)
+    asked = _Asked(node, settings, seed, duration, max_risk, replicates, containers)
+    return RecommendationResult(*asked.of(plan.recommend, jobs, executor, address, store, progress))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a search is asked: see :func:`headroom`."""
+
+    node: str | Path
+    settings: Mapping[str, str] | None
+    seed: int | None
+    duration: str | None
+    max_risk: float | None
+    replicates: int | None
+    containers: Sequence[str]
+
+    def of(
+        self,
+        search: Callable[..., A],
+        jobs: int | None,
+        executor: Executor,
+        address: str | None,
+        store: str | Path | None,
+        progress: Callable[[str, int], None] | None,
+    ) -> tuple[A, int, dict[str, Any]]:
+        """The answer, the seed and the resolved input."""
+        from capplan.plan.executor import LazyPool
+        from capplan.plan.point import Variant, variant
+
+        base = load(self.node, settings=self.settings, seed=self.seed, duration=self.duration)
+        _known(base, self.containers)
+        lasting = {} if self.duration is None else {"run.duration": self.duration}
+        given = {**(self.settings or {}), **lasting}
+
+        def make(more: dict[str, str]) -> Variant:
+            return variant(self.node, {**given, **more}, keep_errors=bool(more))
+
+        runs = Runs(store)
+        with LazyPool(jobs, executor, address) as pool:
+            found = search(
+                make,
+                store=runs.store,
+                seed=base.run.seed,
+                max_risk=base.gate.max_kill_risk if self.max_risk is None else self.max_risk,
+                replicates=self.replicates,
+                containers=self.containers,
+                pool=pool,
+                progress=progress,
+            )
+        return found, base.run.seed, base.resolved
+
+
+def _known(spec: NodeSpec, containers: Sequence[str]) -> None:
+    """Refuse a container that the node has not."""
+    from capplan.errors import InputError, closest
+
     for name in containers:
-        if name not in base.containers:
-            near = closest(name, base.containers)
+        if name not in spec.containers:
+            near = closest(name, spec.containers)
             meant = f"\n    did you mean '{near}'?" if near else ""
-            raise InputError(f"{base.path}: no container '{name}'{meant}")
-    given = {**(settings or {}), **({} if duration is None else {"run.duration": duration})}
-    runs = Runs(store)
-    with LazyPool(jobs, executor, address) as pool:
-        found = plan.recommend(
-            lambda more: variant(node, {**given, **more}, keep_errors=bool(more)),
-            runs.store,
-            seed=base.run.seed,
-            max_risk=base.gate.max_kill_risk if max_risk is None else max_risk,
-            replicates=replicates,
-            containers=containers,
-            pool=pool,
-            progress=progress,
-        )
-    return RecommendationResult(found, base.run.seed, base.resolved)
+            raise InputError(f"{spec.path}: no container '{name}'{meant}")

@@ -71,8 +71,7 @@ def compare(
     executor.raise_if_all_failed({"error": made.error} if made.error else {} for made in variants)
     risks: list[Risk | None] = []
     for number, made in enumerate(variants):
-        ahead = number * replicates
-        told = None if progress is None else _beyond(progress, ahead)
+        told = executor.beyond(progress, number * replicates)
         risks.append(
             None
             if made.error
@@ -99,10 +98,6 @@ def compare(
     named = next(made.spec.name for made in variants if made.spec is not None)
     keys = tuple(dict.fromkeys(key for made in variants for key in made.settings))
     return Comparison(why, chosen, named, replicates, CONFIDENCE, settings, keys)
-
-
-def _beyond(progress: Callable[[int], None], done: int) -> Callable[[int], None]:
-    return lambda count: progress(done + count)
 
 
 def _scenario(made: Variant, seed: int) -> Scenario | None:

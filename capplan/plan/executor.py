@@ -1,7 +1,7 @@
 """Running many points: what the store has is not computed again, the rest goes to workers.
 
 Which worker computes a row, in which order and in chunks of which size leaves no trace in the
-rows. Threads or processes: see docs/risk-and-sweeps.md (measured by benchmarks/scaling.py).
+rows. Threads or processes: see docs/risk-and-sweeps.md (measured by benchmarks/many_runs.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from capplan.plan.point import Point
 from capplan.plan.store import Store
 from capplan.plan.work import Chunk, Done, chunk_of
 
-__all__ = ["Executor", "LazyPool", "Pool", "Progress", "open_pool", "run_points"]
+__all__ = ["Executor", "LazyPool", "Pool", "Progress", "beyond", "open_pool", "run_points"]
 
 Executor = Literal["local", "dask"]
 Progress = Callable[[int], None]  # points finished so far, those of the store included
@@ -225,6 +225,11 @@ class _Work:
         if self.progress is not None:
             self.progress(self.finished)
         return point, row
+
+
+def beyond(progress: Progress | None, done: int) -> Progress | None:
+    """The progress of one batch of several, ``done`` points being finished before it."""
+    return None if progress is None else lambda count: progress(done + count)
 
 
 def failure_of(row: Row) -> str | None:

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from capplan.plan.executor import run_points
 from capplan.plan.intervals import CONFIDENCE, percent
-from capplan.plan.point import Point, Variant, points
+from capplan.plan.rows import MakeVariant, Rows
 from capplan.plan.search import Found, runs_needed, search
 from capplan.units import MIB, format_bytes, format_duration, format_k8s
 
@@ -32,9 +31,6 @@ MOST_REPLICAS = 256
 MEMORY = "node.system.daemons.memory"
 DURATION = "run.duration"
 LONGEST = 10  # times the run's duration that a leak is followed
-
-Settings = dict[str, str]
-MakeVariant = Callable[[Settings], Variant]
 
 
 @dataclass(frozen=True)
@@ -216,9 +212,9 @@ def headroom(
     base = make({})
     assert base.spec is not None
     count = replicates or runs_needed(max_risk, CONFIDENCE)
-    trial = _Trial(make, store, seed, pool, progress)
+    rows = Rows(make, store, seed, pool, progress)
     rooms = [
-        _room(knob, trial, base.spec, range(1, count + 1), max_risk)
+        _room(knob, rows, base.spec, range(1, count + 1), max_risk)
         for knob in knobs(base.spec, kinds, containers)
     ]
     fits = all(room.value is not None for room in rooms)
@@ -229,52 +225,18 @@ def headroom(
         max_risk=max_risk,
         confidence=CONFIDENCE,
         replicates=count,
-        runs=trial.runs,
+        runs=rows.done,
         rooms=tuple(rooms),
         notes=tuple(_notes(rooms, count, max_risk)),
     )
 
 
-class _Trial:
-    """Runs replicates under settings, and says which of them went well."""
-
-    def __init__(
-        self,
-        make: MakeVariant,
-        store: Store,
-        seed: int,
-        pool: Pool | None,
-        progress: Callable[[str, int], None] | None,
-    ) -> None:
-        self.make, self.store, self.seed, self.pool = make, store, seed, pool
-        self.progress = progress
-        self.runs = 0
-
-    def well(self, knob: Knob, level: int, replicates: Sequence[int]) -> Iterator[tuple[int, bool]]:
-        """Run replicates at a level of a knob; what cannot be run at all does not go well."""
-        made = self.make({knob.key: knob.value(level)} if level else {})
-        if made.error:
-            yield from ((replicate, False) for replicate in replicates)
-            return
-        some: Iterable[Point] = points([made], replicates, self.seed)
-        for point, row in run_points(some, self.store, pool=self.pool):
-            self.runs += 1
-            if self.progress is not None:
-                self.progress(knob.key, self.runs)
-            yield point.replicate, _went_well(row)
-
-
-def _went_well(row: dict[str, Any]) -> bool:
-    """No kill, pause, eviction or panic."""
-    bad = ("node.kills", "node.pauses", "node.evictions")
-    return "error" not in row and not any(row[k] for k in bad) and row["node.panic_t"] is None
-
-
 def _room(
-    knob: Knob, trial: _Trial, spec: NodeSpec, replicates: Sequence[int], max_risk: float
+    knob: Knob, rows: Rows, spec: NodeSpec, replicates: Sequence[int], max_risk: float
 ) -> Room:
+    rows.doing = knob.key
     found = search(
-        lambda level, some: trial.well(knob, level, some),
+        lambda level, some: rows.wells({knob.key: knob.value(level)} if level else {}, some),
         replicates,
         knob.highest,
         max_risk,

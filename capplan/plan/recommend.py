@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,17 +19,15 @@ import capplan.sim.expand
 import capplan.sim.run
 from capplan.plan.compare_model import Setting
 from capplan.plan.compare_pick import pick
-from capplan.plan.executor import run_points
-from capplan.plan.intervals import CONFIDENCE, Proportion, percent, proportion
-from capplan.plan.point import points
+from capplan.plan.intervals import CONFIDENCE, Proportion, percent
 from capplan.plan.recommend_model import Advice, Recommendation, Reserved, Rival
+from capplan.plan.rows import MakeVariant, Row, Rows, Settings, well_and_unthrottled
 from capplan.plan.search import Found, allowed_failures, runs_needed, search
 from capplan.sim.scenario import PAGE_SIZE
 from capplan.units import MIB, format_bytes, format_k8s
 
 if TYPE_CHECKING:
     from capplan.plan.executor import Pool
-    from capplan.plan.headroom import MakeVariant
     from capplan.plan.point import Variant
     from capplan.plan.store import Store
     from capplan.sim.scenario import Scenario
@@ -43,53 +41,6 @@ RAISE = 1.05  # when all limits together fail
 RAISES = 6
 SPARE = 1.15  # of both percentile rules: KRR's and VPA's default margin
 DAY_S = 86_400.0
-Settings = dict[str, str]
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """What a run must not have."""
-
-    columns: tuple[str, ...]
-
-    def well(self, row: Row) -> bool:
-        return "error" not in row and not any(row[c] for c in self.columns)
-
-
-BAD = _Rule(("node.kills", "node.pauses", "node.evictions", "node.panic_t"))
-BAD_OR_THROTTLED = _Rule((*BAD.columns, "node.throttles"))
-
-
-class _Runs:
-    """Rows of replicates under settings."""
-
-    def __init__(
-        self, make: MakeVariant, store: Store, seed: int, pool: Pool | None,
-        progress: Callable[[str, int], None] | None,
-    ) -> None:  # fmt: skip
-        self.make, self.store, self.seed, self.pool = make, store, seed, pool
-        self.progress = progress
-        self.done = 0
-        self.doing = ""
-
-    def rows(self, settings: Settings, replicates: Sequence[int]) -> Iterable[tuple[int, Row]]:
-        made = self.make(settings)
-        if made.error:
-            return [(replicate, {"error": made.error}) for replicate in replicates]
-        found = []
-        for point, row in run_points(
-            points([made], replicates, self.seed), self.store, pool=self.pool
-        ):
-            self.done += 1
-            if self.progress is not None:
-                self.progress(self.doing, self.done)
-            found.append((point.replicate, row))
-        return sorted(found, key=lambda pair: pair[0])  # in which order they end is chance
-
-    def bad(self, settings: Settings, replicates: Sequence[int]) -> Proportion:
-        rows = self.rows(settings, replicates)
-        return proportion(sum(not BAD.well(row) for _, row in rows), len(replicates))
 
 
 def recommend(
@@ -119,7 +70,7 @@ def recommend(
     base = make({})
     spec = _spec_of(base)
     count = range(1, (replicates or runs_needed(max_risk, CONFIDENCE)) + 1)
-    runs = _Runs(make, store, seed, pool, progress)
+    runs = Rows(make, store, seed, pool, progress)
     names = tuple(containers or spec.containers)
     peaks = _unlimited(runs, spec, {name: base.containers[name] for name in names}, count)
     limits, found = _limits(runs, spec, names, peaks, count, max_risk)
@@ -166,11 +117,11 @@ def _limit_file(spec: NodeSpec) -> str:
 
 
 def _unlimited(
-    runs: _Runs, spec: NodeSpec, containers: Mapping[str, Sequence[str]], count: Sequence[int]
+    runs: Rows, spec: NodeSpec, containers: Mapping[str, Sequence[str]], count: Sequence[int]
 ) -> dict[str, list[float]]:
     """Each container's peak in each run without limits of its own."""
     runs.doing = "unlimited"
-    free = [row for _, row in runs.rows({_key(spec, name): "max" for name in containers}, count)]
+    free = [row for _, row in runs.under({_key(spec, name): "max" for name in containers}, count)]
     return {name: _peaks(free, replicas) for name, replicas in containers.items()}
 
 
@@ -189,7 +140,7 @@ def _peaks(rows: Iterable[Row], replicas: Sequence[str]) -> list[float]:
 
 
 def _limits(
-    runs: _Runs, spec: NodeSpec, names: Sequence[str], peaks: Mapping[str, Sequence[float]],
+    runs: Rows, spec: NodeSpec, names: Sequence[str], peaks: Mapping[str, Sequence[float]],
     count: Sequence[int], max_risk: float,
 ) -> tuple[dict[str, int], dict[str, Found]]:  # fmt: skip
     """The least limit of each container by itself, the others at their unlimited peaks."""
@@ -200,14 +151,13 @@ def _limits(
         runs.doing = _key(spec, name)
         others = {_key(spec, other): format_k8s(tops[other]) for other in names if other != name}
 
-        def well(
+        def borne(
             level: int, some: Sequence[int], name: str = name, others: Settings = others
         ) -> Iterable[tuple[int, bool]]:
             size = _down(tops[name], level)
-            rows = runs.rows({**others, _key(spec, name): format_k8s(size)}, some)
-            return [(replicate, BAD.well(row)) for replicate, row in rows]
+            return runs.wells({**others, _key(spec, name): format_k8s(size)}, some)
 
-        found[name] = search(well, count, STEPS, max_risk, CONFIDENCE)
+        found[name] = search(borne, count, STEPS, max_risk, CONFIDENCE)
         limits[name] = _down(tops[name], found[name].level or 0)
     return limits, found
 
@@ -222,7 +172,7 @@ def _round(size: float) -> int:
 
 
 def _together(
-    runs: _Runs, spec: NodeSpec, limits: dict[str, int], count: Sequence[int], max_risk: float
+    runs: Rows, spec: NodeSpec, limits: dict[str, int], count: Sequence[int], max_risk: float
 ) -> tuple[dict[str, int], Proportion]:
     """All limits at once; raised while the risk is beyond the bar."""
     runs.doing = "all limits together"
@@ -236,7 +186,7 @@ def _together(
 
 
 def _highs(
-    runs: _Runs, spec: NodeSpec, limits: Mapping[str, int], settings: Settings, count: Sequence[int]
+    runs: Rows, spec: NodeSpec, limits: Mapping[str, int], settings: Settings, count: Sequence[int]
 ) -> dict[str, int]:
     """memory.high of each container: the least at which nobody is throttled (v2)."""
     if spec.cgroup.version == "v1":
@@ -246,13 +196,13 @@ def _highs(
         key = f"containers.{name}.memory.high"
         runs.doing = key
 
-        def well(
+        def borne(
             level: int, some: Sequence[int], key: str = key, limit: int = limit
         ) -> Iterable[tuple[int, bool]]:
-            rows = runs.rows({**settings, key: format_k8s(_down(limit, level))}, some)
-            return [(replicate, BAD_OR_THROTTLED.well(row)) for replicate, row in rows]
+            given = {**settings, key: format_k8s(_down(limit, level))}
+            return runs.wells(given, some, well_and_unthrottled)
 
-        found = search(well, count, STEPS, 1 / len(count), CONFIDENCE)
+        found = search(borne, count, STEPS, 1 / len(count), CONFIDENCE)
         if found.level is not None:
             highs[name] = _down(limit, found.level)
     return highs
@@ -262,7 +212,7 @@ def _highs(
 
 
 def _sysctl(
-    runs: _Runs, spec: NodeSpec, settings: Settings, count: Sequence[int]
+    runs: Rows, spec: NodeSpec, settings: Settings, count: Sequence[int]
 ) -> tuple[dict[str, int], str]:
     """vm.min_free_kbytes: the present one, twice or four times it, whichever one would pick."""
     from capplan.plan.compare import DEFAULT_REPLICATES
@@ -281,7 +231,7 @@ def _sysctl(
             continue
         found = risk(made, runs.store, seed=runs.seed, replicates=some, pool=runs.pool)
         columns.append(Setting(f"{key}={value}", {key: str(value)}, risk=found))
-        rows = runs.rows({**settings, key: str(value)}, range(1, some + 1))
+        rows = runs.under({**settings, key: str(value)}, range(1, some + 1))
         fits.append({replicate: bool(row.get("node.fits")) for replicate, row in rows})
     chosen, why = pick(columns, fits)
     value = present if chosen is None else int(columns[chosen].settings[key])
@@ -307,7 +257,7 @@ def _reserved(spec: NodeSpec, seed: int) -> Reserved:
 
 
 def _rivals(
-    runs: _Runs, spec: NodeSpec, peaks: Mapping[str, Sequence[float]], count: Sequence[int]
+    runs: Rows, spec: NodeSpec, peaks: Mapping[str, Sequence[float]], count: Sequence[int]
 ) -> Iterable[Rival]:
     """The two rules that recommenders of today use, from one recorded (unlimited) run."""
     days = max(round(spec.run.duration / 1e9 / DAY_S), 1)

@@ -192,7 +192,7 @@ def risk(
     done, reached = 0, False
     for look in looks:
         some = list(points([variant], range(done + 1, look + 1), seed))
-        _run(some, store, pool, jobs, _beyond(progress, done))
+        _run(some, store, pool, jobs, executor.beyond(progress, done))
         # in the order of the replicates, whatever the order they were finished in
         tally.add_all(row for _, row in store.rows(point.key for point in some))
         done = look
@@ -213,10 +213,6 @@ def _run(
 ) -> None:
     for _ in executor.run_points(some, store, jobs, pool=pool, progress=progress):
         pass
-
-
-def _beyond(progress: Callable[[int], None] | None, done: int) -> Callable[[int], None] | None:
-    return None if progress is None else lambda count: progress(done + count)
 
 
 def _widest(tally: Tally, confidence: float) -> float:
@@ -256,7 +252,7 @@ def rare_risk(
     def evaluate(samples: Sequence[Sample]) -> list[float]:
         nonlocal done
         some = [point(variant, seed, s.replicate, s.blend) for s in samples]
-        _run(some, store, pool, jobs, _beyond(progress, done))
+        _run(some, store, pool, jobs, executor.beyond(progress, done))
         done += len(some)
         found = []
         for _, row in store.rows(p.key for p in some):
