@@ -94,13 +94,25 @@ def apply(tree: Node, model: type[BaseModel], settings: Mapping[str, str]) -> li
         if isinstance(path, Problem):
             problems.append(path)
             continue
-        try:
-            node, more = parse(value, SET)
-        except InputError:
-            node, more = Node(Place(SET), value, value), []  # '@', '*': a text all the same
+        node, more = _value(value, schema.at(model, path))
         problems += more
         put(tree, path, node)
     return problems
+
+
+def _value(text: str, of: schema.Types) -> tuple[Node, list[Problem]]:
+    """Read a value as YAML, but as it stands where only a text can be meant.
+
+    A shell has taken the quotes off: ``node.kernel=6.10`` is no number, which a file's would be.
+    """
+    as_it_stands = Node(Place(SET), text, text)
+    try:
+        node, problems = parse(text, SET)
+    except InputError:
+        return as_it_stands, []  # '@', '*': a text all the same
+    if of == (str,) and isinstance(node.value, int | float):
+        return as_it_stands, []
+    return node, problems
 
 
 def _find(tree: Node, model: type[BaseModel], text: str) -> KeyPath | Problem:

@@ -163,6 +163,8 @@ def test_models_are_frozen(node):
         ("node.kernel", "'6.1'", lambda s: s.node.kernel == "6.1"),
         ("node.thp", "never", lambda s: s.node.thp == "never"),
         ("run.seed", "7", lambda s: s.run.seed == 7),
+        ("node.kernel", "6.10", lambda s: s.node.kernel == "6.10"),  # no number 6.1
+        ("node.kernel", '"6.10"', lambda s: s.node.kernel == "6.10"),
         (
             "containers.web.profile.processes.worker.count",
             "3",
