@@ -76,6 +76,7 @@ def rmqueue(k, fr, z, nr_pages):
             fr[i].next = k.frames_free_spare
             k.frames_free_spare = i
             return -1
+        k.zone[z].bag_lru += nr_pages
         fr[i].flags = PG_SCATTERED
         fr[i].zone = z
     fr[i].nr_pages = nr_pages
@@ -215,6 +216,7 @@ def free_frame(k, fr, i):
     scattered = fr[i].flags & PG_SCATTERED
     fr[i].flags = 0
     if scattered:
+        k.zone[z].bag_lru -= nr
         free_scattered(k, fr, z, nr)
         fr[i].next = k.frames_free_spare
         k.frames_free_spare = i
@@ -258,7 +260,7 @@ def free_kernel_pages(k, fr, nr):
         if nr <= 0:
             return
         z = _zonelist_zone(k, 0, step)
-        part = min(nr, k.zone[z].bag_used)
+        part = min(nr, k.zone[z].bag_used - k.zone[z].bag_lru)
         if part > 0:
             free_scattered(k, fr, z, part)
             nr -= part

@@ -219,6 +219,7 @@ zone_t = record([
     ("first_frame", i32), ("nr_frames", i32),
     ("counters_only", i8),  # too small for frames (DMA)
     ("bag_used", i64),  # pages handed out singly from broken granules
+    ("bag_lru", i64),  # of these, in short frames of users' memory; the rest is the kernel's
     ("bag_seed", i64, (NR_ORDERS,)), ("bag_seed_pages", i64),  # free blocks below order g at boot
     ("bag_head", i32), ("bag_granules", i64),  # stack of broken granules
     ("nr_free_highatomic", i64),

@@ -104,7 +104,9 @@ def z2_single_pages(ledger: Ledger) -> list[str]:
     """Pages handed out singly are those the kernel, the pools and short granules hold."""
     k = ledger.k
     bag = sum(int(k["zone"]["bag_used"][z]) for z in ledger.zones)
-    scattered = int(ledger.pages[ledger.held & ledger.has(s.PG_SCATTERED)].sum())
+    short = ledger.held & ledger.has(s.PG_SCATTERED)
+    scattered = int(ledger.pages[short].sum())
+    in_zone = np.bincount(ledger.frames["zone"][short], ledger.pages[short], len(k["zone"]))
     known = sum(
         int(k[name])
         for name in ("nr_slab_reclaimable", "nr_pagetables", "nr_kernel", "zswap_pages")
@@ -112,6 +114,7 @@ def z2_single_pages(ledger: Ledger) -> list[str]:
     slab = int(k["memcg"]["stat"][1 : ledger.groups, s.ST_SLAB_RECLAIMABLE].sum())
     return [
         *_differ("Z2: single pages", bag, scattered + known),
+        *_differ("Z2: short frames by zone", k["zone"]["bag_lru"], in_zone.astype(np.int64)),
         *_differ("Z2: slab of groups", k["nr_slab_memcg"], slab),
     ]
 
