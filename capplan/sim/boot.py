@@ -41,8 +41,17 @@ def _fill_per_cpu_lists(k, fr, z):
 
 @jit
 def placed(k, fr):
-    """All that is in memory at t = 0 has been placed."""
+    """All that is in memory at t = 0 has been placed.
+
+    Where more was to be placed than fits, reclaim took of it: what a group held on the way
+    is no peak of the run.
+    """
     k.booted = 2
+    for c in range(k.nr_memcgs):
+        usage = k.memcg[c].memory.usage
+        k.memcg[c].memory.peak = usage
+        k.memcg[c].usage_min = usage
+        k.memcg[c].usage_max = usage
     for z in range(k.nr_zones):
         _fill_per_cpu_lists(k, fr, z)
     if k.captured == 1:
