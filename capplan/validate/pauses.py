@@ -2,7 +2,9 @@
 
 Paused: a live process whose RSS stays flat below its phase's demand for 2 s or more, to the
 run's end or its release, while its cgroup is at its limit. A task that swaps out one page for
-each that it touches has a flat RSS too, but moves on: its group's swap must be flat as well.
+each that it touches has a flat RSS too, but moves on: its group's swap must be flat as well. One
+that sleeps after every few pages (memory.swap.high) is throttled, not paused: its group's usage
+rises between most samples. (The kernel adds up a task's RSS by 64 pages at a time.)
 """
 
 from __future__ import annotations
@@ -61,8 +63,11 @@ def find_pauses(raw: Mapping[str, Any], course: Course) -> tuple[Pause, ...]:
         if limit is None or rss is None:
             continue
         done = rss + _swap(course, process)
-        held = _held(course, process, done, limit)
+        usage = _usage(course, process)
+        held = _held(course, process, done, usage >= limit - AT_LIMIT_PAGES)
         for first, last in _flat_windows(course.t, (rss, done), held):
+            if np.median(np.diff(usage[first : last + 1])) >= 1:
+                continue
             to_end = course.t[last] >= course.t[-1]
             found.append(
                 Pause(process["name"], float(course.t[first]), float(course.t[last]), bool(to_end))
@@ -76,11 +81,12 @@ def _hard_limit(group: Mapping[str, Any]) -> float | None:
 
 
 def _held(
-    course: Course, process: Mapping[str, Any], done: NDArray[np.float64], limit: float
+    course: Course,
+    process: Mapping[str, Any],
+    done: NDArray[np.float64],
+    full: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """Samples at which the process is in the midst of growing and its group at its limit."""
-    prefix = f"cgroup.{process['cgroup']}."
-    usage = _first(course, prefix, ("memory.current", "memory.usage_in_bytes")) / PAGE_SIZE
     midst = np.zeros(len(done), dtype=np.bool_)
     for growth in _growths(process):
         midst |= (
@@ -88,8 +94,13 @@ def _held(
             & (done > growth.lo + SLACK_PAGES)
             & (done < growth.hi - SLACK_PAGES)
         )
-    full: NDArray[np.bool_] = usage >= limit - AT_LIMIT_PAGES
     return midst & full & ~np.isnan(done)
+
+
+def _usage(course: Course, process: Mapping[str, Any]) -> NDArray[np.float64]:
+    """What the process's group is charged. [pages]"""
+    prefix = f"cgroup.{process['cgroup']}."
+    return _first(course, prefix, ("memory.current", "memory.usage_in_bytes")) / PAGE_SIZE
 
 
 def _swap(course: Course, process: Mapping[str, Any]) -> NDArray[np.float64]:
