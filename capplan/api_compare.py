@@ -91,6 +91,7 @@ def compare(
     node: str | Path,
     settings: Mapping[str, Sequence[str]] | Sequence[Mapping[str, str]],
     *,
+    names: Sequence[str] = (),
     seed: int | None = None,
     duration: str | None = None,
     replicates: int = 100,
@@ -109,6 +110,8 @@ def compare(
         A node file.
     settings : mapping of str to list of str, or list of mappings
         The values of each key (every combination), or the settings themselves.
+    names : sequence of str, optional
+        What the settings are called, one by one.
     seed, duration
         As in :func:`load`.
     replicates : int
@@ -133,7 +136,8 @@ def compare(
     variants = []
     for n, one in enumerate(wanted):
         made = variant(node, {**given, **one}, n, keep_errors=True)
-        variants.append(dataclasses.replace(made, settings=dict(one)))
+        name = names[n] if names else ""
+        variants.append(dataclasses.replace(made, settings=dict(one), name=name))
     result = ComparisonResult(base.run.seed, base.resolved, store)
     with LazyPool(jobs, executor, address) as pool:
         result.comparison = plan.compare(

@@ -91,6 +91,7 @@ def compare(
             against=against(fits[number], fits[0]) if number else None,
             burst=taken,
             warnings=_warnings(made, run),
+            name=made.name,
         )
         for number, (made, run, of_setting, taken) in enumerate(zip(variants, runs, risks, found))
     )

@@ -38,7 +38,9 @@ class Setting:
     Attributes
     ----------
     label, settings : str, dict
-        What was set.
+        What was set; the label is its name where it has one.
+    name : str
+        What the settings are called (``krr``); empty: nothing but what they are.
     error : str
         Why it could not be run; the rest is then None.
     marks : Marks, optional
@@ -61,6 +63,7 @@ class Setting:
     against: Against | None = None
     burst: Burst | None = None
     warnings: tuple[str, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)

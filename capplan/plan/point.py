@@ -69,6 +69,8 @@ class Variant:
         The checked input; None where it is wrong.
     error : str
         Why it cannot be run; its points become rows with this error.
+    name : str
+        What the settings are called, where they have a name (``krr``).
     """
 
     index: int
@@ -79,11 +81,12 @@ class Variant:
     containers: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict, repr=False)
     spec: NodeSpec | None = dataclasses.field(default=None, repr=False)
     error: str = ""
+    name: str = ""
 
     @property
     def label(self) -> str:
-        """The settings on one line; "as written" where nothing was set."""
-        return ", ".join(f"{k}={v}" for k, v in self.settings.items()) or "as written"
+        """Its name, else the settings on one line; "as written" where nothing was set."""
+        return self.name or ", ".join(f"{k}={v}" for k, v in self.settings.items()) or "as written"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ def comparison_text(found: Comparison) -> str:
     lines = paragraph(found.verdict)
     if len(found.keys) > 1:
         named = zip(names(found), found.settings)
-        lines += section("Settings", [f"  {name}  {clean(s.label)}" for name, s in named])
+        lines += section("Settings", [line for name, s in named for line in _set(name, s)])
     for begin in range(0, len(found.settings), COLUMNS):
         some = found.settings[begin : begin + COLUMNS]
         title = found.keys[0] if len(found.keys) == 1 else "Side by side"
@@ -44,10 +44,20 @@ def names(found: Comparison) -> list[str]:
     made = []
     for n, setting in enumerate(found.settings):
         name = f"{chr(ord('A') + n)}" if n < 26 else f"A{n - 25}"
-        if len(found.keys) == 1:
+        if setting.name:
+            name = clean(setting.name)
+        elif len(found.keys) == 1:
             name = clean(setting.settings.get(found.keys[0], "as written"))
         made.append(f"{name} *" if n == found.pick else name)
     return made
+
+
+def _set(name: str, setting: Setting) -> list[str]:
+    """What a column sets; a named one in as many lines as that takes."""
+    if not setting.name:
+        return [f"  {name}  {clean(setting.label)}"]
+    told = ", ".join(f"{key}={value}" for key, value in setting.settings.items()) or "as written"
+    return paragraph(clean(f"{name}: {told}"), "  - ")
 
 
 def figures(found: Comparison) -> Iterator[tuple[str, Cell]]:

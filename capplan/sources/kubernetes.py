@@ -19,7 +19,7 @@ from capplan.sources.draft import doubt
 from capplan.spec.tree import MAX_BYTES, parse_all, read_text
 from capplan.units import Dialect, UnitError, parse_size
 
-__all__ = ["Container", "KubeNode", "Objects", "Pod", "read_objects", "size_of"]
+__all__ = ["Container", "KubeNode", "Objects", "Pod", "read_documents", "read_objects", "size_of"]
 
 TEMPLATES = {
     "Deployment": ("spec", "template"), "StatefulSet": ("spec", "template"),
@@ -65,6 +65,12 @@ class Pod:
     phase: str = ""  # of a pod that exists: Running, Pending, Succeeded, Failed
     request: int | None = None  # of the pod as a whole (spec.resources)
     limit: int | None = None
+    owner: tuple[str, str] | None = None  # kind and name of what made a pod that exists
+
+    @property
+    def workload(self) -> tuple[str, str]:
+        """Kind and name of what its resources are written in."""
+        return self.owner or (self.kind, self.name)
 
     @property
     def critical(self) -> bool:
@@ -110,12 +116,19 @@ def read_objects(paths: Iterable[Path]) -> Objects:
     """
     found = Objects()
     for path in paths:
-        for document in _documents(path):
+        for document in read_documents(path):
             _take(document, str(path), found, 0)
     return found
 
 
-def _documents(path: Path) -> Iterator[Any]:
+def read_documents(path: Path) -> Iterator[Any]:
+    """The documents of a file, YAML or JSON, ``.gz`` or not, as plain values.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, is neither, or is a Helm template.
+    """
     text = _text(path)
     if text.lstrip()[:1] in "{[":
         try:
@@ -236,6 +249,7 @@ def _pod(
     source = _at(template, "metadata", "annotations", MIRROR)
     return Pod(
         name=name,
+        owner=_owner(metadata) if kind == "Pod" else None,
         namespace=str(metadata.get("namespace") or "default"),
         kind=kind,
         replicas=replicas,
@@ -249,6 +263,18 @@ def _pod(
         request=size_of(_at(spec, "resources", "requests", "memory"), told, file, problems),
         limit=size_of(_at(spec, "resources", "limits", "memory"), told, file, problems),
     )
+
+
+def _owner(metadata: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What made a pod; a ReplicaSet named ``name-hash`` was itself made by a Deployment."""
+    made_by = [one for one in _list(metadata.get("ownerReferences")) if one.get("controller")]
+    if not made_by or made_by[0].get("kind") == "Node":  # a static pod
+        return None
+    kind, name = str(made_by[0].get("kind") or "Pod"), str(made_by[0].get("name") or "")
+    suffix = f"-{_at(metadata, 'labels', 'pod-template-hash')}"
+    if kind == "ReplicaSet" and name.endswith(suffix):
+        return "Deployment", name.removesuffix(suffix)
+    return (kind, name) if name else None
 
 
 def _memory_volumes(

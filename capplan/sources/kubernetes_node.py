@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,7 @@ from capplan.sources.kubernetes_qos import (
 )
 from capplan.sources.kubernetes_stats import Usage
 from capplan.spec.emit import Noted
+from capplan.spec.node import WORKLOAD
 from capplan.units import GIB, MIB, Dialect, UnitError, format_k8s, parse_size
 
 __all__ = ["draft_of"]
@@ -120,7 +122,8 @@ def _spread(pods: list[Pod]) -> Iterator[Pod]:
     for pod in pods:
         if pod.replicas > 1 and len(pod.running) > 1:
             yield from (
-                replace(pod, name=f"{pod.name}-{n}", replicas=1) for n in range(pod.replicas)
+                replace(pod, name=f"{pod.name}-{n}", replicas=1, owner=pod.workload)
+                for n in range(pod.replicas)
             )
         else:
             yield pod
@@ -244,6 +247,9 @@ def _add(
 def _entry(pod: Pod, container: Container, parent: str, file: str, world: _World) -> dict[str, Any]:
     kind = qos(pod)
     made: dict[str, Any] = {"profile": file, "parent": parent}
+    workload = "/".join((pod.namespace, *pod.workload, container.name))
+    if re.fullmatch(WORKLOAD, workload):
+        made["workload"] = workload
     made["oom_score_adj"] = Noted(oom_score_adj(pod, container, world.node.memory), kind)
     if pod.replicas != 1:
         made["replicas"] = pod.replicas

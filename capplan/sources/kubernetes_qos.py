@@ -15,6 +15,7 @@ from capplan.sources.kubernetes import Container, Pod
 
 __all__ = [
     "Rules",
+    "burstable_adj",
     "kubepods_limit",
     "memory_high",
     "oom_score_adj",
@@ -103,14 +104,15 @@ def oom_score_adj(pod: Pod, container: Container, capacity: int) -> int:
         return GUARANTEED_ADJ
     if kind == BEST_EFFORT:
         return BEST_EFFORT_ADJ
-    own = _burstable(container.request or 0, capacity)
+    own = burstable_adj(container.request or 0, capacity)
     if container.sidecar:
-        regular = [_burstable(c.request or 0, capacity) for c in pod.running if not c.sidecar]
+        regular = [burstable_adj(c.request or 0, capacity) for c in pod.running if not c.sidecar]
         own = min([own, *regular])
     return own
 
 
-def _burstable(request: int, capacity: int) -> int:
+def burstable_adj(request: int, capacity: int) -> int:
+    """The score adjustment of a Burstable container that requests so many bytes."""
     adj = 1000 - 1000 * request // capacity
     if adj < 1000 + GUARANTEED_ADJ:
         return 1000 + GUARANTEED_ADJ

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from capplan.errors import InputError, Problem, closest
+from capplan.errors import InputError, closest
 from capplan.sources.draft import Draft, doubt
 from capplan.sources.kubernetes import Container, KubeNode, Objects, Pod
 from capplan.sources.kubernetes_node import draft_of as kubernetes_draft
@@ -89,8 +89,7 @@ def draft_of(store: Store, given: Given | None = None) -> Draft:
                 curves[key] = curve
     if not curves:
         raise InputError(_nothing(store))
-    problems = store.problems
-    objects = _objects(curves, groups, store, problems)
+    objects = _objects(curves, groups, store, owners)
     node = _machine(store, name, given)
     usage = {key: Usage(*curve.last) for key, curve in curves.items()}
     draft = kubernetes_draft(objects, node=node, cgroup=given.cgroup, stats=usage)
@@ -213,9 +212,10 @@ def _last(series: Iterable[Series]) -> float | None:
 
 def _objects(
     curves: Mapping[Key, Curve], groups: Mapping[Key, list[Series]], store: Store,
-    problems: list[Problem],
+    owners: Mapping[tuple[str, str], tuple[str, str]],
 ) -> Objects:  # fmt: skip
     pods: dict[tuple[str, str], list[Container]] = defaultdict(list)
+    problems = store.problems
     for key, curve in curves.items():
         size = {
             what: _last(s for s in groups[key] if SIZES.get(s.name) == what)
@@ -232,7 +232,8 @@ def _objects(
             what = "its limit" if limit is not None else "none"
             problems.append(doubt("series", 0, f"{told}: no request known: taken as {what}"))
     made = [
-        Pod(name, namespace, containers=tuple(inside)) for (namespace, name), inside in pods.items()
+        Pod(name, namespace, containers=tuple(inside), owner=owners.get((namespace, name)))
+        for (namespace, name), inside in pods.items()
     ]
     return Objects(pods=made, problems=problems)
 
@@ -350,8 +351,8 @@ def _rest(store: Store, name: str, curves: Mapping[Key, Curve]) -> int | None:
 # --- profiles ------------------------------------------------------------------------------
 
 
-def _owners(store: Store) -> dict[tuple[str, str], str]:
-    """What made each pod: its Deployment where a ReplicaSet stands between."""
+def _owners(store: Store) -> dict[tuple[str, str], tuple[str, str]]:
+    """Kind and name of what made each pod: its Deployment where a ReplicaSet stands between."""
     above = {
         (s.labels.get("namespace"), s.labels.get("replicaset")): s.labels
         for s in store.named("kube_replicaset_owner")
@@ -362,13 +363,15 @@ def _owners(store: Store) -> dict[tuple[str, str], str]:
         namespace = one.labels.get("namespace", "default")
         if kind == "ReplicaSet" and (namespace, name) in above:
             kind, name = (above[namespace, name].get(k, "") for k in ("owner_kind", "owner_name"))
-        found[namespace, one.labels.get("pod", "")] = f"{kind} {name}".strip()
+        if kind and name and kind != "Node":
+            found[namespace, one.labels.get("pod", "")] = (kind, name)
     return found
 
 
 def _follow(
     draft: Draft, name: str, entry: dict[str, Any], key: Key, curve: Curve,
-    span: tuple[float, float], owners: Mapping[tuple[str, str], str], burst: Burst | None,
+    span: tuple[float, float], owners: Mapping[tuple[str, str], tuple[str, str]],
+    burst: Burst | None,
 ) -> None:  # fmt: skip
     """Let a container follow its curve."""
     profile = draft.profiles[entry["profile"]]
@@ -406,7 +409,7 @@ def _follow(
     )
     above = tuple(line for text in (said, *notes) for line in textwrap.wrap(text, WIDTH))
     processes["main"] = Noted(process, above=above)
-    owner = owners.get(key[:2], "")
+    owner = " ".join(owners.get(key[:2], ()))
     profile["description"] = f"{key[0]}/{key[1]}, {key[2]}" + (f", of {owner}" if owner else "")
     profile["processes"] = processes
 

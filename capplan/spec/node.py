@@ -277,6 +277,11 @@ class Machine(Model):
         return self
 
 
+WORKLOAD = r"^[^/\s]+/[A-Z][A-Za-z]*/[^/\s]+/[^/\s]+$"
+Workload = Annotated[str, Field(pattern=WORKLOAD)]
+"""Where a container comes from in a cluster: ``shop/Deployment/web/app``."""
+
+
 class Container(CgroupFiles, ManagedOOM):
     """A container, or ``replicas`` of it: a cgroup and the processes of a profile."""
 
@@ -312,6 +317,9 @@ class Container(CgroupFiles, ManagedOOM):
     """A static pod: it is never evicted."""
     pod: str = ""
     """Name of the pod it is in, shared by the containers of one pod. Left out: its own."""
+    workload: Workload | None = None
+    """``namespace/Kind/name/container``: what a recommendation for it is written to, and by which
+    another tool's (KRR, VPA) is found. The simulation does not look at it."""
     start: Dist[Duration] = Dist[Duration](constant=0)
     """When it starts. A container whose first entry in ``timeline`` is a start waits for it."""
     set: dict[str, Any] = Field(default_factory=dict)
