@@ -73,12 +73,9 @@ def perform(
     """Load, run, print and write; exit 1 when ``gate`` is asked for and not met."""
     import capplan.api
     import capplan.api_compare
-    from capplan.plan.point import axis
 
     parquet = workers.pop("parquet")
-    axes = {key: axis(values) for key, values in settings.items()}
-    if min_free_kbytes is not None:
-        axes[MIN_FREE] = axis(min_free_kbytes)
+    axes = _axes(settings, min_free_kbytes)
     if not files and all(len(values) < 2 for values in axes.values()):
         raise click.UsageError(
             "nothing to compare: give --set KEY=VALUE,VALUE, --min-free-kbytes or --candidates"
@@ -102,6 +99,15 @@ def perform(
         )
     result.write(directory, command=shlex.join(["capplan", *sys.argv[1:]]), parquet=parquet)
     tell(result, directory, as_json=as_json, quiet=quiet, gate=gate, fits=result.fits)
+
+
+def _axes(settings: dict[str, str], min_free_kbytes: str | None) -> dict[str, list[str]]:
+    from capplan.plan.point import axis
+
+    axes = {key: axis(values) for key, values in settings.items()}
+    if min_free_kbytes is not None:
+        axes[MIN_FREE] = axis(min_free_kbytes)
+    return axes
 
 
 def _with_candidates(

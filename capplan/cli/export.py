@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from capplan.targets.advice import Advised
 
 KINDS = ("kubernetes", "helm", "kubelet", "compose", "sysctl", "systemd")
 
@@ -29,10 +34,12 @@ KINDS = ("kubernetes", "helm", "kubelet", "compose", "sysctl", "systemd")
 def export(
     kind: str, result: Path, out: Path | None, workload: str, namespace: str, force: bool
 ) -> None:
-    """Write RESULT (of `capplan recommend`) as KIND.
+    """Write RESULT (of `capplan recommend`, `compare` or `headroom`) as KIND.
 
     kubernetes: strategic-merge patches and a kustomization; helm: values; kubelet: a configuration
-    fragment; compose: an override file; sysctl: for /etc/sysctl.d; systemd: drop-ins.
+    fragment; compose: an override file; sysctl: for /etc/sysctl.d; systemd: drop-ins. Of a
+    comparison the picked setting's changes are written, of a headroom the lower limits. --workload
+    and --namespace are for containers of which the node file does not say whose they are.
     """
     from capplan.errors import InputError
     from capplan.report.files import replace_file
@@ -40,17 +47,19 @@ def export(
     from capplan.targets.advice import read_advice
 
     advised = read_advice(result)
-    if kind == "kubernetes":
-        files = kubernetes.patches(advised, workload, namespace)
-    else:
-        writers = {
-            "helm": kubernetes.helm_values,
-            "kubelet": kubernetes.kubelet_fragment,
-            "compose": system.compose_override,
-            "sysctl": system.sysctl_conf,
-            "systemd": system.systemd_dropins,
-        }
-        files = writers[kind](advised)
+    writers: dict[str, Callable[[Advised], dict[str, str]]] = {
+        "kubernetes": lambda advised: kubernetes.patches(advised, workload, namespace),
+        "helm": kubernetes.helm_values,
+        "kubelet": kubernetes.kubelet_fragment,
+        "compose": system.compose_override,
+        "sysctl": system.sysctl_conf,
+        "systemd": system.systemd_dropins,
+    }
+    files = writers[kind](advised)
+    _tell(advised, kind)
+    if not files:
+        held = ", ".join(name for name, writer in writers.items() if writer(advised)) or "none"
+        raise InputError(f"{result}: nothing in it for {kind}\n    expected one of: {held}")
     if out is None:
         click.echo("\n".join(_titled(files)), nl=False)
         return
@@ -64,6 +73,17 @@ def export(
     for name, text in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         click.echo(f"wrote {replace_file(out / name, text.encode())}")
+
+
+def _tell(advised: Advised, kind: str) -> None:
+    """Say on stderr what is not in the files."""
+    from capplan.targets.kubernetes import left_out
+
+    told = [f"{other}: left out, none of these formats holds it" for other in advised.others]
+    if kind in ("kubernetes", "helm"):
+        told += [f"{name}: left out, an operator makes it" for name in left_out(advised)]
+    for line in told:
+        click.echo(line, err=True)
 
 
 def _titled(files: dict[str, str]) -> list[str]:

@@ -98,7 +98,7 @@ def _is_of(wish: Wish, name: str, container: Container) -> bool:
         same_kind = kind == wish.kind or kind == "Pod"
         by_pod = kind == "Pod" and workload in wish.pods
         named = (workload == wish.workload and same_kind) or by_pod
-        return named and (namespace, own) == (wish.namespace, wish.container)
+        return named and (namespace, own.removeprefix("init:")) == (wish.namespace, wish.container)
     pod, dot, own = name.partition(".")
     of_it = pod in wish.pods or re.fullmatch(rf"{re.escape(wish.workload)}(-[a-z0-9]+){{0,2}}", pod)
     return bool(of_it) and own == (wish.container if dot else "")

@@ -247,7 +247,8 @@ def _add(
 def _entry(pod: Pod, container: Container, parent: str, file: str, world: _World) -> dict[str, Any]:
     kind = qos(pod)
     made: dict[str, Any] = {"profile": file, "parent": parent}
-    workload = "/".join((pod.namespace, *pod.workload, container.name))
+    own = f"init:{container.name}" if container.sidecar else container.name
+    workload = "/".join((pod.namespace, *pod.workload, own))
     if re.fullmatch(WORKLOAD, workload):
         made["workload"] = workload
     made["oom_score_adj"] = Noted(oom_score_adj(pod, container, world.node.memory), kind)

@@ -319,7 +319,8 @@ class Container(CgroupFiles, ManagedOOM):
     """Name of the pod it is in, shared by the containers of one pod. Left out: its own."""
     workload: Workload | None = None
     """``namespace/Kind/name/container``: what a recommendation for it is written to, and by which
-    another tool's (KRR, VPA) is found. The simulation does not look at it."""
+    another tool's (KRR, VPA) is found; ``init:`` stands before a sidecar's name. The simulation
+    does not look at it."""
     start: Dist[Duration] = Dist[Duration](constant=0)
     """When it starts. A container whose first entry in ``timeline`` is a start waits for it."""
     set: dict[str, Any] = Field(default_factory=dict)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import configparser
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -29,9 +27,8 @@ ADVISED = Advised(
     ),
     sysctl={"vm.min_free_kbytes": 135168},
     sysctl_reason="the fewest allocation stalls",
-    kernel=400 * MIB,
-    daemons=350 * MIB,
-    high_mark=99 * MIB,
+    kubelet={"systemReserved": {"memory": "849Mi"}},
+    kubelet_reason="kernel 400Mi, daemons 350Mi, free memory that kswapd keeps 99Mi",
 )
 
 
@@ -57,6 +54,7 @@ def test_reasons_are_comments_that_cannot_break_out() -> None:
 def test_helm_and_kubelet() -> None:
     values = yaml.safe_load(kubernetes.helm_values(ADVISED)["values.yaml"])
     assert values["web"]["resources"]["limits"]["memory"] == "700Mi"
+    assert values["db"]["exporter"]["resources"]["requests"]["memory"] == "20Mi"
     fragment = yaml.safe_load(kubernetes.kubelet_fragment(ADVISED)["90-capplan.conf"])
     assert parse_size(fragment["systemReserved"]["memory"]) == 849 * MIB
 
@@ -80,19 +78,6 @@ def test_systemd_drop_ins() -> None:
     assert "MemoryHigh" not in files["db.postgres.service.d/90-capplan.conf"]
     size = f"{(30 * MIB + 4096) // 1024}K"
     assert f"MemoryMax={size}" in files["db.exporter.service.d/90-capplan.conf"]
-
-
-@pytest.mark.skipif(shutil.which("sysctl") is None, reason="no sysctl here")
-def test_sysctl_reads_its_file(tmp_path: Path) -> None:
-    path = tmp_path / "90-capplan.conf"
-    path.write_text(system.sysctl_conf(ADVISED)["90-capplan.conf"], encoding="utf-8")
-    run = subprocess.run(
-        ["sysctl", "--dry-run", "--load", str(path)], capture_output=True, text=True, check=False
-    )
-    if "unrecognized" in run.stderr:
-        pytest.skip("this sysctl has no --dry-run")
-    assert run.returncode == 0
-    assert "vm.min_free_kbytes = 135168" in run.stdout
 
 
 def _result(tmp_path: Path, **changes: object) -> Path:
@@ -124,6 +109,13 @@ def test_export_prints_or_writes(tmp_path: Path) -> None:
     code, _, err = _export("systemd", result, "--out", tmp_path / "out")
     assert code == 2
     assert "there already; --force replaces it" in err
+
+
+def test_the_reserve_holds_kernel_daemons_and_marks(tmp_path: Path) -> None:
+    reserved = {"kernel": 400 * MIB - 7, "daemons": 350 * MIB, "high_mark": 99 * MIB}
+    advised = read_advice(_result(tmp_path, reserved=reserved))
+    assert advised.kubelet == {"systemReserved": {"memory": "849Mi"}}
+    assert advised.kubelet_reason.startswith("kernel 400Mi, daemons 350Mi")
 
 
 def test_a_name_cannot_leave_the_folder(tmp_path: Path) -> None:
