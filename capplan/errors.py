@@ -59,6 +59,7 @@ CODES = {
     "C031": "More memory is promised than there is.",
     "C032": "A setting that has no effect.",
     "C033": "A key that was translated for the other cgroup version, or left out.",
+    "C035": "A language runtime that does not fit its settings or its limit.",
     "C040": "A trace with a bad row.",
 }
 """What each code stands for."""

@@ -204,6 +204,8 @@ def _container(world: World, name: str, spec: NodeSpec) -> None:
     container = spec.containers[name]
     container = container.model_copy(update={"oom_score_adj": oom_score_adj(spec, name, world)})
     source = spec.sources[name]
+    for note in source.notes:
+        world.note(note)
     for replica, inst in enumerate(instance_names(name, container)):
         draws = world.draws.at((name, replica), (name,))
         lives = lives_of(name, container, spec.timeline, draws, world.duration_ns)

@@ -21,6 +21,7 @@ __all__ = ["Curve", "Points", "curve_of", "merged"]
 
 FloatArray = npt.NDArray[np.float64]
 MIB = 1 << 20
+SHOWN_KILLS = 5
 LEAST_PEAK = 64 * 4096  # memcg charges in batches of 64 pages per CPU: less is no peak
 Points = tuple[FloatArray, FloatArray]
 
@@ -89,7 +90,8 @@ def curve_of(points: Mapping[str, Points]) -> Curve | None:
     points : mapping
         Times and values by name without ``container_memory_`` and ``_bytes``: ``rss``, ``cache``,
         ``usage``, ``working_set``, ``max_usage``, ``swap``, ``failcnt``, ``oom_events``,
-        ``limit``, and the signs of a restart ``start_time``, ``cpu``, ``restarts``.
+        ``limit``, the signs of a restart ``start_time``, ``cpu``, ``restarts``, and
+        ``oom_killed``: 1 while the last termination is an OOM kill.
 
     Returns
     -------
@@ -113,12 +115,18 @@ def curve_of(points: Mapping[str, Points]) -> Curve | None:
         if not limit.any():
             limit = None
     kernel = _kernel(given, notes) if file is not None else 0
-    _say_clipped(given, value, limit, notes, warnings)
     again = _restarts(given)
+    killed = _killed(points.get("oom_killed"), time, again)
+    _say_clipped(given, value, limit, notes, warnings)
+    _say_killed(killed, time, points.get("oom_killed"), limit, notes, warnings)
     last = tuple(int(given[k][-1]) if k in given else int(value[-1]) for k in
                  ("usage", "working_set", "rss"))  # fmt: skip
     interval = float(np.median(np.diff(time))) if time.size > 1 else 0.0
     time, value, file = _with_peaks(time, value, file, given, again, limit, notes)
+    if limit is not None and killed.any():
+        at = _kill_times(base[0][keep], given, killed)
+        tops = np.maximum(limit[np.maximum(killed.nonzero()[0] - 1, 0)] - kernel, 0.0)
+        time, value, file = _with_kills(time, value, file, at, tops)
     if again.any():
         notes.append(f"{int(again.sum())} restarts: the trace falls to nothing there")
     notes += _gaps(time, interval)
@@ -225,6 +233,73 @@ def _restarts(given: Mapping[str, FloatArray]) -> npt.NDArray[np.bool_]:
             )  # fmt: skip
             break
     return again
+
+
+def _killed(
+    points: Points | None, time: FloatArray, again: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Samples before which the container was OOM-killed.
+
+    A restart is one if the reason of the last termination, told then or with the next scrape, is
+    an OOM kill; without a restart it is the sample at which that became the reason.
+    """
+    none = np.zeros(time.size, dtype=np.bool_)
+    if points is None:
+        return none
+    shown = _at(points, time)
+    assert shown is not None
+    state = (shown > 0) & (time + 1e-3 >= points[0][0])
+    told = state | np.append(state[1:], False)
+    begun = np.append(False, np.diff(state.astype(np.int8)) > 0)
+    near = again | np.append(False, again[:-1])
+    found: npt.NDArray[np.bool_] = (again & told) | (begun & ~near)
+    return found
+
+
+def _say_killed(
+    killed: npt.NDArray[np.bool_], time: FloatArray, points: Points | None,
+    limit: FloatArray | None, notes: list[str], warnings: list[str],
+) -> None:  # fmt: skip
+    """Tell that the trace ends at kills, each with what is known of its time."""
+    if points is not None and points[0][0] <= time[0] + 1e-3 and points[1][0] > 0:
+        notes.append("OOMKilled once before the trace begins: it has wanted more than it had")
+    if not killed.any():
+        return
+    begin = time[0]
+    shown = ", ".join(f"{t - begin:.0f} s" for t in time[killed][:SHOWN_KILLS])
+    more = killed.sum() - SHOWN_KILLS
+    shown += f" and {more} more" if more > 0 else ""
+    text = f"CLIPPED: OOMKilled {int(killed.sum())} times, seen at {shown}"
+    notes.append(f"{text}; the demand was higher, how much nobody measured")
+    warnings.append(f"{text}: the demand was higher")
+    if limit is not None:
+        notes.append(
+            "MODELLED: before each kill a point at the limit, as anonymous memory (if it was the "
+            "node that had run out, it was less)"
+        )
+
+
+def _kill_times(
+    time: FloatArray, given: Mapping[str, FloatArray], killed: npt.NDArray[np.bool_]
+) -> FloatArray:
+    """When it was killed: half way from the sample before to the new start [Unix seconds]."""
+    found = killed.nonzero()[0]
+    before, after = time[np.maximum(found - 1, 0)], time[found]
+    started = given["start_time"][found] if "start_time" in given else after
+    end = np.where((before < started) & (started < after), started, (before + after) / 2)
+    at: FloatArray = (before + end) / 2
+    return at
+
+
+def _with_kills(
+    time: FloatArray, value: FloatArray, file: FloatArray | None, at: FloatArray, tops: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+    """Put in a point at the limit before each kill: by then reclaim has taken the cache."""
+    order = np.argsort(np.concatenate((time, at)), kind="stable")
+    value = np.concatenate((value, tops))[order]
+    if file is not None:
+        file = np.concatenate((file, np.zeros_like(at)))[order]
+    return np.concatenate((time, at))[order], value, file
 
 
 def _with_peaks(

@@ -38,6 +38,7 @@ CADVISOR = {
     "container_start_time_seconds": "start_time", "container_cpu_usage_seconds_total": "cpu",
     "kube_pod_container_status_restarts_total": "restarts",
 }  # fmt: skip
+TERMINATED = "kube_pod_container_status_last_terminated_reason"
 SIZES = {
     "kube_pod_container_resource_limits": "limit",
     "kube_pod_container_resource_requests": "request",
@@ -123,7 +124,7 @@ def _key(labels: Mapping[str, str]) -> Key | None:
 
 def _containers(store: Store, given: Given) -> dict[Key, list[Series]]:
     found: dict[Key, list[Series]] = defaultdict(list)
-    for one in store.named(*CADVISOR, *SIZES, "kube_pod_container_status_last_terminated_reason"):
+    for one in store.named(*CADVISOR, *SIZES, TERMINATED):
         key = _key(one.labels)
         if key is None or (given.namespace is not None and key[0] != given.namespace):
             continue
@@ -149,10 +150,27 @@ def _points(series: Iterable[Series]) -> dict[str, Points]:
             named[CADVISOR[one.name]].append(one)
         elif SIZES.get(one.name) == "limit":
             told.append(one)
+        elif one.name == TERMINATED:
+            named["oom_killed"].append(_oom_killed(one))
     if told and "limit" not in named:
         named["limit"] = told
     made = {name: merged(group) for name, group in named.items()}
     return {name: points for name, points in made.items() if points is not None}
+
+
+def _oom_killed(one: Series) -> Series:
+    """1 while the last termination is an OOM kill, 0 while it is another.
+
+    Newer kube-state-metrics has one series, of the reason that holds; older ones have all, the
+    others at 0.
+    """
+    killed = one.labels.get("reason") == "OOMKilled"
+    made = Series(one.name, one.labels)
+    for time, value in zip(one.times, one.values, strict=True):
+        if killed or value > 0:
+            made.times.append(time)
+            made.values.append(value if killed else 0.0)
+    return made
 
 
 def _node_of(key: Key, series: list[Series], store: Store) -> str:

@@ -355,3 +355,16 @@ def bare_as(key: str) -> BeforeValidator:
         return value if isinstance(value, dict | Model) else {key: value}
 
     return BeforeValidator(wrap)
+
+
+class Compressibility(Model):
+    """How well the region's pages compress in zram and zswap; drawn for each page."""
+
+    mean: Share
+    """Share saved: 0.6 stores a page in 40 % of its size."""
+    sd: Share = 0.0
+    """Spread of the share between pages."""
+    same_filled: Share = 0.0
+    """Share of the pages that hold one repeated word (zero pages)."""
+    incompressible: Share = 0.0
+    """Share of the pages that compressors reject (encrypted or compressed data)."""

@@ -16,6 +16,7 @@ from capplan.spec import timeline
 from capplan.spec.cgroup import Cgroup
 from capplan.spec.node import Container, Gate, Machine, NodeFile, RunOptions
 from capplan.spec.profile import Profile
+from capplan.spec.runtimes.expand import expand_runtimes
 from capplan.spec.translate import translate
 from capplan.spec.tree import SET, KeyPath, Node, parse, read_text
 from capplan.spec.validate import key_place, validate
@@ -33,6 +34,8 @@ class Source:
     tree: Node = field(repr=False)
     prefix: KeyPath = ()
     """Key path of an inline profile in its node file."""
+    notes: tuple[str, ...] = ()
+    """What was worked out or assumed of its runtimes."""
 
     def file(self, name: str) -> Path:
         """Return the path of a file (a trace) that the profile names."""
@@ -187,6 +190,9 @@ def load(
         if isinstance(container.profile, Profile):
             inside = ("containers", name, "profile")
             sources[name] = Source(container.profile, path, _inline(tree, inside), inside)
+    for name, source in sources.items():
+        sources[name], in_runtime = expand_runtimes(file, name, source)
+        notes += in_runtime
     name = file.name or path.stem
     spec = NodeSpec(path, name, file, sources, steps, dict(settings or {}), tree)
     found = in_order([*notes, *check(spec)], path)

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from capplan.spec.common import (
     Bytes,
+    Compressibility,
     Dist,
     Duration,
     Factor,
@@ -25,6 +26,7 @@ from capplan.spec.common import (
     only_one,
     problem,
 )
+from capplan.spec.runtime import Runtime
 
 Pattern = Literal["idle", "cyclic", "uniform", "zipf", "once"]
 # Bounds keep a slip of the finger from filling this machine's memory.
@@ -52,19 +54,6 @@ class Access(Model):
             message = f"pattern {self.pattern} needs a rate"
             raise problem("rate", message, "rate: 20Mi/s, for instance")
         return self
-
-
-class Compressibility(Model):
-    """How well the region's pages compress in zram and zswap; drawn for each page."""
-
-    mean: Share
-    """Share saved: 0.6 stores a page in 40 % of its size."""
-    sd: Share = 0.0
-    """Spread of the share between pages."""
-    same_filled: Share = 0.0
-    """Share of the pages that hold one repeated word (zero pages)."""
-    incompressible: Share = 0.0
-    """Share of the pages that compressors reject (encrypted or compressed data)."""
 
 
 class Region(Model):
@@ -400,11 +389,17 @@ class Process(Model):
     first write. What the parent writes is its region's ``access.write``."""
     phases: tuple[Phase, ...] = ()
     trace: Trace | None = None
+    runtime: Runtime | None = None
+    """A JVM, Go or Node.js by its settings: its memory and its collector's scans become regions
+    and phases when the file is loaded."""
 
     @model_validator(mode="after")
     def _one(self) -> Process:
         if self.trace is not None and self.phases:
             raise problem("one_of", "both phases and trace", "only one of phases, trace")
+        for name in ("trace", "fork_of"):
+            if self.runtime is not None and getattr(self, name) is not None:
+                raise problem("one_of", f"both runtime and {name}", f"only one of runtime, {name}")
         return self
 
 

@@ -327,3 +327,43 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "no request known: taken as none" in done.stderr
     assert "traces/web-1.csv" in done.stdout
+
+
+def _reason(values: list[float], reason: str = "OOMKilled") -> dict[str, Any]:
+    name = "kube_pod_container_status_last_terminated_reason"
+    return line(name, values, reason=reason, **POD)
+
+
+def test_an_oom_kill_clips_the_trace(tmp_path: Path) -> None:
+    limit = 256 * MIB
+    rss = [100 * MIB, 200 * MIB, 40 * MIB, 60 * MIB]
+    series = web(memory_rss=rss, memory_cache=[8 * MIB] * 4, spec_memory_limit_bytes=[limit] * 4,
+                 start_time_seconds=[T0 - 9, T0 - 9, T0 + 50, T0 + 50])  # fmt: skip
+    # kube-state-metrics tells it one scrape later
+    draft = draft_of(_store(*series, _reason([0, 0, 0, 1]), *node()))
+    write(draft, tmp_path)
+    text = (tmp_path / "profiles/web-1.yaml").read_text(encoding="utf-8")
+    assert "CLIPPED: OOMKilled 1 times, seen at 60 s; the demand was higher" in text
+    assert any("OOMKilled" in problem.message for problem in draft.problems)
+    rows = _rows(tmp_path)
+    # at 30 s the last sample, at 50 s the new start: killed half way, at the limit, without cache
+    assert rows[:, 0].tolist() == [T0, T0 + 30, T0 + 40, T0 + 50, T0 + 60, T0 + 90]
+    assert rows[2].tolist() == [T0 + 40, limit, 0]
+    assert rows[3, 1] == 0
+
+
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        ([_reason([1, 1, 1, 1], "Error")], ""),
+        ([_reason([1, 1, 0, 0]), _reason([0, 0, 1, 1], "Error")], "before the trace begins"),
+        ([_reason([0, 0, 1, 1])], "OOMKilled 1 times, seen at 60 s"),  # no sign of a restart
+    ],
+)
+def test_other_terminations_are_no_oom_kills(
+    tmp_path: Path, reasons: list[dict[str, Any]], told: str
+) -> None:
+    text = _written(tmp_path, *web(memory_rss=[100 * MIB] * 4), *reasons)
+    assert told in text
+    assert ("CLIPPED" in text) == ("seen at" in told)
+    assert _rows(tmp_path).shape[0] == 4  # no limit is known, so no point is put in
