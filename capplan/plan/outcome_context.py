@@ -43,6 +43,10 @@ class Context:
         self.container_cgroup = {name: rows[0].cgroup for name, rows in self.totals.items()}
         # tasks run on clocks of their own: the engine's order is not quite the order of time
         self._events = sorted(run.events, key=lambda event: event.t)
+        self._events_of: dict[str, list[Event]] = {}
+        for event in self._events:
+            self._events_of.setdefault(event.name, []).append(event)
+        self._limits: dict[tuple[str, str], Array] = {}
         self.sharing = Counter(self.container_cgroup.values())  # containers per cgroup
         self._groups: dict[str, Group] = {}
         self.swap_total = sum(s.size_pages for s in run.scenario.node.swaps) * PAGE_SIZE
@@ -106,6 +110,11 @@ class Context:
 
     def limit_series(self, path: str, key: str) -> Array:
         """A limit at every sample [bytes]; inf where there is none."""
+        if (path, key) not in self._limits:
+            self._limits[path, key] = self._limit_series(path, key)
+        return self._limits[path, key]
+
+    def _limit_series(self, path: str, key: str) -> Array:
         times = [0.0, *(t for t, _ in self._changes(path, key))]
         values = [self.limit(path, key, t) for t in times]
         numbers = np.array([np.inf if v is None else v for v in values], dtype=np.float64)
@@ -149,6 +158,6 @@ class Context:
 
     def events(self, *kinds: str, name: str | None = None) -> Iterable[Event]:
         """Events of these kinds, in the order of time."""
-        for event in self._events:
-            if event.event in kinds and (name is None or event.name == name):
+        for event in self._events if name is None else self._events_of.get(name, ()):
+            if event.event in kinds:
                 yield event

@@ -111,8 +111,9 @@ def _empty_node(scenario: Scenario, *, keep: bool) -> Empty:
     if not _SPARE:
         return kernel.copy(), frames.copy(), dict(index), notes
     own_kernel, own_frames = _SPARE.pop()
-    np.copyto(own_kernel, kernel)
-    np.copyto(own_frames, frames)
+    for own, whole in ((own_kernel, kernel), (own_frames, frames)):
+        # as bytes: numpy copies records field by field, which takes eight times as long
+        own.view(np.uint8)[:] = whole.view(np.uint8)
     return own_kernel, own_frames, dict(index), notes
 
 

@@ -77,14 +77,15 @@ def _containers(k: Any, processes: list[Process]) -> None:
     """Tie each process to the first of its container; a container's lives are apart."""
     first: dict[tuple[str, str], int] = {}
     begin: dict[int, int] = {}  # when the first of a container's processes starts
+    table = k.proc[: len(processes)]
     for p, process in enumerate(processes):
         life = process.name.partition("#")[2]
         main = first.setdefault((process.container, life), p)
-        k.proc[p].container = main
-        k.proc[p].by_fork = int(process.by_fork)
+        table[p].container = main
+        table[p].by_fork = int(process.by_fork)
         begin[main] = min(begin.get(main, process.start_ns), process.start_ns)
     for p, process in enumerate(processes):
-        k.proc[p].start_offset_ns = process.start_ns - begin[int(k.proc[p].container)]
+        table[p].start_offset_ns = process.start_ns - begin[int(table[p].container)]
 
 
 def _check(what: str, wanted: int, most: int) -> None:
@@ -134,8 +135,9 @@ def _mappings(
     granule = int(k.granule_pages)
     at = 0
     k.nr_mappings = len(mappings)
+    table = k.mapping
     for m, mapping in enumerate(mappings):
-        record = k.mapping[m]
+        record = table[m]
         size = _extent(mapping)
         if mapping.cow_of:
             size = max(size, _extent(mappings[numbers[mapping.cow_of]]))
@@ -148,7 +150,8 @@ def _mappings(
         record.disk = disks.get(mapping.disk, 0)
         record.first_pte = at
         # a region may end short and go on: one granule to spare for each end
-        record.nr_ptes = -(-size // granule) + (2 if mapping.kind == "anon" else 0)
+        nr_ptes = -(-size // granule) + (2 if mapping.kind == "anon" else 0)
+        record.nr_ptes = nr_ptes
         record.owner = cgroups[mapping.owner.strip("/")] if mapping.owner is not None else -1
         record.cow_parent = numbers[mapping.cow_of] if mapping.cow_of else -1
         record.length_mean = mapping.length_mean
@@ -158,11 +161,11 @@ def _mappings(
         record.zipf_s = 1.0
         record.stream = _stream(mapping.name)
         record.dirtied_ns = s.NEVER_NS
-        at += int(record.nr_ptes)
+        at += nr_ptes
     entries = s.new_entries(max(at, 1))
     for m, mapping in enumerate(mappings):
         if mapping.kind == "file" and mapping.size_pages > 0:
-            _lay_out_file(k.mapping[m], entries, mapping.size_pages, granule)
+            _lay_out_file(table[m], entries, mapping.size_pages, granule)
     return entries
 
 
@@ -208,6 +211,10 @@ class _Program:
         self, k: Any, numbers: dict[str, int], mappings: list[Mapping], procs: dict[str, int]
     ) -> None:
         self.k = k
+        # each look-up of a table by attribute makes a new view of it
+        self.proc, self.task, self.vma, self.mapping = k.proc, k.task, k.vma, k.mapping
+        self.heap, self.heap_due = k.heap, k.heap_due
+        self.cpus = max(int(k.nr_cpus), 1)
         self.procs = procs
         self.numbers = numbers
         self.mappings = mappings
@@ -218,7 +225,7 @@ class _Program:
         self.placed: set[str] = set()
 
     def add_process(self, p: int, process: Process, cgroups: dict[str, int]) -> None:
-        proc = self.k.proc[p]
+        proc = self.proc[p]
         proc.memcg = cgroups[process.cgroup.strip("/")]
         proc.oom_score_adj = process.oom_score_adj
         proc.pid = FIRST_PID + p
@@ -246,22 +253,22 @@ class _Program:
             v = self.nr_vmas
             self.nr_vmas += 1
             m = self.numbers[name]
-            vma = self.k.vma[v]
+            vma = self.vma[v]
             vma.proc = p
             vma.mapping = m
             vma.next = -1
-            vma.via_read = self.k.mapping[m].via_read
+            vma.via_read = self.mapping[m].via_read
             vma.next_on_mapping = -1  # it joins its mapping when the process is born
             if previous < 0:
-                self.k.proc[p].first_vma = v
+                self.proc[p].first_vma = v
             else:
-                self.k.vma[previous].next = v
+                self.vma[previous].next = v
             previous = v
             vmas[name] = v
         for name in process.mappings:
             parent = self.mappings[self.numbers[name]].cow_of
             if parent in vmas:
-                self.k.vma[vmas[parent]].copy = self.numbers[name]
+                self.vma[vmas[parent]].copy = self.numbers[name]
         return vmas
 
     def _add_task(
@@ -269,16 +276,16 @@ class _Program:
     ) -> None:
         t = self.nr_tasks
         self.nr_tasks += 1
-        record = self.k.task[t]
+        record = self.task[t]
         record.proc = p
         record.state = s.TASK_UNBORN
         record.clock = int(task.clock == "schedule")
         record.exit_at_end = int(task.exit_at_end)
         record.retries = s.MAX_RECLAIM_RETRIES
-        record.wait = t % max(int(self.k.nr_cpus), 1) % 128
+        record.wait = t % self.cpus % 128
         record.pc_begin = self.length
         if first:
-            self.k.proc[p].first_task = t
+            self.proc[p].first_task = t
             self._populate(process, vmas)
         if task.trace is not None:
             self._trace(task, vmas)
@@ -288,14 +295,14 @@ class _Program:
             record.own_vma = vmas[task.access_mapping]
             record.own_pattern = PATTERNS[task.access.pattern]
             record.own_rate = task.access.rate
-            self.k.mapping[self.numbers[task.access_mapping]].zipf_s = task.access.zipf_s
+            self.mapping[self.numbers[task.access_mapping]].zipf_s = task.access.zipf_s
         position = int(self.k.heap_len)
         record.due_ns = s.NEVER_NS if process.by_fork else process.start_ns
         self._push(t, position)
 
     def _push(self, t: int, position: int) -> None:
         """Insert into the event heap (rarely more than a few thousand, so plainly)."""
-        heap, due, task = self.k.heap, self.k.heap_due, self.k.task
+        heap, due, task = self.heap, self.heap_due, self.task
         self.k.heap_len = position + 1
         key = (int(task[t].due_ns), t)
         while position > 0:
@@ -359,6 +366,7 @@ class _Program:
         program = s.new_program(self.length + 1)
         at = 0
         for block in self.blocks:
-            program[at : at + len(block)] = block
+            # as bytes: numpy copies records field by field
+            program[at : at + len(block)].view(np.uint8)[:] = block.view(np.uint8)
             at += len(block)
         return program

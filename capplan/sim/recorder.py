@@ -34,7 +34,7 @@ class Recorder:
         self.memcgs = int(k.nr_memcgs)
         self.procs = int(k.nr_procs)
         self.zones = [z for z in range(int(k.nr_zones)) if k.zone[z].managed > 0]
-        self.ends = np.array([int(k.memcg[c].subtree_end) for c in range(self.memcgs)])
+        self.ends = k.memcg["subtree_end"][: self.memcgs].tolist()
         width = NODE_WIDTH + len(self.zones) * ZONE_WIDTH + self.memcgs * MEMCG_WIDTH + self.procs
         for z in self.zones:
             k.zone[z].free_min = k.zone[z].free
@@ -101,7 +101,7 @@ class Recorder:
         for j, suffix in enumerate(("", "|min", "|max")):
             out.add(current + suffix, self.usage[:, c, j], 4096)
         # memory.stat is hierarchical: a group and all below it
-        whole = slice(c, int(self.ends[c]))
+        whole = slice(c, self.ends[c])
         for j, name in enumerate(s.MEMCG_STATS):
             out.add(f"{head}.stat.{name}", self.stat[:, whole, j], 4096 if name in _BYTES else 1)
         for j, name in enumerate(_LISTS):

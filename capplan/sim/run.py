@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 import capplan
 from capplan.mm import state as s
 from capplan.sim.agents.roster import Roster
@@ -158,44 +160,47 @@ def _advance(
 
 def _totals(machine: Machine, ended_by: dict[int, str]) -> tuple[TaskTotals, ...]:
     k = machine.kernel[0]
+    procs, tasks = k.proc[: int(k.nr_procs)], k.task[: int(k.nr_tasks)]
+    # a process's tasks stand in a row, in the order of the processes; each has one at least
+    starts = np.searchsorted(tasks["proc"], np.arange(len(procs) + 1))
+    summed = {
+        field: np.add.reduceat(tasks[field], starts[:-1]).tolist()
+        for field in ("stall_ns", "throttle_ns", "pause_ns", "io_ns", "majfaults")
+    }
+    late_max = np.maximum.reduceat(tasks["late_max_ns"], starts[:-1]).tolist()
     out = []
-    by_name = {process.name: process for process in machine.scenario.processes}
-    tasks = k.task[: int(k.nr_tasks)]
-    for p, name in enumerate(machine.proc_names):
-        if p == 0:
-            continue
-        own = tasks[tasks["proc"] == p]
-        process = by_name[name]
-        late = _lateness(machine, p, own)
+    for p, process in enumerate(machine.scenario.processes, start=1):
+        own = tasks[starts[p] : starts[p + 1]]
+        late = _lateness(machine, procs[p], own)
         out.append(
             TaskTotals(
-                process=name,
+                process=process.name,
                 container=process.container,
                 cgroup=process.cgroup,
                 late_s=late,
-                late_max_s=max(float(own["late_max_ns"].max()) / 1e9, late),
-                stall_s=float(own["stall_ns"].sum()) / 1e9,
-                throttle_s=float(own["throttle_ns"].sum()) / 1e9,
-                pause_s=_paused(k, own),
-                io_s=float(own["io_ns"].sum()) / 1e9,
-                majfaults=int(own["majfaults"].sum()),
-                state=_state(k, p, own, ended_by),
-                restarts=int(k.proc[p].restarts),
+                late_max_s=max(late_max[p] / 1e9, late),
+                stall_s=summed["stall_ns"][p] / 1e9,
+                throttle_s=summed["throttle_ns"][p] / 1e9,
+                pause_s=(summed["pause_ns"][p] + _pausing(k, own)) / 1e9,
+                io_s=summed["io_ns"][p] / 1e9,
+                majfaults=int(summed["majfaults"][p]),
+                state=_state(procs[p], own, ended_by.get(p)),
+                restarts=int(procs[p].restarts),
             )
         )
     return tuple(out)
 
 
-def _paused(k: Any, own: Any) -> float:
-    total = float(own["pause_ns"].sum())
+def _pausing(k: Any, own: Any) -> int:
+    """How long tasks that are paused at the end have been so [ns]."""
     waiting = own[own["state"] == s.TASK_OOM_WAIT]
-    return (total + float((int(k.now_ns) - waiting["stall_begin_ns"]).sum())) / 1e9
+    return int((int(k.now_ns) - waiting["stall_begin_ns"]).sum()) if len(waiting) else 0
 
 
-def _lateness(machine: Machine, p: int, own: Any) -> float:
-    """How far behind its schedule the latest task of process p is [s]."""
+def _lateness(machine: Machine, proc: Any, own: Any) -> float:
+    """How far behind its schedule the latest task of a process is [s]."""
     late = float(own["late_ns"].max())
-    if machine.kernel[0].proc[p].state == s.PROC_LIVE:
+    if proc.state == s.PROC_LIVE:
         late = max([late, *(_behind(machine, task) for task in own)])
     return late / 1e9
 
@@ -213,12 +218,11 @@ def _behind(machine: Machine, task: Any) -> float:
     return max(float(machine.kernel[0].now_ns) - due, 0.0)
 
 
-def _state(k: Any, p: int, own: Any, ended_by: dict[int, str]) -> str:
-    proc = k.proc[p]
+def _state(proc: Any, own: Any, ended_by: str | None) -> str:
     if proc.victim:
         return "killed"
-    if p in ended_by and proc.state in (s.PROC_EXITING, s.PROC_DEAD):
-        return ended_by[p]
+    if ended_by is not None and proc.state in (s.PROC_EXITING, s.PROC_DEAD):
+        return ended_by
     if proc.restarting:
         return "exited"  # waits for its restart
     if proc.state == s.PROC_UNBORN:
