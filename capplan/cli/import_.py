@@ -17,12 +17,15 @@ from capplan.cli.lazy import LazyGroup, Table
 
 if TYPE_CHECKING:
     from capplan.sources.draft import Draft
+    from capplan.sources.host import Host
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # name -> (module, attribute, the line in `capplan import --help`)
 KINDS: Table = {
+    "below": ("capplan.cli.import_below", "below", "What `below dump ... -O csv` printed."),
     "compose": ("capplan.cli.import_compose", "compose", "A compose project."),
+    "docker": ("capplan.cli.import_docker", "docker", "What `docker inspect` printed."),
     "kubernetes": (
         "capplan.cli.import_kubernetes",
         "kubernetes",
@@ -34,7 +37,20 @@ KINDS: Table = {
         "prometheus",
         "Prometheus: query_range JSON, OpenMetrics, a live server.",
     ),
+    "systemd": (
+        "capplan.cli.import_systemd",
+        "systemd",
+        "Units, slices and drop-ins, or systemctl show.",
+    ),
 }
+
+HOST_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--memory", help="The host's memory: 16Gi."),
+    click.option("--swap", default="0", show_default=True, help="Its swap."),
+    click.option("--cpus", type=click.IntRange(min=1), default=4, show_default=True),
+    click.option("--kernel", default="6.12", show_default=True, help="Its kernel release."),
+    click.option("--cgroup", type=click.Choice(["v1", "v2"]), default="v2", show_default=True),
+)
 
 
 @click.group("import", cls=LazyGroup, table=KINDS)
@@ -51,6 +67,31 @@ def import_options(command: F) -> F:
         default=Path(),
         help="Directory for node.yaml and its profiles.  [default: here]",
     )(command)
+
+
+def host_options(command: F) -> F:
+    """Give a command the options that describe a host; :func:`host_of` reads them."""
+    for option in reversed(HOST_OPTIONS):
+        command = option(command)
+    return command
+
+
+def host_of(
+    memory: str | None, swap: str, cpus: int, kernel: str, cgroup: str, found: int | None = None
+) -> Host:
+    """The host that the options describe; ``found``: its memory where the files tell it."""
+    from capplan.errors import InputError
+    from capplan.sources.host import Host
+    from capplan.units import UnitError, parse_size
+
+    if memory is None and found is None:
+        raise InputError("these files do not say how much memory the host has\n"
+                         "    expected --memory 16Gi")  # fmt: skip
+    try:
+        size = found if memory is None else int(parse_size(memory))
+        return Host(size or 0, cpus, kernel, cgroup, int(parse_size(swap)))
+    except UnitError as error:
+        raise InputError(f"--memory, --swap: {error}") from error
 
 
 def finish(draft: Draft, out: Path, *, force: bool) -> None:

@@ -21,30 +21,19 @@ from typing import Any
 
 from capplan.errors import InputError, Problem
 from capplan.sources.draft import Draft, doubt, legal_name
+from capplan.sources.host import Host, assumed, machine, profile
 from capplan.spec.emit import Noted
 from capplan.spec.tree import parse_all, read_text
-from capplan.units import MIB, Dialect, UnitError, format_k8s, parse_size
+from capplan.units import Dialect, UnitError, format_k8s, parse_size
 
-__all__ = ["Host", "Service", "draft_of", "interpolate", "read_services", "read_stats"]
+__all__ = ["Service", "draft_of", "interpolate", "objects_of", "read_services", "read_stats"]
 
 PARENT = {"v1": "docker", "v2": "system.slice"}
 RESTARTS = {"always": "Always", "unless-stopped": "Always", "on-failure": "OnFailure"}
-UNMEASURED = 64 * MIB  # a service of which nothing is known
 _VARIABLE = re.compile(
     r"\$(?:(?P<escaped>\$)|(?P<plain>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)"
     r"(?:(?P<how>:?[-?+])(?P<word>[^}]*))?\})"
 )
-
-
-@dataclass(frozen=True)
-class Host:
-    """What a compose file does not say of the machine."""
-
-    memory: int
-    cpus: int = 4
-    kernel: str = "6.12"
-    cgroup: str = "v2"
-    swap: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +48,7 @@ class Service:
     swappiness: int | None = None
     oom_score_adj: int = 0
     oom_kill_disable: bool = False
+    parent: str = ""  # the group it is in; empty: docker's own
     restart: str = "Never"
     shm: int | None = None
     tmpfs: tuple[tuple[str, int | None], ...] = ()
@@ -204,29 +194,55 @@ def _int(value: Any) -> int | None:
 
 
 def read_stats(path: Path) -> dict[str, int]:
-    """Usage by container from ``docker stats --no-stream --format json`` [bytes].
+    """Usage by container, from ``docker stats --no-stream --format json`` or the API [bytes].
 
-    ``MemUsage`` is usage without the inactive file pages, rounded to four digits.
+    Both are usage without the inactive file pages; the command's ``MemUsage`` is rounded to four
+    digits, the API's ``memory_stats`` (of ``/containers/ID/stats?stream=false``) is exact.
 
     Raises
     ------
     InputError
-        A line is none of its.
+        An object is none of theirs.
     """
     found: dict[str, int] = {}
-    for number, line in enumerate(read_text(path, str(path)).splitlines(), start=1):
-        if not line.strip():
-            continue
+    text = read_text(path, str(path))
+    for line, one in objects_of(text, str(path)):
         try:
-            one = json.loads(line)
-            usage = str(one["MemUsage"]).partition("/")[0].strip()
-            found[str(one["Name"])] = int(parse_size(usage.replace("B", ""), Dialect.K8S))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            found[str(one.get("Name") or one["name"]).lstrip("/")] = _used(one)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{path}:{number}: not a line of docker stats: {error}\n"
+                f"{path}:{line}: not a line of docker stats: {error}\n"
                 "    expected docker stats --no-stream --format json"
             ) from error
     return found
+
+
+def objects_of(text: str, file: str) -> Iterator[tuple[int, Any]]:
+    """JSON values one after the other, arrays opened, with the lines that they begin at."""
+    decoder, at, line = json.JSONDecoder(), 0, 1
+    while True:
+        begin = re.compile(r"\s*").match(text, at).end()  # type: ignore[union-attr]
+        line += text.count("\n", at, begin)
+        if begin == len(text):
+            return
+        try:
+            value, at = decoder.raw_decode(text, begin)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{file}:{line}: not JSON: {error}") from error
+        yield from ((line, one) for one in (value if isinstance(value, list) else [value]))
+        line += text.count("\n", begin, at)
+
+
+def _used(one: Mapping[str, Any]) -> int:
+    """Usage of one object: as docker's command counts it (moby: calculateMemUsageUnixNoCache)."""
+    memory = one.get("memory_stats")
+    if memory is None:
+        told = str(one["MemUsage"]).partition("/")[0].strip()
+        return int(parse_size(told.replace("B", ""), Dialect.K8S))
+    counts = memory.get("stats") or {}
+    cold = int(counts.get("total_inactive_file", counts.get("inactive_file", 0)))
+    usage = int(memory["usage"])
+    return usage - cold if cold < usage else usage
 
 
 # --- the node file -------------------------------------------------------------------------
@@ -234,9 +250,9 @@ def read_stats(path: Path) -> dict[str, int]:
 
 def draft_of(
     services: list[Service], host: Host, problems: list[Problem], *, name: str = "docker",
-    stats: Mapping[str, int] | None = None,
+    stats: Mapping[str, int] | None = None, what: str = "Compose project",
 ) -> Draft:  # fmt: skip
-    """A node file of a compose project on a host.
+    """A node file of a compose project, or of the containers of a host.
 
     Raises
     ------
@@ -248,29 +264,26 @@ def draft_of(
     draft = Draft(node={}, problems=problems)
     parent = PARENT[host.cgroup]
     containers: dict[str, Any] = {}
+    groups: dict[str, Any] = {}
     for service in services:
         key = legal_name(service.name, containers)
         file = f"profiles/{key}.yaml"
         draft.profiles[file] = _profile(key, service, _usage(service, stats or {}))
-        containers[key] = _entry(service, file, parent, host, problems)
-    machine: dict[str, Any] = {
-        "memory": format_k8s(host.memory), "cpus": host.cpus, "kernel": host.kernel,
-    }  # fmt: skip
-    if host.swap:
-        machine["swap"] = [{"device": "ssd", "size": format_k8s(host.swap)}]
+        groups.setdefault(service.parent or parent, {})
+        containers[key] = _entry(service, file, service.parent or parent, host, problems)
     draft.node.update(
         {
             "capplan": 1,
             "name": legal_name(name),
-            "node": machine,
-            "cgroup": {"version": host.cgroup, "groups": {parent: {}}},
+            "node": machine(host),
+            "cgroup": {"version": host.cgroup, "groups": groups},
             "containers": containers,
             "run": {"duration": "1h", "start": "warm", "seed": 1},
         }
     )
     draft.header = (
-        f"Compose project {name}: {len(services)} services.",
-        "The machine is what the command line said; a compose file does not know it.",
+        f"{what} {name}: {len(services)} services.",
+        "The machine is what the command line said.",
         *(() if stats else ("NOBODY MEASURED what the services use: see each profile.",)),
     )
     return draft
@@ -344,22 +357,14 @@ def _usage(service: Service, stats: Mapping[str, int]) -> int | None:
 
 
 def _profile(name: str, service: Service, usage: int | None) -> dict[str, Any]:
+    size, note = assumed(service.reservation, service.limit)
     if usage is not None:
         size, note = usage, "docker stats: usage without inactive file pages"
-    elif _limited(service.reservation):
-        size, note = service.reservation or 0, "ASSUMED: its reservation; nobody measured"
-    elif _limited(service.limit):
-        size, note = (service.limit or 0) // 2, "ASSUMED: half of its limit; nobody measured"
-    else:
-        size, note = UNMEASURED, "ASSUMED: nothing is known of it; nobody measured"
-    regions: dict[str, Any] = {"heap": {"kind": "anon", "size": Noted(format_k8s(size), note)}}
+    made = profile(name, size, note)
+    regions = made["processes"]["main"]["regions"]
     volumes = [*service.tmpfs, *((("/dev/shm", service.shm),) if service.shm else ())]
     for path, limit in volumes:
         bound = "half of RAM" if limit is None else format_k8s(limit)
         shmem = {"kind": "shmem", "size": Noted("0", f"tmpfs: counts when it fills, up to {bound}")}
         regions[legal_name(f"tmpfs{path.replace(os.sep, '-')}", regions)] = shmem
-    return {
-        "capplan": 1,
-        "profile": legal_name(name),
-        "processes": {"main": {"regions": regions}},
-    }
+    return made

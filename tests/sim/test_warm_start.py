@@ -16,7 +16,9 @@ def reader(group: str) -> tuple[Process, Mapping]:
     name = f"{group}.file"
     task = Task((Op("hold", ns=S),))
     settings = {"container": group, "mappings": (name,), "tasks": (task,)}
-    return Process(group, group, **settings), Mapping(name, "file", FILE, size_pages=FILE, resident_pages=FILE)
+    return Process(group, group, **settings), Mapping(
+        name, "file", FILE, size_pages=FILE, resident_pages=FILE
+    )
 
 
 def test_what_filled_the_node_before_the_run_is_no_peak_of_it() -> None:

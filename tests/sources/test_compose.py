@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import capplan
 from capplan.cli.main import cli
 from capplan.errors import InputError
-from capplan.sources.compose import Host, draft_of, interpolate, read_services, read_stats
+from capplan.sources.compose import draft_of, interpolate, read_services, read_stats
+from capplan.sources.host import Host
 from capplan.sources.write import write
 
 MIB, GIB = 1 << 20, 1 << 30
