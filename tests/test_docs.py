@@ -1,9 +1,10 @@
 """README and docs say what is true: commands are run, outputs compared, links followed.
 
-A fenced block whose first word is ``console`` is run, file by file and in order, in one empty
-folder. What stands below a ``$ `` line is the output; ``...`` stands for any lines. Words behind
-``console``: ``exit=2`` where the block's last command fails. ``make golden-accept`` writes fresh
-output.
+A fenced block whose first word is ``console`` is run, file by file and in order, in one folder
+that holds nothing but the shipped ``profiles``. What stands below a ``$ `` line is the output;
+``...`` stands for any lines. Words behind ``console``: ``exit=2`` where the block's last command
+fails; ``traces`` where a page needs recorded data that are no part of the repository.
+``make golden-accept`` writes fresh output.
 """
 
 from __future__ import annotations
@@ -84,8 +85,13 @@ def run(line: str, folder: pathlib.Path) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("doc", [d for d in DOCS if commands(d.read_text())], ids=lambda d: d.name)
-def test_commands_of_the_page_do_what_it_says(doc: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_commands_of_the_page_do_what_it_says(
+    doc: pathlib.Path, tmp_path: pathlib.Path, request: pytest.FixtureRequest
+) -> None:
     text = doc.read_text(encoding="utf-8")
+    if any("traces" in block["info"].split() for block in BLOCK.finditer(text)):
+        request.getfixturevalue("shared")
+    (tmp_path / "profiles").symlink_to(ROOT / "profiles")
     accepted = text
     for command in commands(text):
         code, shown = run(command.line, tmp_path)

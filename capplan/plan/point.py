@@ -214,8 +214,16 @@ def sample_ns(spec: NodeSpec) -> int:
 
 
 def _packed(trace: Mapping[str, Any], folder: Path, files: dict[str, bytes]) -> dict[str, Any]:
-    """The trace with its file named by content; the content goes to ``files``."""
-    path = folder / str(trace["file"])
+    """The trace with its files named by content; the content goes to ``files``."""
+    masks = [
+        {**mask, "file": _pack(folder / mask["file"], files)} if "file" in mask else mask
+        for mask in trace["mask"]
+    ]
+    return {**trace, "file": _pack(folder / str(trace["file"]), files), "mask": masks}
+
+
+def _pack(path: Path, files: dict[str, bytes]) -> str:
+    """The name that a file has by its content, which goes to ``files``."""
     try:
         stat = path.stat()
         content, digest = _content(path, stat.st_mtime_ns, stat.st_size)
@@ -223,7 +231,7 @@ def _packed(trace: Mapping[str, Any], folder: Path, files: dict[str, bytes]) -> 
         raise InputError(f"{path}: the trace cannot be read: {error.strerror or error}") from error
     name = f"{digest}{''.join(path.suffixes[-2:])}"
     files[name] = content
-    return {**trace, "file": name}
+    return name
 
 
 @functools.lru_cache(maxsize=64)

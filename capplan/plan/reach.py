@@ -93,6 +93,10 @@ def _drawn(model: Any, path: str) -> Iterator[str]:
 def _implied(trace: Trace) -> list[str]:
     """What is drawn of a trace without being written as a distribution."""
     drawn = ["jitter"] if trace.jitter > 0 else []
+    if trace.peaks is not None:
+        drawn.append("peaks")
+    if trace.at_end == "trend":
+        drawn.append("trend")
     split = trace.measures not in ("rss", "anon") and trace.columns.anon is None
     if split and trace.anon_share is None:
         drawn.append("anon_share")

@@ -99,7 +99,7 @@ def expand(
         sample_ns=sample_ns(run.duration) if run.sample is None else run.sample,
         seed=seed,
         granule_order=run.granule,
-        assumptions=tuple(world.assumptions),
+        assumptions=world.noted(),
     )
 
 
@@ -117,7 +117,7 @@ def sample_ns(duration_ns: int) -> int:
 
 
 def _world(spec: NodeSpec, draws: Draws) -> World:
-    assumptions: list[str] = []
+    assumptions = list(spec.model.assumptions)
     node = expand_node(_machine(spec), assumptions)
     zram = next((swap for swap in spec.node.swap if swap.speeds.device == "zram"), None)
     compressor: str | None = zram.compressor if zram is not None else None

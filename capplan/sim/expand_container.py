@@ -359,7 +359,7 @@ class ProcessWriter:
         )
         followed = follow(trace, inst.folder, self.draws, self.start_ns, end_ns, limit)
         for note in followed.notes:
-            world.note(f"{inst.container}: {note}")
+            world.note_of(inst.container, note)
         self._write_regions()
         static = [Task(tuple(first)), *self.tasks] if first else list(self.tasks)
         attached = self._mappings()

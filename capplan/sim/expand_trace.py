@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from capplan import units
+from capplan.errors import InputError
 from capplan.sim.expand_draws import Draws
 from capplan.sim.scenario import PAGE_SIZE, Access
 from capplan.spec.profile import Trace
-from capplan.spec.trace import MemoryTrace, TraceQuery, clipped_samples, fit_to_run, load_trace
+from capplan.spec.trace import (
+    MemoryTrace,
+    TraceQuery,
+    Window,
+    clipped_samples,
+    fit_to_run,
+    load_trace,
+)
+from capplan.spec.trace_mask import WindowQuery, moment_s, read_windows
 
 NS_PER_S = 1_000_000_000
 IntArray = npt.NDArray[np.int64]
@@ -26,6 +38,8 @@ ANON_SHARE_RANGE = (0.47, 0.99)
 # Far memory's smallest cold age (Lagar-Cavilla et al., ASPLOS'19): memory in use is touched
 # about this often.
 REVISIT_S = 120.0
+DAY_S = 86_400.0
+TREND_BLOCKS, MIN_TREND_BLOCKS = 20, 5
 
 _UNIT_BYTES = {"bytes": 1.0, "KiB": 1024.0, "MiB": 1048576.0, "GiB": 1073741824.0}
 
@@ -51,6 +65,16 @@ class Followed:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """What is followed, on the trace's own clock."""
+
+    t_s: FloatArray
+    anon: FloatArray
+    file: FloatArray | None
+    restarts: npt.NDArray[np.bool_]
+
+
 def follow(
     trace: Trace, folder: Path, draws: Draws, start_ns: int, end_ns: int, limit: int
 ) -> Followed:
@@ -73,21 +97,39 @@ def follow(
     scale = draws.sample(trace.scale, "trace", "scale")
     value, other = _curves(trace, folder)
     notes: list[str] = []
+    _note_masked(trace, value, notes)
     old_limit = trace.limit if trace.limit is not None else limit
     _note_clipped(trace, value, old_limit, notes)
-    times, index = fit_to_run(
-        value.t_s, (end_ns - start_ns) / NS_PER_S, offset_s=-offset, repeat=trace.at_end == "repeat"
-    )
     anon, file = _split(trace, value, other, draws, notes)
+    curve = Curve(value.t_s, anon, file, value.restarts)
+    span = units.format_duration(round(value.interval_s * NS_PER_S))
+    if trace.peaks is not None:
+        curve = _with_peaks(trace, folder, value, curve, draws)
+        notes.append(
+            f"{_shown(trace)}: the peak of each {span} stands in its middle, rising and falling "
+            "over all of it (in runs of many: anywhere in it); when it was, and how fast it came, "
+            "was not recorded"
+        )
+    elif len(value) > 1:
+        notes.append(f"{_shown(trace)}: one sample every {span}; a peak in between is not in it")
+    times, index = fit_to_run(
+        curve.t_s, (end_ns - start_ns) / NS_PER_S, offset_s=-offset, repeat=trace.at_end == "repeat"
+    )
     noise = _noise(trace, draws, times.size)
-    anon = anon[index] * scale * noise + trace.add
-    if file is not None:
-        file = file[index] * scale * noise
-    again = value.restarts[index]
+    anon = curve.anon[index] * scale * noise + trace.add
+    if curve.file is not None:
+        file = curve.file[index] * scale * noise
+    again = curve.restarts[index]
     again[0] = False
     # a repeated trace begins anew where its index falls back
     at_ns = start_ns + np.rint(times * NS_PER_S).astype(np.int64)
-    ends = trace.at_end == "exit" and bool(at_ns[-1] < end_ns)
+    is_over = bool(at_ns[-1] < end_ns)
+    if trace.at_end == "trend" and is_over:
+        further = scale * _trend(trace, curve, draws, notes) * (end_ns - at_ns[-1]) / NS_PER_S
+        anon = np.append(anon, max(anon[-1] + further, 0.0))
+        file = None if file is None else np.append(file, file[-1])
+        at_ns, again = np.append(at_ns, end_ns), np.append(again, False)
+    ends = trace.at_end == "exit" and is_over
     lives = _lives(at_ns, _pages(anon), None if file is None else _pages(file), again, ends)
     return Followed(lives, tuple(notes))
 
@@ -117,24 +159,60 @@ def _curves(trace: Trace, folder: Path) -> tuple[MemoryTrace, MemoryTrace | None
     return value, load_trace(_query(trace, folder, columns.file))
 
 
-def _query(trace: Trace, folder: Path, column: str) -> TraceQuery:
+def _query(
+    trace: Trace, folder: Path, column: str, where: Mapping[str, str] | None = None
+) -> TraceQuery:
     unit = float(trace.of or 0) if trace.unit == "fraction" else _UNIT_BYTES[trace.unit]
     return TraceQuery(
         file=folder / trace.file,
         time=trace.columns.time,
         value=column,
-        where={key: str(text) for key, text in trace.filter.items()},
+        where=trace.filter if where is None else where,
         time_unit=trace.time_unit,
         unit_bytes=unit,
         max_gap_s=None if trace.max_gap is None else trace.max_gap / NS_PER_S,
+        masked=_windows(trace, folder),
     )
+
+
+def _windows(trace: Trace, folder: Path) -> tuple[Window, ...]:
+    """All windows that are masked."""
+    windows: list[Window] = []
+    for mask in trace.mask:
+        length = None if mask.duration is None else mask.duration / NS_PER_S
+        if mask.file is None:
+            start = -math.inf if mask.start is None else moment_s(mask.start)
+            end = math.inf if mask.end is None else moment_s(mask.end)
+            windows.append(Window(start, end if length is None else start + length))
+            continue
+        assert mask.start is not None
+        shift = mask.shift / NS_PER_S
+        match = {column: trace.filter[key] for column, key in mask.match.items()}
+        query = WindowQuery(
+            folder / mask.file, mask.start, mask.end, length or 0.0, shift, mask.filter, match
+        )
+        windows += read_windows(query)
+    return tuple(windows)
+
+
+def _note_masked(trace: Trace, value: MemoryTrace, notes: list[str]) -> None:
+    if value.masked:
+        notes.append(
+            f"{_shown(trace)}: {value.masked} of {value.masked + len(value)} samples are masked "
+            "and bridged in a straight line"
+        )
+
+
+def _shown(trace: Trace) -> str:
+    """The trace's name in a sentence."""
+    return Path(trace.file).name
 
 
 def _note_clipped(trace: Trace, value: MemoryTrace, limit: int, notes: list[str]) -> None:
     clipped = clipped_samples(value.bytes, float(limit))
     if clipped:
         notes.append(
-            f"{trace.file}: {clipped} of {len(value)} samples sit at the limit of "
+            f"{_shown(trace)}: {clipped} of {len(value)} samples sit at the limit of "
             f"{units.format_bytes(limit)}: the trace is clipped, the demand was higher"
         )
 
@@ -149,7 +227,7 @@ def _split(
     """Anonymous memory and page cache of each sample [bytes]."""
     if other is not None:
         # the two columns share their rows, but one may have cells that the other lacks
-        file = np.interp(value.t_s, other.t_s, other.bytes)
+        file = np.interp(value.t_s + value.origin_s, other.t_s + other.origin_s, other.bytes)
         return value.bytes, file
     if trace.measures in ("rss", "anon") or trace.columns.anon is not None:
         return value.bytes, None
@@ -160,10 +238,88 @@ def _split(
             low, high = ANON_SHARE_RANGE
             share = low + (high - low) * draws.uniform("trace", "anon_share")
         notes.append(
-            f"{trace.file}: {100 * share:.0f} % of {trace.measures.replace('_', ' ')} is "
+            f"{_shown(trace)}: {100 * share:.0f} % of {trace.measures.replace('_', ' ')} is "
             "anonymous, the rest page cache (assumed; anon_share says it)"
         )
     return share * value.bytes, (1.0 - share) * value.bytes if share < 1.0 else None
+
+
+def _with_peaks(
+    trace: Trace, folder: Path, value: MemoryTrace, curve: Curve, draws: Draws
+) -> Curve:
+    """Put the highest value of each interval between its sample and the next.
+
+    What rises above the samples is anonymous: below the limit page cache does not go by itself.
+    """
+    assert trace.peaks is not None
+    column = trace.peaks.value or trace.columns.value or trace.columns.anon
+    assert column is not None
+    where = trace.filter | trace.peaks.filter
+    peaks = load_trace(_query(trace, folder, column, where))
+    step = value.interval_s
+    # a series that is scraped apart may be late by part of an interval
+    at = peaks.t_s + (peaks.origin_s - value.origin_s)
+    which = np.searchsorted(value.t_s, at + step / 4, side="right") - 1
+    high = np.zeros(value.t_s.size)
+    np.maximum.at(high, which[which >= 0], peaks.bytes[which >= 0])
+    # the life before a restart does not come down to the new one's start
+    after = np.where(curve.restarts[1:], value.bytes[:-1], value.bytes[1:])
+    place = _within(draws, value.t_s.size - 1)
+    wide = np.minimum(np.diff(value.t_s), step)
+    share = place * wide / np.diff(value.t_s)
+    base = value.bytes[:-1] + share * (after - value.bytes[:-1])
+    above = high[:-1] > np.maximum(value.bytes[:-1], after)
+    new = np.flatnonzero(above)
+    left = curve.anon[new]
+    right = np.where(curve.restarts[new + 1], left, curve.anon[new + 1])
+    anon = left + share[new] * (right - left) + (high[new] - base[new])
+    return Curve(
+        np.insert(curve.t_s, new + 1, value.t_s[new] + (place * wide)[new]),
+        np.insert(curve.anon, new + 1, anon),
+        None if curve.file is None else np.insert(curve.file, new + 1, curve.file[new]),
+        np.insert(curve.restarts, new + 1, False),
+    )
+
+
+def _within(draws: Draws, count: int) -> FloatArray:
+    """Where in its interval each peak stands: in the middle, or anywhere in a run of many."""
+    if draws.replicate == 0:
+        return np.full(count, 0.5)
+    cdf = NormalDist().cdf
+    scores = draws.normals(count, "trace", "peaks").tolist()
+    return np.array([min(max(cdf(score), 0.01), 0.99) for score in scores])
+
+
+def _trend(trace: Trace, curve: Curve, draws: Draws, notes: list[str]) -> float:
+    """How anonymous memory rises over the second half of the trace [bytes/s].
+
+    The median of the slopes between block medians (Theil, 1950; Sen, 1968): garbage collections
+    and bursts do not bend it. Blocks, since samples that follow each other are not independent;
+    the interval is Sen's, and runs of many draw the slope as normal with its width.
+    """
+    from scipy.stats import theilslopes
+
+    half = curve.t_s.size // 2
+    blocks = min(TREND_BLOCKS, curve.t_s.size - half)
+    if blocks < MIN_TREND_BLOCKS:
+        raise InputError(
+            f"{trace.file}: at_end: trend needs {2 * MIN_TREND_BLOCKS - 1} samples, "
+            f"there are {curve.t_s.size}"
+        )
+    t_s = [float(np.median(part)) for part in np.array_split(curve.t_s[half:], blocks)]
+    anon = [float(np.median(part)) for part in np.array_split(curve.anon[half:], blocks)]
+    slope, _, lowest, highest = theilslopes(anon, t_s, alpha=0.95)
+    low, middle, high = (
+        units.format_bytes(round(bytes_s * DAY_S)) for bytes_s in (lowest, slope, highest)
+    )
+    notes.append(
+        f"{_shown(trace)}: after its end anonymous memory goes on with the trend of its second "
+        f"half, {middle} a day (95 %: {low} to {high}); a trend need not last"
+    )
+    if draws.replicate == 0:
+        return float(slope)
+    spread = (highest - lowest) / (2 * NormalDist().inv_cdf(0.975))
+    return float(slope + spread * draws.score(0, "trace", "trend"))
 
 
 def _noise(trace: Trace, draws: Draws, count: int) -> FloatArray | float:

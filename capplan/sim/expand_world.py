@@ -83,6 +83,8 @@ class World:
     processes: list[Process] = field(default_factory=list)
     cgroups: dict[str, Cgroup] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
+    said: dict[str, list[str]] = field(default_factory=dict)
+    """What is assumed of containers: their names by the text."""
     unsaid: int = 0  # regions whose compressibility was assumed
 
     @property
@@ -111,6 +113,16 @@ class World:
         """Remember an assumption, once."""
         if text not in self.assumptions:
             self.assumptions.append(text)
+
+    def note_of(self, container: str, text: str) -> None:
+        """Remember an assumption about a container, once for all that share it."""
+        names = self.said.setdefault(text, [])
+        if container not in names:
+            names.append(container)
+
+    def noted(self) -> tuple[str, ...]:
+        """All assumptions, those of containers last."""
+        return (*self.assumptions, *(f"{', '.join(of)}: {text}" for text, of in self.said.items()))
 
     def plan(
         self, name: str, region: Region, size: int, warm: bool, written: bool = False

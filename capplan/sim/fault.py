@@ -71,6 +71,7 @@ __all__ = [
     "install",
     "page_tables",
     "slab_page",
+    "tables_of",
 ]
 
 # The same numbers as CHARGE_*.
@@ -105,10 +106,16 @@ def _charge_granule(k, fr, pt, t, c, nr, user_fault, may_short):
 
 
 @jit
+def tables_of(index, nr):
+    """Tables that pages [index, index + nr) need beyond those of the pages before them."""
+    first = (index + PTES_PER_TABLE - 1) // PTES_PER_TABLE
+    return (index + nr + PTES_PER_TABLE - 1) // PTES_PER_TABLE - first
+
+
+@jit
 def page_tables(k, fr, v, index, nr):
     """Tables that the first touch of pages [index, index + nr) adds to the process."""
-    first = (index + PTES_PER_TABLE - 1) // PTES_PER_TABLE
-    tables = (index + nr + PTES_PER_TABLE - 1) // PTES_PER_TABLE - first
+    tables = tables_of(index, nr)
     if tables <= 0:
         return
     got = alloc_kernel_pages(k, fr, tables)

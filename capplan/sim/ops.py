@@ -186,7 +186,7 @@ def _target(k, fr, pt, t, op):
     along = 1.0 if span <= 0.0 else min((k.now_ns - task.op_start_ns) / span, 1.0)
     want = task.op_prev_target + (op.pages - task.op_prev_target) * along
     if mapping.size_pages - mapping.thp_spare - want >= k.granule_pages:
-        free_newest(k, fr, pt, m, int(mapping.size_pages - mapping.thp_spare - want))
+        free_newest(k, fr, pt, op.vma, int(mapping.size_pages - mapping.thp_spare - want))
     turn = 0
     while want - (mapping.size_pages - mapping.thp_spare) >= k.granule_pages:
         if task.op_cursor == 1 and (turn >= TURN_PAGES or (turn and turn_is_over(k))):
@@ -480,7 +480,7 @@ def run_op(k, fr, pt, t, op):
     if kind == OP_WAIT:
         return _hold(k, t, op, op.t_ns)
     if kind == OP_FREE:
-        free_newest(k, fr, pt, k.vma[op.vma].mapping, int(op.pages))
+        free_newest(k, fr, pt, op.vma, int(op.pages))
         return DONE
     if kind == OP_POPULATE:
         return _populate(k, fr, pt, t, op)

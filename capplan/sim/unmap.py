@@ -10,6 +10,7 @@ from capplan.mm.page_alloc import free_frame, free_kernel_pages
 from capplan.mm.rmap import account_cache, add_swapents, unmap_page
 from capplan.mm.shrink_folio import clean_page
 from capplan.mm.state import (
+    MAP_ANON,
     PG_DOOMED,
     PG_MLOCKED,
     PG_SWAPBACKED,
@@ -25,6 +26,7 @@ from capplan.mm.state import (
     ST_PAGETABLES,
 )
 from capplan.mm.swap import drop_swap_cache, free_swap_entry
+from capplan.sim.fault import tables_of
 from capplan.sim.fork import hand_over
 
 __all__ = ["detach_entry", "entries_of", "free_detached", "free_newest", "free_tables", "zap_entry"]
@@ -100,12 +102,17 @@ def entries_of(k, m, nr):
 
 
 @jit
-def free_newest(k, fr, pt, m, nr):
-    """Give back the newest nr pages of a mapping (munmap of its end); whole granules.
+def free_newest(k, fr, pt, v, nr):
+    """Give back the newest nr pages of an area (munmap of its end); whole granules.
 
-    Returns the pages taken off the mapping's extent, at most nr.
+    Returns the pages taken off the mapping's extent, at most nr. Page tables that map nothing any
+    more go too, of anonymous memory: a truncated file leaves its mappers theirs.
+
+    Kernel: unmap_region(), free_pgtables() down to the end of what stays.
     """
+    m = k.vma[v].mapping
     mapping = k.mapping[m]
+    tables = 0
     nr += mapping.thp_spare  # the untouched end of a huge page goes with what was before it
     mapping.thp_spare = 0
     taken = 0
@@ -120,7 +127,22 @@ def free_newest(k, fr, pt, m, nr):
         mapping.used -= 1
         mapping.size_pages -= size
         taken += size
+        tables += tables_of(mapping.used * k.granule_pages, size)
+    if mapping.kind == MAP_ANON:
+        _free_tables(k, fr, k.vma[v].proc, min(tables, k.proc[k.vma[v].proc].pgtables))
     return taken
+
+
+@jit
+def _free_tables(k, fr, p, nr):
+    """Free nr page tables of process p."""
+    c = k.proc[p].memcg
+    k.proc[p].pgtables -= nr
+    k.nr_pagetables -= nr
+    k.memcg[c].stat[ST_PAGETABLES] -= nr
+    k.memcg[c].stat[ST_KERNEL] -= nr
+    cancel_charge(k, c, nr)
+    free_kernel_pages(k, fr, nr)
 
 
 @jit
@@ -128,11 +150,9 @@ def free_tables(k, fr, p):
     """Free the page tables and kernel memory of a dead process."""
     proc = k.proc[p]
     c = proc.memcg
-    k.memcg[c].stat[ST_PAGETABLES] -= proc.pgtables
-    k.memcg[c].stat[ST_KERNEL] -= proc.pgtables + proc.kernel_pages
-    cancel_charge(k, c, proc.pgtables + proc.kernel_pages)
-    k.nr_pagetables -= proc.pgtables
+    _free_tables(k, fr, p, proc.pgtables)
+    k.memcg[c].stat[ST_KERNEL] -= proc.kernel_pages
+    cancel_charge(k, c, proc.kernel_pages)
     k.nr_kernel -= proc.kernel_pages
-    free_kernel_pages(k, fr, proc.pgtables + proc.kernel_pages)
-    proc.pgtables = 0
+    free_kernel_pages(k, fr, proc.kernel_pages)
     proc.kernel_pages = 0

@@ -29,6 +29,7 @@ from capplan.units import UNLIMITED, Size, format_bytes
 
 if TYPE_CHECKING:
     from capplan.spec.loader import NodeSpec, Source
+    from capplan.spec.profile import Profile
 
 Check = Callable[["NodeSpec"], Iterator[Problem]]
 
@@ -253,16 +254,26 @@ def check_promises(spec: NodeSpec) -> Iterator[Problem]:
 
 
 def check_trace_files(spec: NodeSpec) -> Iterator[Problem]:
-    """A trace's CSV must be there."""
+    """A trace's CSV must be there, and those that mask it."""
     for source in spec.sources.values():
-        for name, process in source.profile.processes.items():
-            if process.trace is None or os.path.isfile(source.file(process.trace.file)):
+        for path, file in _csv_files(source.profile):
+            if os.path.isfile(source.file(file)):
                 continue
-            path = ("processes", name, "trace", "file")
-            message = f"no file {quoted(process.trace.file)}"
-            expected = f"a CSV, relative to the profile ({source.file(process.trace.file)})"
+            message = f"no file {quoted(file)}"
+            expected = f"a CSV, relative to the profile ({source.file(file)})"
             shown = shown_path((*source.prefix, *path))
             yield Problem(source.place(*path), shown, message, expected, "", "C001")
+
+
+def _csv_files(profile: Profile) -> Iterator[tuple[KeyPath, str]]:
+    """The CSV files that a profile names, each with its key path."""
+    for name, process in profile.processes.items():
+        if process.trace is not None:
+            path: KeyPath = ("processes", name, "trace")
+            yield (*path, "file"), process.trace.file
+            for index, mask in enumerate(process.trace.mask):
+                if mask.file is not None:
+                    yield (*path, "mask", index, "file"), mask.file
 
 
 def check_timeline(spec: NodeSpec) -> Iterator[Problem]:

@@ -117,8 +117,10 @@ class NodeSpec:
             profile = _dump(source.profile)
             for process in profile["processes"].values():
                 if "trace" in process:
-                    file = source.file(process["trace"]["file"])
-                    process["trace"]["file"] = os.path.relpath(file, self.path.parent)
+                    for named in (process["trace"], *process["trace"]["mask"]):
+                        if "file" in named:
+                            file = source.file(named["file"])
+                            named["file"] = os.path.relpath(file, self.path.parent)
             dumped["containers"][name] |= {"profile": profile, "set": {}}
         return dumped
 

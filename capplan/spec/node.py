@@ -412,6 +412,8 @@ class NodeFile(Model):
     name: str = ""
     """Left out: the file's name."""
     description: str = ""
+    assumptions: tuple[str, ...] = ()
+    """What its figures take for granted, printed with the verdict beside what capplan assumes."""
     node: Machine
     cgroup: Cgroup = Cgroup()
     kubelet: Kubelet | None = None

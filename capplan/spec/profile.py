@@ -26,6 +26,7 @@ from capplan.spec.common import (
     only_one,
     problem,
 )
+from capplan.spec.profile_trace import Columns, Mask, Peaks, Text
 from capplan.spec.runtime import Runtime
 
 Pattern = Literal["idle", "cyclic", "uniform", "zipf", "once"]
@@ -288,31 +289,6 @@ Repeat.model_rebuild()
 PhaseBody.model_rebuild()
 
 
-def _as_text(value: Any) -> Any:
-    return value if isinstance(value, dict | tuple | list) or value is None else str(value)
-
-
-class Columns(Model):
-    """Which columns of the CSV hold what."""
-
-    time: str = "time"
-    value: str | None = None
-    """The measured series."""
-    anon: str | None = None
-    """Anonymous memory, where the trace has it apart."""
-    file: str | None = None
-    """Page cache, where the trace has it apart."""
-
-    @model_validator(mode="after")
-    def _some(self) -> Columns:
-        if self.value is None and self.anon is None:
-            message = "neither value nor anon"
-            raise problem("columns", message, "value: name of the column to follow")
-        if self.value is not None and self.anon is not None:
-            raise problem("columns", "both value and anon", "only one of value, anon")
-        return self
-
-
 class Trace(Model):
     """A recorded series that the process follows."""
 
@@ -322,7 +298,7 @@ class Trace(Model):
     """What was measured. rss and anon are anonymous memory; working_set and usage hold page
     cache too, and are split by ``anon_share``."""
     columns: Columns
-    filter: dict[str, Annotated[str, BeforeValidator(_as_text)]] = Field(default_factory=dict)
+    filter: dict[str, Text] = Field(default_factory=dict)
     """For long tables: column -> value that a row must have."""
     time_unit: Literal["s", "ms", "us", "ns", "iso8601", "auto"] = "auto"
     """Unit of the time column; auto: numbers are Unix seconds or milliseconds by size."""
@@ -345,8 +321,13 @@ class Trace(Model):
     flagged as clipped."""
     max_gap: Duration | None = None
     """Longest step between samples that is not a gap. Left out: five times the median step."""
-    at_end: Literal["hold", "repeat", "exit"] = "hold"
-    """When the run is longer than the trace: keep the last value, start again, or exit."""
+    at_end: Literal["hold", "repeat", "trend", "exit"] = "hold"
+    """When the run is longer than the trace: keep the last value, start again, go on with the
+    trend of its second half (a leak), or exit."""
+    mask: tuple[Mask, ...] = ()
+    """Windows that are not followed, such as injected faults."""
+    peaks: Peaks | None = None
+    """A series of the highest value within each interval (from a sample to the next)."""
     access: Access | None = None
     """How the followed memory is accessed. Left out: an assumption is printed."""
     compressibility: Annotated[Compressibility, bare_as("mean")] | None = None
@@ -359,6 +340,10 @@ class Trace(Model):
         if self.anon_share is not None and self.measures in ("rss", "anon"):
             message = f"anon_share with measures: {self.measures}, which is all anonymous"
             raise problem("measures", message, "measures: working_set or usage")
+        unknown = {key for mask in self.mask for key in mask.match.values()} - self.filter.keys()
+        if unknown:
+            message = f"match names {', '.join(sorted(unknown))}, which filter does not have"
+            raise problem("mask", message, f"a key of filter ({', '.join(self.filter) or 'none'})")
         return self
 
 

@@ -44,7 +44,15 @@ CLIP_RUN = 3
 MAX_PROBLEMS = 1000
 """Bad rows of a kind that are told apart; a file of nothing else has millions."""
 
-_UNIT_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+UNIT_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
+@dataclass(frozen=True)
+class Window:
+    """A span of a trace, both ends in it; times as :attr:`MemoryTrace.origin_s` has them [s]."""
+
+    start_s: float
+    end_s: float
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,8 @@ class TraceQuery:
         container was restarted.
     max_gap_s
         Longest step between samples [s]; None: five median intervals.
+    masked
+        Windows whose samples are left out; a gap that one bridges is none.
     """
 
     file: Path
@@ -79,13 +89,14 @@ class TraceQuery:
     unit_bytes: float = 1.0
     counter: str | None = None
     max_gap_s: float | None = None
+    masked: tuple[Window, ...] = ()
 
     def key(self) -> tuple[object, ...]:
         """What sets it apart from other series of the same file."""
         where = tuple(sorted((str(k), str(v)) for k, v in self.where.items()))
         return (
             self.time, self.value, where, self.time_unit, self.unit_bytes, self.counter,
-            self.max_gap_s,
+            self.max_gap_s, self.masked,
         )  # fmt: skip
 
 
@@ -103,6 +114,10 @@ class MemoryTrace:
         True at a sample that belongs to a new life of the container.
     lines
         Line of each sample in the file.
+    origin_s
+        The first sample's time as the file has it, in seconds (since 1970, where it has dates).
+    masked
+        Samples that were left out.
     """
 
     file: Path
@@ -110,6 +125,8 @@ class MemoryTrace:
     bytes: FloatArray
     restarts: BoolArray
     lines: IntArray
+    origin_s: float = 0.0
+    masked: int = 0
 
     def __len__(self) -> int:
         return int(self.t_s.size)
@@ -219,16 +236,22 @@ def load_trace(query: TraceQuery) -> MemoryTrace:
 def _load(table: Table, query: TraceQuery) -> MemoryTrace:
     rows = table.rows(query.where)
     if rows.size == 0:
-        _no_rows(table, query)
-    seconds = _seconds(table, query, rows)
+        refuse_filter(table, query.where, query.value)
+    seconds, origin = clock_seconds(table, query.time, rows, query.time_unit)
     values = table.numbers(query.value)[rows]
     blank = np.isnan(values) & table.column(query.value).isna().to_numpy()[rows]
     rows, seconds, values = rows[~blank], seconds[~blank], values[~blank]
     if rows.size == 0:
-        _no_rows(table, query)
+        refuse_filter(table, query.where, query.value)
     problems = list(_bad_cells(table, query, rows, seconds, values))
     rows, seconds, values = _drop_repeats(rows, seconds, values)
-    problems += _bad_times(query, rows, seconds)
+    inside = _inside(seconds + origin, query.masked)
+    if inside.all():
+        _fail(query.file, 0, "every sample is masked", column=query.value)
+    # the step before a sample bridges what is masked between it and the one before
+    bridged = np.diff(np.flatnonzero(~inside)) > 1
+    rows, seconds, values = rows[~inside], seconds[~inside], values[~inside]
+    problems += _bad_times(query, rows, seconds, bridged)
     if problems:
         raise InputError(sorted(problems, key=lambda problem: problem.place))
     counter = None if query.counter is None else table.numbers(query.counter)[rows]
@@ -238,7 +261,17 @@ def _load(table: Table, query: TraceQuery) -> MemoryTrace:
         bytes=values * query.unit_bytes,
         restarts=find_restarts(values, counter),
         lines=rows + 2,
+        origin_s=origin + float(seconds[0]),
+        masked=int(inside.sum()),
     )
+
+
+def _inside(times_s: FloatArray, windows: tuple[Window, ...]) -> BoolArray:
+    """Samples that lie in one of the windows."""
+    inside = np.zeros(times_s.size, dtype=np.bool_)
+    for window in windows:
+        inside |= (times_s >= window.start_s) & (times_s <= window.end_s)
+    return inside
 
 
 def find_restarts(values: FloatArray, counter: FloatArray | None = None) -> BoolArray:
@@ -319,25 +352,31 @@ def fit_to_run(
     return np.maximum(times[first : last + 1], 0.0), index[first : last + 1]
 
 
-def _seconds(table: Table, query: TraceQuery, rows: IntArray) -> FloatArray:
-    """Time column of these rows in seconds (NaN: no time)."""
+def clock_seconds(
+    table: Table, name: str, rows: IntArray, unit: str = "auto"
+) -> tuple[FloatArray, float]:
+    """A column of times in seconds from its first (NaN: no time), and when that was [s].
+
+    Two parts, since seconds since 1970 leave a float64 no room for nanoseconds.
+    """
     import pandas as pd
 
-    column = table.column(query.time)
+    column = table.column(name)
     is_text = not pd.api.types.is_numeric_dtype(column)
     # a column of numbers with one broken cell is text too: only dates are meant by iso8601
-    if query.time_unit == "iso8601" or (query.time_unit == "auto" and is_text and _dated(column)):
+    if unit == "iso8601" or (unit == "auto" and is_text and _dated(column)):
         texts = column.iloc[rows].astype(str)
         dates = pd.to_datetime(texts, utc=True, errors="coerce", format="ISO8601")
         # as seconds since the epoch, whatever resolution pandas chose
         since = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-        return np.asarray(since, dtype=np.float64)
-    numbers = table.numbers(query.time)[rows]
-    unit = query.time_unit
-    if unit == "auto":
-        unit = _guess_unit(numbers)
+        numbers, unit = np.asarray(since, dtype=np.float64), "s"
+    else:
+        numbers = table.numbers(name)[rows]
+        top = float(np.nanmax(np.abs(numbers), initial=0.0))
+        unit = guess_unit(top) if unit == "auto" else unit
     first = numbers[0] if numbers.size and not np.isnan(numbers[0]) else 0.0
-    return (numbers - first) * _UNIT_SECONDS[unit]
+    seconds = UNIT_SECONDS[unit]
+    return (numbers - first) * seconds, float(first * seconds)
 
 
 def _dated(column: pd.Series[Any]) -> bool:
@@ -347,11 +386,10 @@ def _dated(column: pd.Series[Any]) -> bool:
     return bool(np.isnan(pd.to_numeric(column.iloc[:1], errors="coerce").to_numpy(np.float64)[0]))
 
 
-def _guess_unit(numbers: FloatArray) -> str:
-    """Unit of epoch times by size: 1e11 seconds would be the year 5138."""
-    top = float(np.nanmax(np.abs(numbers), initial=0.0))
+def guess_unit(top: float) -> str:
+    """Unit of epoch times by the largest: 1e11 seconds would be the year 5138."""
     for unit, above in (("ns", 1e17), ("us", 1e14), ("ms", 1e11)):
-        if top > above:
+        if abs(top) > above:
             return unit
     return "s"
 
@@ -380,10 +418,13 @@ def _bad_cells(
         yield row_problem(query.file, line, message, column=query.value, expected="0 or more")
 
 
-def _bad_times(query: TraceQuery, rows: IntArray, seconds: FloatArray) -> Iterator[Problem]:
-    """Rows at which time stands still, runs backwards, or leaves a gap."""
+def _bad_times(
+    query: TraceQuery, rows: IntArray, seconds: FloatArray, bridged: BoolArray
+) -> Iterator[Problem]:
+    """Rows at which time stands still, runs backwards, or leaves a gap that nothing bridges."""
     timed = np.isfinite(seconds)
     steps, lines = np.diff(seconds[timed]), rows[timed][1:] + 2
+    bridged = np.append(False, bridged)[timed][1:]
     if steps.size == 0:
         return
     for at in np.flatnonzero(steps <= 0)[:MAX_PROBLEMS]:
@@ -394,28 +435,28 @@ def _bad_times(query: TraceQuery, rows: IntArray, seconds: FloatArray) -> Iterat
     longest = query.max_gap_s
     if longest is None:
         longest = GAP_INTERVALS * float(np.median(steps))
-    for at in np.flatnonzero((steps > longest) & (longest > 0))[:MAX_PROBLEMS]:
+    for at in np.flatnonzero((steps > longest) & (longest > 0) & ~bridged)[:MAX_PROBLEMS]:
         expected = f"steps of at most {longest:g} s; cut the file there, or raise max_gap"
         message = f"a gap of {steps[at]:g} s"
         yield row_problem(query.file, int(lines[at]), message, column=query.time, expected=expected)
 
 
-def _no_rows(table: Table, query: TraceQuery) -> NoReturn:
+def refuse_filter(table: Table, where: Mapping[str, str], value: str) -> NoReturn:
     """Say which filter matched nothing, and what would have matched."""
-    for name, text in query.where.items():
+    for name, text in where.items():
         if table.rows({name: text}).size == 0:
             known = table.values_of(name)
             _fail(
-                query.file,
+                table.path,
                 0,
                 f"no row has {quoted(text)}",
                 column=name,
                 expected=f"one of {', '.join(known[:5])}",
                 suggestion=closest(text, known),
             )
-    wanted = " and ".join(f"{k} = {quoted(v)}" for k, v in query.where.items())
+    wanted = " and ".join(f"{k} = {quoted(v)}" for k, v in where.items())
     what = f"no row with {wanted} has a value" if wanted else "no row has a value"
-    _fail(query.file, 0, what, column=query.value)
+    _fail(table.path, 0, what, column=value)
 
 
 def _fail(

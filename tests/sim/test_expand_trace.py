@@ -176,3 +176,143 @@ def test_trace_that_is_broken_names_file_and_line(tmp_path: Path) -> None:
     write_trace(tmp_path, 100, -1)
     with pytest.raises(InputError, match=r"t\.csv:3: web: -1 is negative"):
         traced(tmp_path)
+
+
+def test_trace_masked_window_is_bridged_and_told(tmp_path: Path) -> None:
+    write_trace(tmp_path, 100, 120, 900, 900, 160)
+    found, app = traced(tmp_path, mask=[{"from": 100, "for": "90s"}])
+    assert points(app) == [(60, 120), (240, 160)]
+    assert "web: t.csv: 2 of 5 samples are masked and bridged in a straight line" in (
+        found.assumptions
+    )
+
+
+def test_trace_masked_by_a_list_of_its_containers_windows(tmp_path: Path) -> None:
+    rows = [f"{60 * i},{pod},{v}" for pod in ("a", "b") for i, v in enumerate((1, 2, 90, 40))]
+    (tmp_path / "t.csv").write_text("\n".join(["time,pod,web", *rows]), encoding="utf-8")
+    (tmp_path / "f.csv").write_text("at,of,kind\n20,a,cpu\n320,b,cpu\n", encoding="utf-8")
+    mask = {"file": "f.csv", "from": "at", "for": "59s", "shift": "100s", "match": {"of": "pod"}}
+    given = {"mask": [mask], "start": "cold"}
+    _, first = traced(tmp_path, filter={"pod": "a"}, **given)
+    _, second = traced(tmp_path, filter={"pod": "b"}, **given)
+    assert points(first) == [(0, 1), (60, 2), (180, 40)]
+    assert points(second) == [(0, 1), (60, 2), (120, 90), (180, 40)]
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ({"for": "5min"}, "a window without a start or an end"),
+        ({"from": "soon", "for": "5min"}, "'soon' is not a time"),
+        ({"from": 0, "to": 60, "for": "5min"}, "both to and for"),
+        ({"file": "f.csv", "from": "at"}, "a file of windows without their ends"),
+        ({"from": 0, "for": "1min", "shift": "1h"}, "without a file"),
+        ({"file": "none.csv", "from": "at", "to": "end"}, "no file 'none.csv'"),
+        (
+            {"file": "t.csv", "from": "time", "for": "1s", "match": {"web": "pod"}},
+            "match names pod, which filter does not have",
+        ),
+    ],
+)
+def test_trace_mask_that_makes_no_sense_is_refused(
+    tmp_path: Path, mask: dict[str, Any], message: str
+) -> None:
+    write_trace(tmp_path, 100, 120)
+    with pytest.raises(InputError, match=message):
+        traced(tmp_path, mask=[mask])
+
+
+def write_peaks(tmp_path: Path, *rows: tuple[float, float]) -> None:
+    lines = [f"{900 * i},{mean},{high}" for i, (mean, high) in enumerate(rows)]
+    (tmp_path / "t.csv").write_text("\n".join(["time,web,high", *lines]), encoding="utf-8")
+
+
+def peaked(tmp_path: Path, replicate: int = 0, **trace: Any) -> tuple[Scenario, Process]:
+    profile = trace_profile(unit="MiB", peaks={"value": "high"}, **trace)
+    run = {"duration": "1h", "start": "cold"}
+    found = scenario(tmp_path, {"web": {"profile": profile}}, run=run, replicate=replicate)
+    return found, found.processes[0]
+
+
+def test_trace_peak_stands_in_the_middle_of_its_interval(tmp_path: Path) -> None:
+    write_peaks(tmp_path, (100, 150), (120, 120), (90, 100), (90, 300))
+    found, app = peaked(tmp_path)
+    # the second and the third peak are no higher than the samples beside them; the last has none
+    assert points(app) == [(0, 100), (450, 150), (900, 120), (1800, 90), (2250, 100), (2700, 90)]
+    assert any("the peak of each 15 min stands in its middle" in a for a in found.assumptions)
+
+
+def test_trace_peak_is_anonymous_and_the_cache_stays(tmp_path: Path) -> None:
+    write_peaks(tmp_path, (100, 150), (100, 100))
+    _, app = peaked(tmp_path, measures="usage", anon_share=0.75)
+    assert points(app) == [(0, 75), (450, 125), (900, 75)]
+    assert points(app, 1) == [(0, 25), (450, 25), (900, 25)]
+
+
+def test_trace_peak_before_a_restart_belongs_to_the_life_that_ends(tmp_path: Path) -> None:
+    write_peaks(tmp_path, (100, 150), (1, 40), (80, 80))
+    found, first = peaked(tmp_path)
+    assert points(first) == [(0, 100), (450, 150)]
+    assert points(found.processes[1]) == [(900, 1), (1800, 80)]
+
+
+def test_trace_peak_is_anywhere_in_its_interval_in_runs_of_many(tmp_path: Path) -> None:
+    write_peaks(tmp_path, (100, 150), (100, 100))
+    times = set()
+    for replicate in range(1, 9):
+        (_, start), (at, high), _ = points(peaked(tmp_path, replicate)[1])
+        assert (start, high) == (100, 150)
+        times.add(at)
+    assert len(times) == 8
+    assert 0 < min(times) < 300 < 600 < max(times) < 900
+
+
+def test_trace_trend_goes_on_after_the_end(tmp_path: Path) -> None:
+    # 1 MiB a minute in its second half; the start and a burst are not the trend
+    values = [10.0] * 20 + [float(10 + i) for i in range(20)]
+    values[30] = 400
+    write_trace(tmp_path, *values)
+    profile = trace_profile(unit="MiB", at_end="trend")
+    found = scenario(tmp_path, {"web": {"profile": profile}}, run={"duration": "89min"})
+    assert points(found.processes[0])[-2:] == [(39 * 60, 29), (89 * 60, pytest.approx(79, abs=0.1))]
+    assert any("1.41 GiB a day" in a for a in found.assumptions)
+
+
+def test_trace_trend_is_drawn_within_its_interval(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).normal(100, 5, 200) + np.arange(200)
+    write_trace(tmp_path, *values.round(3))
+    ends = set()
+    for replicate in range(6):
+        found = scenario(
+            tmp_path,
+            {"web": {"profile": trace_profile(unit="MiB", at_end="trend")}},
+            run={"duration": "10h"},
+            replicate=replicate,
+        )
+        ends.add(points(found.processes[0])[-1][1])
+    assert len(ends) == 6
+    assert all(600 < end < 800 for end in ends)
+
+
+def test_trace_too_short_for_a_trend_is_refused(tmp_path: Path) -> None:
+    write_trace(tmp_path, *range(100, 108))
+    with pytest.raises(InputError, match="trend needs 9 samples, there are 8"):
+        scenario(
+            tmp_path,
+            {"web": {"profile": trace_profile(unit="MiB", at_end="trend")}},
+            run={"duration": "1h"},
+        )
+
+
+def test_assumptions_of_the_file_come_first_and_containers_share_theirs(tmp_path: Path) -> None:
+    write_trace(tmp_path, 100, 120)
+    profile = trace_profile(unit="MiB", measures="usage")
+    found = scenario(
+        tmp_path,
+        {"a": {"profile": profile, "replicas": 2}, "b": {"profile": profile}},
+        assumptions=["RAM is guessed"],
+    )
+    assert found.assumptions[0] == "RAM is guessed"
+    told = [a for a in found.assumptions if "anonymous" in a]
+    assert len(told) == 1
+    assert told[0].startswith("a, b: t.csv: 70 % of usage")
