@@ -8,11 +8,12 @@ from pathlib import Path
 
 from capplan.errors import CapplanError
 from lab.calibrate import calibrate
-from lab.kernels import find_kernel
+from lab.kernels import LabError, find_kernel
 from lab.record import record
 from lab.scenario import Scenario, load
 
 SCENARIOS = Path(__file__).parent / "scenarios"
+OBSERVED = Path(__file__).parent / "observed" / "busy-node.yaml"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,9 +42,17 @@ def _parser() -> argparse.ArgumentParser:
     every.set_defaults(verb=_all)
     speeds = verbs.add_parser("calibrate", help="measure and print the emulated machine's speeds")
     speeds.set_defaults(verb=_calibrate)
-    for verb in (one, every):
+    check = verbs.add_parser(
+        "capture-check", help="capture and record in a guest, and simulate its next minute"
+    )
+    check.add_argument(
+        "scenario", type=Path, nargs="?", default=OBSERVED, metavar="SCENARIO.yaml",
+        help="with what starts after the capture beside it, SCENARIO.next.yaml",
+    )  # fmt: skip
+    check.set_defaults(verb=_capture_check)
+    for verb in (one, every, check):
         verb.add_argument("--out", type=Path, required=True, metavar="DIR")
-    for verb in (one, speeds):
+    for verb in (one, speeds, check):
         verb.add_argument("--kernel", required=True, help="6.1, 6.12, ... or a vmlinuz by path")
         verb.add_argument("--modules", type=Path, help="lib/modules/RELEASE of a kernel by path")
     return parser
@@ -72,6 +81,19 @@ def _one_of_all(scenario: Scenario, series: str, args: argparse.Namespace) -> No
     if args.missing and (args.out / name / "scenario.json").exists():
         return
     sys.stdout.write(f"{record(scenario, find_kernel(series), args.out, _tell)}\n")
+
+
+def _capture_check(args: argparse.Namespace) -> None:
+    from lab.observe import observe
+    from lab.outlook import outlook, table
+
+    kernel = find_kernel(args.kernel, args.modules)
+    following = args.scenario.with_suffix(".next.yaml")
+    folder = observe(load(args.scenario), following, kernel, args.out, _tell)
+    scores = outlook(folder)
+    sys.stdout.write(f"{table(scores)}\n{folder}\n")
+    if not all(score.passed for found in scores.values() for score in found):
+        raise LabError(f"{folder.name}: not within the tolerances of the recordings")
 
 
 def _calibrate(args: argparse.Namespace) -> None:

@@ -82,8 +82,15 @@ def initramfs(plan: str, extra: Mapping[str, bytes]) -> bytes:
     return gzip.compress(archive(members), 6, mtime=0)
 
 
-def ext4_image(mib: int) -> bytes:
-    """An empty ext4, as the guest's ``image`` line reads it: extents without their zeros.
+def ext4_image(mib: int, tree: Path | None = None) -> bytes:
+    """An ext4, as the guest's ``image`` line reads it: extents without their zeros.
+
+    Parameters
+    ----------
+    mib : int
+        Its size. [MiB]
+    tree : Path, optional
+        What is on it; without one it is empty.
 
     Raises
     ------
@@ -99,7 +106,13 @@ def ext4_image(mib: int) -> bytes:
             file.truncate(mib << 20)
         options = "lazy_itable_init=0,lazy_journal_init=0,nodiscard"
         command = [tool, "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-J", "size=4"]
-        subprocess.run([*command, "-E", options, str(image)], check=True, capture_output=True)
+        content = [] if tree is None else ["-d", str(tree)]
+        done = subprocess.run(
+            [*command, *content, "-E", options, str(image)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise LabError(f"mke2fs: {done.stderr.strip()}")
         return sparse(image.read_bytes())
 
 

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO
 
 from lab import plan
 from lab.initramfs import ext4_image, initramfs
 from lab.kernels import Kernel, LabError, module_bytes
+from lab.python import python_tree
 from lab.scenario import Scenario
 
 QEMU = "qemu-system-x86_64"
@@ -104,7 +106,8 @@ def _initrd(scenario: Scenario, kernel: Kernel, seed: int) -> bytes:
     extra = {path.name.removesuffix(".xz"): module_bytes(path) for path in files}
     text = plan.lines(scenario, list(extra), seed)
     if plan.needs_files(scenario):
-        extra["ext4.image"] = ext4_image(plan.file_disk_mib(scenario))
+        with python_tree() if scenario.python else nullcontext() as tree:
+            extra["ext4.image"] = ext4_image(plan.file_disk_mib(scenario), tree)
     return initramfs(text, extra)
 
 

@@ -9,8 +9,10 @@ from lab.scenario import Phase, Process, Scenario
 CGROUPS = "/cg"
 FILES = "/files"
 TMPFS = "/tmpfs"
+FOUND = "/lab/found.json"  # what a program of the disk leaves, below FILES
 SWAP_NODE, FILE_NODE, ZRAM_NODE = "nullb0", "nullb1", "zram0"
 FILE_DISK_SPARE_MIB = 48  # metadata, journal, and what ext4 keeps back when it is nearly full
+PYTHON_MIB = 112  # an interpreter, its library and capplan take 75 to 95
 PAGES_PER_MIB = 256
 SAMPLE_MS = 250
 ZONE_EVERY = 5
@@ -52,7 +54,7 @@ def modules_of(scenario: Scenario) -> list[str]:
 def needs_files(scenario: Scenario) -> bool:
     """Whether there is a file system on a disk."""
     ops = {phase.op for process in scenario.processes for phase in process.phases}
-    return bool(scenario.files) or bool(ops & {"write_file", "dentries"})
+    return bool(scenario.files) or scenario.python or bool(ops & {"write_file", "dentries"})
 
 
 def file_disk_mib(scenario: Scenario) -> int:
@@ -63,7 +65,8 @@ def file_disk_mib(scenario: Scenario) -> int:
         for phase in process.phases
         if phase.op == "write_file"
     )
-    return round(sum(scenario.files.values()) + written) + FILE_DISK_SPARE_MIB
+    python = PYTHON_MIB if scenario.python else 0
+    return round(sum(scenario.files.values()) + written) + python + FILE_DISK_SPARE_MIB
 
 
 def lines(scenario: Scenario, modules: list[str], seed: int) -> str:
@@ -96,6 +99,8 @@ def _lines(scenario: Scenario, modules: list[str], seed: int) -> Iterator[str]:
     yield from _zswap(scenario)
     yield from _swaps(scenario)
     yield from _cgroups(scenario)
+    if scenario.python:
+        yield from _python(scenario)
     yield "write /proc/sys/vm/drop_caches 3"
     yield f"time {SAMPLE_MS} {round(scenario.duration_s * 1000)} {seed}"
     for process in scenario.processes:
@@ -184,6 +189,21 @@ def _cgroups(scenario: Scenario) -> Iterator[str]:
             yield f"write {CGROUPS}/{path}/{key} {value}"
 
 
+def _python(scenario: Scenario) -> Iterator[str]:
+    """What a program sees of the machine, below the disk of files, which is its root."""
+    yield f"root {FILES}"
+    v1 = scenario.cgroup_version == "v1"
+    where = f"{FILES}/sys/fs/cgroup" + ("/memory" if v1 else "")
+    yield f"mount proc none {FILES}/proc -"
+    yield f"mount sysfs none {FILES}/sys -"
+    if v1:
+        yield f"mount tmpfs none {FILES}/sys/fs/cgroup -"
+        yield f"mkdir {where}"
+    yield f"mount {'cgroup none' if v1 else 'cgroup2 none'} {where} {'memory' if v1 else '-'}"
+    yield f"fetch {FILES}/lab/log"
+    yield f"fetch {FILES}{FOUND}"
+
+
 def _process(process: Process, scenario: Scenario) -> Iterator[str]:
     tasks = f"{CGROUPS}/{process.cgroup}/cgroup.procs" if process.cgroup else "-"
     start = -1 if process.start_s is None else round(process.start_s * 1000)
@@ -198,8 +218,8 @@ def _process(process: Process, scenario: Scenario) -> Iterator[str]:
 
 
 def _argument(phase: Phase, process: str, number: int) -> str:
-    if phase.child is not None:
-        return phase.child
+    if phase.child is not None or phase.program is not None:
+        return phase.child or phase.program or "-"
     if phase.file is not None:
         return f"{FILES}/{phase.file}"
     own = {

@@ -20,7 +20,7 @@ from capplan.spec.validate import validate
 Op = Literal[
     "anon", "touch_anon", "touch_anon_random", "read_file", "loop_read_file", "random_read_file",
     "write_file", "write_tmpfs", "hold", "free_anon", "mlock", "fork", "map_file", "punch",
-    "dentries",
+    "dentries", "exec",
 ]  # fmt: skip
 
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -29,6 +29,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "random_read_file": ("file", "mib", "seconds"), "write_file": ("mib",),
     "write_tmpfs": ("mib",), "hold": ("seconds",), "free_anon": ("mib",), "mlock": ("mib",),
     "fork": ("child",), "map_file": ("file", "mib"), "punch": ("mib",), "dentries": ("mib",),
+    "exec": ("program",),
 }  # fmt: skip
 """What each phase cannot do without."""
 
@@ -50,6 +51,8 @@ class Phase(Model):
     """Share of each page that holds one repeated byte; the rest is random. [%]"""
     child: str | None = None
     """fork: the process that starts."""
+    program: str | None = None
+    """exec: a path on the disk of ``python``."""
 
     @model_validator(mode="after")
     def _complete(self) -> Phase:
@@ -142,6 +145,8 @@ class Scenario(Model):
     zram: Zram | None = None
     files: dict[str, int] = Field(default_factory=dict)
     """Files of random bytes on ext4, by name. [MiB]"""
+    python: bool = False
+    """The disk of files holds this Python and capplan too (``lab capture-check``)."""
     cgroups: dict[str, dict[str, str | int]] = Field(default_factory=dict)
     """By path: the files that are written. Sizes may have a unit."""
     processes: tuple[Process, ...] = Field(min_length=1, max_length=24)
@@ -180,7 +185,7 @@ class Scenario(Model):
 
     def inputs(self) -> dict[str, Any]:
         """What ``scenario.json`` says of it, before ``boot`` and ``calibration``."""
-        raw = self.model_dump(mode="json", exclude={"about", "kernels"})
+        raw = self.model_dump(mode="json", exclude={"about", "kernels", "python"})
         raw["cgroups"] = [{"name": path} | keys for path, keys in self.cgroups.items()]
         forks = self._forks()
         raw["processes"] = [

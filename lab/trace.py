@@ -32,6 +32,8 @@ class Trace:
     kernel_log: list[tuple[float, str]] = field(default_factory=list)
     samples: list[tuple[float, dict[str, str], dict[str, str]]] = field(default_factory=list)
     sample_s: list[float] = field(default_factory=list)  # what each sample took
+    fetched: dict[str, str] = field(default_factory=dict)  # files of the guest, whole
+    t0_s: float = 0.0  # the guest's CLOCK_MONOTONIC at t = 0
     end_s: float = 0.0
 
 
@@ -81,6 +83,10 @@ def read(data: bytes) -> Trace:
         elif record.kind == "event":
             stamp, _, text = record.text.partition(" ")
             trace.events.append((int(stamp) / 1e6, text.split(" ")))
+        elif record.kind == "fetched":
+            trace.fetched[record.name] = trace.fetched.get(record.name, "") + record.text
+        elif record.kind == "clock":
+            trace.t0_s = int(record.text) / 1e9
         elif record.kind == "end":
             trace.end_s = t
     if not trace.end_s or not trace.samples:

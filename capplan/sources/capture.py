@@ -56,6 +56,9 @@ def capture(root: str | Path = "/") -> Draft:
     if not node["zones"] or "MemTotal" not in meminfo:
         message = "no zones or no MemTotal: this is no Linux host's /proc"
         raise InputError(f"{host.path('proc')}: {message}")
+    itself = host.process(os.getpid()) if host.live else None
+    if itself is not None:
+        _leave_out(itself, meminfo, groups.get(_path_of(itself, tree, groups)), node["zones"])
     swap_used = sum(area.used for area in parse_swaps(host.read("proc/swaps", 1 << 16))) << 10
     top = [group for group in groups.values() if "/" not in group.path]
     version = tree.version if tree is not None else "v2"
@@ -96,6 +99,24 @@ def _processes(host: Host) -> list[Process]:
     return found
 
 
+def _leave_out(
+    process: Process, meminfo: dict[str, int], group: Group | None, zones: list[Any]
+) -> None:
+    """Take off what the capture itself holds, for that is gone when it ends.
+
+    Its pages go to the per-cpu lists of the largest zone, as those of a process that exits
+    (free_unref_page_list()); the page cache that it read stays.
+    """
+    anon, tables = (size // PAGE * PAGE for size in (process.anon, process.tables))
+    if group is not None:
+        anon = min(anon, group.own["anon"])
+        group.own["anon"] -= anon
+        group.own["usage"] = max(group.own["usage"] - anon - tables, group.own["anon"])
+    meminfo["AnonPages"] = max(meminfo.get("AnonPages", 0) - (anon >> 10), 0)
+    largest = max(zones, key=lambda zone: int(zone["managed"]))
+    largest["pcp"] = largest.get("pcp", 0) + (anon + tables) // PAGE
+
+
 def _page_scale(host: Host) -> int:
     """The host's page size over 4096, as its first process shows it."""
     for pid in host.pids()[:1]:
@@ -134,14 +155,18 @@ def _by_group(
     processes: list[Process], tree: Tree | None, groups: dict[str, Group]
 ) -> dict[str, list[Process]]:
     """The processes of each group that was read; others are in the nearest above."""
-    key = "memory" if tree is not None and tree.version == "v1" else ""
     found: dict[str, list[Process]] = {}
     for process in processes:
-        path = process.cgroups.get(key, "/").strip("/")
-        while path and path not in groups:
-            path = path.rpartition("/")[0]
-        found.setdefault(path, []).append(process)
+        found.setdefault(_path_of(process, tree, groups), []).append(process)
     return found
+
+
+def _path_of(process: Process, tree: Tree | None, groups: dict[str, Group]) -> str:
+    key = "memory" if tree is not None and tree.version == "v1" else ""
+    path = process.cgroups.get(key, "/").strip("/")
+    while path and path not in groups:
+        path = path.rpartition("/")[0]
+    return path
 
 
 def _system(slab_pages: int) -> Any:

@@ -18,13 +18,14 @@
 #define MAX_PHASES 24
 #define MAX_CHANGES 64
 #define MAX_EVENTS 1024
+#define MAX_FETCHED 4
 #define NAME_LEN 48
 #define EVENT_LEN 104
 
 enum op {
 	OP_ANON, OP_TOUCH, OP_TOUCH_RANDOM, OP_READ, OP_LOOP_READ, OP_RANDOM_READ, OP_WRITE_FILE,
 	OP_WRITE_TMPFS, OP_HOLD, OP_FREE, OP_MLOCK, OP_FORK, OP_MAP_FILE, OP_PUNCH, OP_DENTRIES,
-	OP_COUNT
+	OP_EXEC, OP_COUNT
 };
 
 struct phase {
@@ -33,7 +34,7 @@ struct phase {
 	long rate;      /* thousandths of a page per second; 0: as fast as it can */
 	long ms;
 	long pct;       /* of each page that holds one repeated byte */
-	char arg[128];  /* a file's path, a child's name, a folder */
+	char arg[128];  /* a file's path, a child's name, a folder, a program */
 };
 
 struct process {
@@ -67,9 +68,11 @@ struct board {
 
 struct plan {
 	long sample_ms, duration_ms, seed;
-	int nr_processes, nr_changes;
+	int nr_processes, nr_changes, nr_fetched;
 	struct process process[MAX_PROCESSES];
 	struct change change[MAX_CHANGES];
+	char fetched[MAX_FETCHED][128];
+	char root[128]; /* where programs have their root, and in it /lab/log */
 };
 
 extern struct plan plan;
@@ -95,5 +98,6 @@ void sampler_open(void);
 void sampler_boot(const char *path);
 void sampler_take(int number);
 void sampler_events(void);
+void sampler_fetch(const char *path);
 
 #endif

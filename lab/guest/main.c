@@ -32,7 +32,7 @@ int64_t t0_ns;
 static const char *const op_names[OP_COUNT] = {
 	"anon", "touch_anon", "touch_anon_random", "read_file", "loop_read_file", "random_read_file",
 	"write_file", "write_tmpfs", "hold", "free_anon", "mlock", "fork", "map_file", "punch",
-	"dentries",
+	"dentries", "exec",
 };
 
 int64_t now_ns(void)
@@ -152,6 +152,10 @@ static int declare(int argc, char **argv)
 		sampler_add(atoi(argv[1]), argv[2]);
 	else if (!strcmp(argv[0], "boot") && argc == 2)
 		sampler_boot(argv[1]);
+	else if (!strcmp(argv[0], "root") && argc == 2)
+		snprintf(plan.root, sizeof plan.root, "%s", argv[1]);
+	else if (!strcmp(argv[0], "fetch") && argc == 2 && plan.nr_fetched < MAX_FETCHED)
+		snprintf(plan.fetched[plan.nr_fetched++], sizeof plan.fetched[0], "%s", argv[1]);
 	else if (!strcmp(argv[0], "time") && argc == 4) {
 		plan.sample_ms = atol(argv[1]);
 		plan.duration_ms = atol(argv[2]);
@@ -246,12 +250,15 @@ static void wait_until(int64_t at)
 static void run(void)
 {
 	int64_t end, sample_at;
-	int number = 0;
+	char clock[24];
+	int number = 0, i;
 
 	sampler_open();
 	t0_ns = now_ns();
 	if (write_text("/dev/kmsg", "lab: t0\n"))
 		die("/dev/kmsg: %s", strerror(errno));
+	snprintf(clock, sizeof clock, "%lld", (long long)t0_ns);
+	wire_record("clock", "t0", clock, strlen(clock));
 	end = t0_ns + (int64_t)plan.duration_ms * 1000000;
 	sample_at = t0_ns;
 	if (plan.nr_changes && fork() == 0)
@@ -267,6 +274,8 @@ static void run(void)
 		sample_at += (int64_t)plan.sample_ms * 1000000;
 	}
 	sampler_events();
+	for (i = 0; i < plan.nr_fetched; i++)
+		sampler_fetch(plan.fetched[i]);
 	wire_record("end", "-", "", 0);
 	wire_exit(STATUS_OK);
 }

@@ -83,6 +83,7 @@ def test_everything_wrong_is_told_at_once_with_its_place(write: Any) -> None:
     ("old", "new", "said"),
     [
         ("mib: 150, ", "", "anon lacks mib"),
+        ("op: anon", "op: exec", "exec lacks program"),
         ("cgroup: a", "cgroup: b", "no cgroup 'b'"),
         ("    start_s: 1\n", "", "started by start_s or by one fork phase"),
         ("op: anon", "op: read_file, file: f9", "no file 'f9'"),
@@ -118,6 +119,16 @@ def test_plan_makes_disks_only_where_they_are_needed(write: Any) -> None:
     assert "nullb" not in bare
     assert "module /m/null_blk.ko nr_devices=0" in swap
     assert "swap /dev/nullb0" in swap
+
+
+def test_plan_shows_a_program_the_machine_below_its_root(write: Any) -> None:
+    small = SMALL.replace("op: anon,", "op: exec, program: /lab/observe,") + "python: true\n"
+    lines = plan.lines(load(write(small)), ["null_blk.ko"], 1).splitlines()
+    assert "mount cgroup2 none /files/sys/fs/cgroup -" in lines
+    assert "fetch /files/lab/found.json" in lines
+    assert any(line.startswith("phase exec ") and line.endswith("/lab/observe") for line in lines)
+    v1 = plan.lines(load(write(small + "cgroup_version: v1\n")), ["null_blk.ko"], 1)
+    assert "mount cgroup none /files/sys/fs/cgroup/memory memory" in v1.splitlines()
 
 
 def test_plan_gives_control_to_the_children_of_a_nested_group(write: Any) -> None:

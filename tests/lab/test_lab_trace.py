@@ -129,6 +129,14 @@ def test_truth_has_series_of_one_length_with_gaps() -> None:
     assert {len(values) for values in series.values()} == {2}
 
 
+def test_a_file_that_came_in_pieces_is_whole() -> None:
+    parts = [_record(0, "clock", "t0", "19510725120"), stream().removesuffix(b"\n")]
+    pieces = [_record(9, "fetched", "/files/lab/found.json", text) for text in ('{"a": ', "1}")]
+    run = trace.read(b"".join([parts[0], *pieces, parts[1], b"\n"]))
+    assert run.fetched == {"/files/lab/found.json": '{"a": 1}'}
+    assert run.t0_s == pytest.approx(19.51072512)
+
+
 def test_boot_has_populated_zones_with_their_own_marks(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(SMALL, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import pytest
@@ -12,9 +13,11 @@ from capplan.cli.main import cli
 from capplan.errors import InputError
 from capplan.sources.capture import capture
 from capplan.sources.cgroupfs import USAGE, find_tree, group_paths, read_group
+from capplan.sources.draft import Draft
 from capplan.sources.procfs import Host, parse_meminfo, parse_zoneinfo
 from capplan.sources.write import write
 from capplan.spec import load
+from capplan.units import parse_k8s
 from tests.sources.hosts import only_v1, unpack
 
 # Page tables and stacks that a simulated process is charged for are its own, not what was seen:
@@ -138,6 +141,41 @@ def test_capture_without_any_control_groups_still_makes_a_node(tmp_path: pathlib
     assert any("no memory controller" in str(problem) for problem in draft.problems)
     spec = load(write(draft, tmp_path / "out")[0])
     assert list(spec.containers) == ["root"]
+
+
+def _held(draft: Draft) -> dict[str, int]:
+    """Bytes of anonymous memory by process of ``db``, and pages on per-cpu lists ("pcp")."""
+    found = {}
+    for name, noted in draft.profiles["profiles/db.yaml"]["processes"].items():
+        regions = noted.value["regions"]
+        found[name] = sum(
+            parse_k8s(region["size"]) for region in regions.values() if region["kind"] == "anon"
+        )
+    zones = draft.node["node"]["zones"]
+    return found | {"pcp": sum(zone.get("pcp", 0) for zone in zones)}
+
+
+def test_the_capture_leaves_itself_out(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it holds is gone when it ends: its pages are on the per-cpu lists then."""
+    root = unpack("v2", tmp_path)
+    before = _held(capture(root))
+    name = max(before.keys() - {"pcp"}, key=lambda key: before[key])
+    pid = int(name.rpartition("-")[2])
+    itself = Host(root).process(pid)
+    assert itself is not None
+    monkeypatch.setattr(os, "getpid", lambda: pid)
+    monkeypatch.setattr(Host, "__setattr__", _keeps_live)
+    after = _held(capture(root))
+    assert name not in after
+    freed = (after.pop("pcp") - before.pop("pcp")) * 4096
+    assert freed == pytest.approx(itself.anon, rel=0.05)
+    assert sum(before.values()) - sum(after.values()) == freed - itself.tables
+
+
+def _keeps_live(host: Host, name: str, value: object) -> None:
+    object.__setattr__(host, name, True if name == "live" else value)
 
 
 def test_capture_this_host_as_a_user_calls_it(tmp_path: pathlib.Path) -> None:
