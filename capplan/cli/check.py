@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from capplan.cli.errors import EXIT_GATE
-from capplan.cli.many import counting, job_options, kept
+from capplan.cli.many import counting, job_options, kept, write_page
 from capplan.cli.options import run_options
 
 BARS = {
@@ -68,7 +68,6 @@ def perform(
     import capplan.api
     import capplan.plan.check
     from capplan.report import check as report
-    from capplan.report.files import as_json as json_of
     from capplan.report.files import replace_file
 
     bars = {f"gate.{name}": rest.pop(name) for name in BARS}
@@ -81,15 +80,22 @@ def perform(
             loaded, replicates=replicates, store=directory, progress=progress, **rest
         )
     found = capplan.plan.check.check(loaded, result.risk)
-    result.write(directory, command=shlex.join(["capplan", *sys.argv[1:]]), parquet=parquet)
-    replace_file(directory / "check.json", json_of({"format": 1, **found.to_dict()}))
+    command = shlex.join(["capplan", *sys.argv[1:]])
+    result.write(directory, command=command, parquet=parquet)
+    report.write_check(
+        found, result.risk, directory, command=command, seed=result.seed, resolved=loaded.resolved
+    )
+    page = write_page(directory)
     if junit is not None:
         replace_file(junit, report.junit(found))
     if as_json:
-        click.echo((directory / "check.json").read_text(encoding="utf-8"), nl=False)
+        click.echo((directory / report.CHECK).read_text(encoding="utf-8"), nl=False)
     elif quiet:
         click.echo(found.verdict)
     else:
         click.echo(report.check_text(found), nl=False)
+        click.echo(f"\nresult in {directory}")
+        if page is not None:
+            click.echo(f"as a page: {page}")
     if not found.fits:
         click.get_current_context().exit(EXIT_GATE)

@@ -122,7 +122,7 @@ def tell(
     result: Told, directory: Path, *, as_json: bool, quiet: bool, gate: bool, fits: object
 ) -> None:
     """Print a result and where it lies; exit 1 when ``gate`` is asked for and it does not fit."""
-    page = _page(directory)
+    page = write_page(directory)
     if as_json:
         click.echo((directory / "summary.json").read_text(encoding="utf-8"), nl=False)
     elif quiet:
@@ -136,8 +136,8 @@ def tell(
         click.get_current_context().exit(EXIT_GATE)
 
 
-def _page(directory: Path) -> Path | None:
-    """Write report.html, unless --no-report was given."""
+def write_page(directory: Path) -> Path | None:
+    """Write report.html of what lies in ``directory``, unless --no-report was given."""
     if not click.get_current_context().meta.get(PAGE, True):
         return None
     from capplan.report import deliver

@@ -156,7 +156,8 @@ def _verdict(rules: tuple[Rule, ...], failed: list[Rule], undecided: list[Rule],
     span = f"{risk.runs:,} runs of {format_duration(risk.duration_s * NS_PER_S)}"
     if failed:
         first = failed[0]
-        more = f" ({len(failed) - 1} more rules fail)" if len(failed) > 1 else ""
+        left = len(failed) - 1
+        more = f" ({left} more rule{'s fail' if left > 1 else ' fails'})" if left else ""
         return f"Fails: {first.who}: {first.message}{more}."
     if undecided:
         first = undecided[0]

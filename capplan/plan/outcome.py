@@ -121,7 +121,7 @@ def _others(rest: list[Incident]) -> str:
     words = {
         "oom_kill": "OOM-killed", "paused": "paused", "evicted": "evicted", "tight": "too tight",
         "oomd_kill": "killed by systemd-oomd", "earlyoom_kill": "killed by earlyoom",
-        "throttled": "throttled", "unfinished": "unfinished",
+        "throttled": "throttled", "unfinished": "unfinished", "enomem": "refused memory (ENOMEM)",
     }  # fmt: skip
     counts: dict[str, set[str]] = {}
     for incident in rest:

@@ -25,6 +25,7 @@ from capplan.plan.tally import (
     Spread,
     Tally,
     Victim,
+    pair_table,
 )
 from capplan.units import format_duration
 
@@ -293,7 +294,7 @@ def _result(variant: Variant, tally: Tally, stop: Stop, confidence: float) -> Ri
         first_kill=tuple(tally.first_kill_curve()),
         first_kill_t=tally.kill_times.spread(),
         victims=tally.victim_table(),
-        grown=tally.pair_table(),
+        grown=pair_table(tally.pairs),
         orders=tally.most_orders(SHOWN_ORDERS),
         reach=reach(spec),
         errors=tuple(tally.errors.most_common(10)),

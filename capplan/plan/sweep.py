@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from capplan.plan.intervals import Proportion, percent
 from capplan.plan.point import Point, Variant, points, variant
 from capplan.plan.risk import KINDS, gate_bars, replicates_of, within
 from capplan.plan.sensitivity import Index, sensitivity
-from capplan.plan.tally import INCIDENT_COUNTS, SPREAD_OF_NODE, Tally
+from capplan.plan.tally import INCIDENT_COUNTS, SPREAD_OF_NODE, Tally, pair_table
 
 if TYPE_CHECKING:
     from capplan.plan.executor import Pool
@@ -57,7 +58,10 @@ class PointOutcome:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep."""
+    """A finished sweep.
+
+    ``grown``: who asked for memory, who was killed first for it, runs over all points.
+    """
 
     verdict: str
     name: str
@@ -69,6 +73,7 @@ class Sweep:
     gate: dict[str, float]
     fitting: tuple[int, ...]
     sensitivity: tuple[Index, ...]
+    grown: tuple[tuple[str, str, int], ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -186,7 +191,8 @@ def sweep(
     """
     for _ in executor.run_points(plan, store, jobs, pool=pool, progress=progress):
         pass
-    found = [_outcome(seen, plan, store) for seen in plan.seen]
+    pairs: Counter[tuple[str, str]] = Counter()
+    found = [_outcome(seen, plan, store, pairs) for seen in plan.seen]
     executor.raise_if_all_failed(_errors(found))
     assert plan.first.spec is not None
     gate = plan.first.spec.gate
@@ -203,15 +209,19 @@ def sweep(
         gate=gate_bars(gate),
         fitting=fitting,
         sensitivity=tuple(indices),
+        grown=pair_table(pairs),
         notes=_notes(found, plan),
     )
 
 
-def _outcome(seen: _Seen, plan: Plan, store: Store) -> PointOutcome:
-    """Count the rows of one point, in the order of the replicates."""
+def _outcome(
+    seen: _Seen, plan: Plan, store: Store, pairs: Counter[tuple[str, str]]
+) -> PointOutcome:
+    """Count the rows of one point, in the order of the replicates; add to who killed whom."""
     made = seen.variant
     tally = Tally(made.containers, seen.duration_s, seen.throttle_share)
     tally.add_all(row for _, row in store.rows(point.key for point in plan.of(made)))
+    pairs.update(tally.pairs)
     risks = {what: tally.risk(what) for what in INCIDENT_COUNTS}
     means = {metric: tally.spread(metric) for metric in SPREAD_OF_NODE}
     return PointOutcome(

@@ -89,6 +89,12 @@ class _Values:
         )
 
 
+def pair_table(pairs: Mapping[tuple[str, str], int]) -> tuple[tuple[str, str, int], ...]:
+    """Who asked for memory, who died first for it, in how many runs; the commonest first."""
+    found = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    return tuple((grew, died, runs) for (grew, died), runs in found)
+
+
 class Tally:
     """What many rows of one setting come to.
 
@@ -211,11 +217,6 @@ class Tally:
             for name, c in self.victims.items()
         ]
         return tuple(sorted(made, key=lambda v: (-v.runs, -v.kills, v.container)))
-
-    def pair_table(self) -> tuple[tuple[str, str, int], ...]:
-        """Who asked for memory, who died first for it, in how many runs; the commonest first."""
-        found = sorted(self.pairs.items(), key=lambda item: (-item[1], item[0]))
-        return tuple((grew, died, runs) for (grew, died), runs in found)
 
     def most_orders(self, count: int) -> tuple[tuple[str, int], ...]:
         """The commonest orders of victims."""

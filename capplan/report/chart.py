@@ -78,6 +78,16 @@ class Heat:
 
 
 @dataclass(frozen=True, eq=False)
+class Grid:
+    """Counts by row and column, each written into its cell and shaded by its size."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: Array  # rows x columns
+    xlabel: str
+
+
+@dataclass(frozen=True, eq=False)
 class Band:
     """What lies between two curves: an interval around one."""
 
@@ -123,6 +133,7 @@ class Panel:
     bands: tuple[Band, ...] = ()
     bars: tuple[Bar, ...] = ()
     dots: tuple[Dot, ...] = ()
+    grid: Grid | None = None
     top: float | None = None
     bottom: float | None = 0.0
     height: float = 1.0  # in units of a picture's usual height

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from capplan.plan.intervals import percent
-from capplan.report.many_text import aligned, interval, paragraph, section
+from capplan.report.lines import aligned, wrap
+from capplan.report.many_text import interval, section
 from capplan.report.words import clean
 from capplan.units import format_bytes, format_rate
 
@@ -24,7 +25,7 @@ Cell = Callable[["Setting"], str]
 
 def comparison_text(found: Comparison) -> str:
     """A comparison as plain text."""
-    lines = paragraph(found.verdict)
+    lines = wrap(found.verdict)
     if len(found.keys) > 1:
         named = zip(names(found), found.settings)
         lines += section("Settings", [line for name, s in named for line in _set(name, s)])
@@ -152,11 +153,11 @@ def _warnings(found: Comparison) -> Iterator[str]:
                 told.setdefault(text, []).append(name.removesuffix(" *"))
     for text, labels in told.items():
         who = "" if len(labels) == len(found.settings) else f"{', '.join(labels)}: "
-        yield from paragraph(f"{who}{' '.join(text.split())}", "  - ")
+        yield from wrap(f"{who}{' '.join(text.split())}", "  - ")
 
 
 def _how(found: Comparison) -> Iterator[str]:
-    yield from paragraph(
+    yield from wrap(
         f"{found.replicates:,} runs per setting with the same draws; risks with their 95 % "
         "interval, other figures are medians. Against the first: runs without incident under this "
         "setting only (+) and under the first only (-).",
@@ -164,7 +165,7 @@ def _how(found: Comparison) -> Iterator[str]:
     )
     burst = next((s.burst for s in found.settings if s.burst is not None), None)
     if burst is not None:
-        yield from paragraph(
+        yield from wrap(
             f"Bursts start at {burst.at_s:.0f} s, when the first setting had least memory "
             f"available ({format_bytes(burst.available_bytes)}), and count up to the first "
             "allocation that has to reclaim for itself. The fastest is for three quarters of what "

@@ -85,9 +85,9 @@ class OfMany:
 
     def csv(self) -> str:
         """The first table of its page."""
-        from capplan.report import odds, tables
+        from capplan.report import odds_tables, tables
 
-        found: list[Table] = [table for _, _, table in odds.report_tables(self.summary)]
+        found: list[Table] = [table for _, _, table in odds_tables.report_tables(self.summary)]
         return tables.as_csv(found[0])
 
     def json(self) -> str:
@@ -144,10 +144,10 @@ def _read(directory: Path) -> Report:
 
 def _guarded(directory: Path, summary: dict[str, Any]) -> OfMany:
     """Refuse what has not the fields of its kind before anything is drawn."""
-    from capplan.report import odds
+    from capplan.report import odds_tables
 
     try:
-        odds.report_tables(summary)
+        odds_tables.report_tables(summary)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         said = f"{type(error).__name__}: {error}"
         raise InputError(f"{directory}: not a whole result: {said}") from error

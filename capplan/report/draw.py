@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from capplan.report import draw_marks
+from capplan.report import draw_grid, draw_marks
 from capplan.report.chart import Chart, Curve, Heat, Panel, thinned
 from capplan.report.palette import HATCHES, LIGHT, PALE
 from capplan.report.words import clean
@@ -24,7 +24,8 @@ POINT = 72.0  # of an inch: one unit of an SVG
 PANEL = 190.0  # height of a usual panel [points]
 GAP = 16.0  # between panels
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 10.0, 16.0, 40.0
-LABELS = 150.0  # left of bars, which have names
+LABELS = 150.0  # left of what has names: bars, rows of a grid
+AXIS_NAME = 20.0  # beside such names
 LEGEND = 250.0  # beside the panels, in files
 HEADING = 30.0
 WIDE, NARROW = 920.0, 420.0
@@ -69,14 +70,24 @@ class Layout(NamedTuple):
 def layout(chart: Chart, width: float, *, alone: bool = False) -> Layout:
     """Where everything goes; ``alone``: with title and legend, as a file of its own."""
     top = TOP + (HEADING if alone else 0.0)
-    left = LABELS if any(panel.bars for panel in chart.panels) else LEFT
+    left = max(_left(panel) for panel in chart.panels)
     inner = width - left - RIGHT - (LEGEND if alone else 0.0)
     boxes = []
     for panel in chart.panels:
-        height = draw_marks.height(panel) if panel.bars else PANEL * panel.height
+        height = draw_marks.height(panel) or PANEL * panel.height
         boxes.append(Box(left, top, inner, height))
         top += height + GAP
-    return Layout(width, top - GAP + BOTTOM, tuple(boxes))
+    bottom = BOTTOM + max(draw_grid.names_height(panel, inner) for panel in chart.panels)
+    return Layout(width, top - GAP + bottom, tuple(boxes))
+
+
+def _left(panel: Panel) -> float:
+    """Room for what stands left of a panel's axes."""
+    if panel.grid is not None:
+        return LABELS + AXIS_NAME
+    if panel.bars:
+        return LABELS
+    return LEFT if panel.heat is None else LEFT + AXIS_NAME
 
 
 def figure(chart: Chart, width: float = WIDE, *, alone: bool = False) -> Figure:
@@ -90,7 +101,7 @@ def figure(chart: Chart, width: float = WIDE, *, alone: bool = False) -> Figure:
         made = Figure(figsize=(place.width / POINT, place.height / POINT))
         for number, (panel, box) in enumerate(zip(chart.panels, place.boxes)):
             axes = made.add_axes(_fractions(box, place))
-            _panel(axes, chart, panel, kept)
+            _panel(axes, chart, panel, kept, box.width)
             axes.tick_params(labelbottom=number == len(chart.panels) - 1)
             _marks(axes, chart, numbered=number == 0)
             if alone:
@@ -130,13 +141,16 @@ def save(chart: Chart, kind: str, width: float = WIDE, *, alone: bool = True) ->
 # --- a panel -----------------------------------------------------------------------------
 
 
-def _panel(axes: Axes, chart: Chart, panel: Panel, kept: Any) -> None:
+def _panel(axes: Axes, chart: Chart, panel: Panel, kept: Any, width: float) -> None:
     x = chart.x[kept]
     axes.set_ylabel(f"{panel.label} [{panel.unit}]" if panel.unit else panel.label)
     if panel.heat is not None:
         _heat(axes, chart, panel.heat)
     elif panel.bars:
         draw_marks.bars(axes, panel)
+    elif panel.grid is not None:
+        draw_grid.grid(axes, panel.grid, width)
+        return
     else:
         axes.grid(axis="y", color=LIGHT["grid"], linewidth=0.6)
         axes.set_axisbelow(True)
@@ -152,7 +166,7 @@ def _panel(axes: Axes, chart: Chart, panel: Panel, kept: Any) -> None:
             if curve.kind != "band":
                 _line(axes, x, curve, kept)
         draw_marks.bands(axes, chart, panel, kept)
-        draw_marks.dots(axes, panel)
+        draw_marks.dots(axes, panel, float(chart.x[-1] - chart.x[0]) / width)
         for rule in panel.rules:
             axes.axhline(
                 rule.level, color=LIGHT[rule.colour], linewidth=1.0, linestyle=rule.style, zorder=3
@@ -222,6 +236,8 @@ def _x_axis(axes: Axes, chart: Chart, width: float) -> None:
     """As many ticks as fit, of run time at whole seconds, minutes, hours or days."""
     from matplotlib.ticker import FuncFormatter, MultipleLocator
 
+    if any(panel.grid for panel in chart.panels):
+        return  # it has names instead
     if not chart.time:
         axes.set_xlabel(chart.xlabel)
         axes.locator_params(axis="x", nbins=8 if width > 500 else 5)
@@ -250,7 +266,7 @@ class Entry(NamedTuple):
 
 def entries(chart: Chart, panel: Panel, number: int) -> list[Entry]:
     """A panel's legend, bands from the top."""
-    bands = [c for c in panel.curves if c.kind == "band"]
+    bands = [c for c in panel.curves if c.kind == "band" and np.nanmax(c.values, initial=0.0) > 0]
     found = [Entry(clean(c.label), c.colour, "band") for c in reversed(bands)]
     found += [
         Entry(clean(c.label), c.colour, "line", c.style) for c in panel.curves if c.kind != "band"

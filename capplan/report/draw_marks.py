@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from capplan.report.palette import LIGHT
@@ -10,16 +11,20 @@ from capplan.report.words import clean
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from capplan.report.chart import Chart, Panel
+    from capplan.report.chart import Chart, Dot, Panel
 
 ROW = 24.0  # height of a bar with its name [points]
 LEAST = 60.0
+LEAST_GRID = 110.0  # its axis has a name
+LETTER = 5.6  # width of a letter of a name [points]
 LONGEST = 24  # letters of a name beside its bar; the table has it whole
 
 
 def height(panel: Panel) -> float:
-    """Of a panel of bars [points]."""
-    return max(LEAST, ROW * len(panel.bars))
+    """Of a panel whose rows have names [points]; 0 of another."""
+    if panel.grid is not None:
+        return max(LEAST_GRID, ROW * len(panel.grid.rows))
+    return max(LEAST, ROW * len(panel.bars)) if panel.bars else 0.0
 
 
 def bars(axes: Axes, panel: Panel) -> None:
@@ -63,8 +68,12 @@ def bands(axes: Axes, chart: Chart, panel: Panel, kept: Any) -> None:
         )  # fmt: skip
 
 
-def dots(axes: Axes, panel: Panel) -> None:
-    """Each setting with its name; the picked one is filled and larger."""
+def dots(axes: Axes, panel: Panel, per_point: float) -> None:
+    """Each setting with its name; the picked one is filled and larger.
+
+    ``per_point`` is how much of x one point of the picture is.
+    """
+    lowered = _crowded(panel, per_point)
     for dot in panel.dots:
         colour = LIGHT["blue" if dot.picked else "quiet"]
         axes.errorbar(
@@ -73,8 +82,18 @@ def dots(axes: Axes, panel: Panel) -> None:
             markerfacecolor=colour if dot.picked else "none", capsize=3, elinewidth=1.1, zorder=3,
         )  # fmt: skip
         axes.annotate(
-            short(dot.label), (dot.x, dot.y), xytext=(7, 5), textcoords="offset points",
-            fontsize=9, color=LIGHT["ink"], zorder=4,
+            short(dot.label), (dot.x, dot.y), xytext=(7, -12 if dot in lowered else 5),
+            textcoords="offset points", fontsize=9, color=LIGHT["ink"], zorder=4,
         )  # fmt: skip
     if panel.dots:
         axes.margins(x=0.2)
+
+
+def _crowded(panel: Panel, per_point: float) -> set[Dot]:
+    """Dots whose names would begin in the one before: every second of such goes below."""
+    lowered: set[Dot] = set()
+    for dot, after in itertools.pairwise(sorted(panel.dots, key=lambda dot: dot.x)):
+        name = LETTER * (len(short(dot.label)) + 1) * per_point
+        if after.x - dot.x < name and dot not in lowered:
+            lowered.add(after)
+    return lowered

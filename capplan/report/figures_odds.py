@@ -28,7 +28,7 @@ def chance(found: Mapping[str, Any]) -> str:
     """A proportion and its interval in words."""
     if found.get("p") is None:
         return "unknown"
-    low, high = words.percent(found["low"]), words.percent(found["high"])
+    low, high = words.percent(found["low"]).removesuffix(" %"), words.percent(found["high"])
     return f"{words.percent(found['p'])} ({low} to {high})"
 
 
@@ -77,7 +77,7 @@ def by_container(summary: Mapping[str, Any]) -> Chart | None:
     verb = VERBS[incident]
     title = f"{rows[0][0]} is most often {verb}: in {chance(rows[0][1])} of the runs"
     return _bars(
-        "containers", title, f"runs in which it is {verb} [%]",
+        "by-container", title, f"runs in which it is {verb} [%]",
         [Bar(n, 100 * r["p"], 100 * r["low"], 100 * r["high"]) for n, r in rows if r["p"]],
         _gate(summary, incident),
     )  # fmt: skip

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from capplan.plan.intervals import percent
 from capplan.report import many
 from capplan.report.files import as_json, replace_file, result_folder, write_table
-from capplan.report.many_text import aligned, paragraph, section
+from capplan.report.lines import aligned, wrap
+from capplan.report.many_text import section
 from capplan.report.results import SUMMARY
 from capplan.report.words import clean
 
@@ -32,19 +33,19 @@ COLUMNS = (
 
 def headroom_text(found: Headroom) -> str:
     """Headroom as plain text."""
-    lines = paragraph(found.verdict)
+    lines = wrap(found.verdict)
     for kind, title in TITLES.items():
         rows = [_row(room) for room in found.rooms if room.kind == kind]
         if rows:
             lines += section(title, aligned(("", "now", "up to", "runs"), rows))
-    lines += section("Notes", [line for note in found.notes for line in paragraph(note, "  - ")])
+    lines += section("Notes", [line for note in found.notes for line in wrap(note, "  - ")])
     how = (
         "One knob is turned at a time. The risk that anything is killed, paused or evicted in a "
         f"run is at most {percent(found.max_risk)} % up to the value shown, with "
         f"{100 * found.confidence:.0f} % confidence for each knob ({found.replicates:,} runs with "
         "the same draws at every value, a tolerance limit after Wilks)."
     )
-    return "\n".join([*lines, *section("How to read this", paragraph(how, "  "))]) + "\n"
+    return "\n".join([*lines, *section("How to read this", wrap(how, "  "))]) + "\n"
 
 
 def _row(room: Room) -> list[str]:

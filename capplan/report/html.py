@@ -10,10 +10,11 @@ import base64
 import functools
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capplan.report import palette, text
+from capplan.report import lines, palette
 from capplan.report.words import clean
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent / "templates"
 # inside a <script> element these would end it, or begin something else
+_PARENTHESES = re.compile(r"\([^()]{1,26}\)")  # an interval: a narrow cell breaks before it
 _UNSAFE_JSON = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028"}
 
 
@@ -33,8 +35,13 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_finalize,
     )  # fmt: skip
     made.filters["json_data"] = json_data
-    made.filters["units"] = lambda said: text.together(str(said))
+    made.filters["units"] = lambda said: lines.together(str(said))
+    made.filters["cell"] = lambda said: _PARENTHESES.sub(_glued, lines.together(str(said)))
     return made
+
+
+def _glued(found: re.Match[str]) -> str:
+    return found[0].replace(" ", lines.HARD_SPACE)
 
 
 def _finalize(value: Any) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from capplan.plan.intervals import Proportion, percent
-from capplan.report.text import aligned
+from capplan.report.lines import aligned, wrap
 from capplan.report.words import clean
 from capplan.units import format_bytes, format_duration
 
@@ -16,19 +15,11 @@ if TYPE_CHECKING:
     from capplan.plan.risk import ContainerRisk, Risk
     from capplan.plan.tally import Spread
 
-__all__ = ["aligned", "interval", "paragraph", "risk_text", "section"]
+__all__ = ["interval", "risk_text", "section"]
 
-WIDTH = 100
 NS_PER_S = 1_000_000_000
 DEFAULT_TOP = 20
 WATCHED = ("kill", "pause", "throttle", "evict")
-
-
-def paragraph(text: str, indent: str = "") -> list[str]:
-    """Text broken at the page's width."""
-    return textwrap.wrap(
-        clean(text), WIDTH, initial_indent=indent, subsequent_indent=" " * len(indent)
-    ) or [""]
 
 
 def section(title: str, lines: Sequence[str]) -> list[str]:
@@ -46,7 +37,7 @@ def interval(found: Proportion) -> str:
 
 def risk_text(risk: Risk, top: int = DEFAULT_TOP) -> str:
     """A risk run as plain text."""
-    lines = [*paragraph(risk.verdict), ""]
+    lines = [*wrap(risk.verdict), ""]
     lines += [f"Risk within {format_duration(risk.duration_s * NS_PER_S)} (95 % interval)"]
     node = ["the node", *(interval(risk.node[what]) for what in WATCHED)]
     rows = [node, *(_of_container(c) for c in risk.containers[:top])]
@@ -59,9 +50,9 @@ def risk_text(risk: Risk, top: int = DEFAULT_TOP) -> str:
     lines += section("Node over all runs (5 %, median, 95 %)", _spreads(risk))
     lines += section("How far the data reach", list(_reach(risk.reach)))
     notes = [*risk.notes, f"runs without any incident: {interval(risk.fitting)}"]
-    lines += section("Notes", [line for note in notes for line in paragraph(note, "  - ")])
+    lines += section("Notes", [line for note in notes for line in wrap(note, "  - ")])
     if risk.assumptions:
-        assumed = [line for text in risk.assumptions for line in paragraph(text, "  - ")]
+        assumed = [line for text in risk.assumptions for line in wrap(text, "  - ")]
         lines += section("Assumptions", assumed)
     return "\n".join(lines) + "\n"
 
@@ -78,7 +69,7 @@ def _first_kill(risk: Risk) -> list[str]:
     early, _, middle, _, late = (format_duration(q * NS_PER_S) for q in times.quantiles)
     first = format_duration(times.min * NS_PER_S)
     text = f"in {times.runs:,} runs: earliest {first}, 5 % by {early}, half by {middle}, "
-    return paragraph(text + f"95 % by {late}", "  ")
+    return wrap(text + f"95 % by {late}", "  ")
 
 
 def _victims(risk: Risk, top: int) -> list[str]:
@@ -147,4 +138,4 @@ def _reach(found: Sequence[Reach]) -> Iterable[str]:
         by_statement.setdefault(one.statement, []).append(one.container)
     for statement, names in by_statement.items():
         who = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        yield from paragraph(f"{who}: {statement}", "  - ")
+        yield from wrap(f"{who}: {statement}", "  - ")

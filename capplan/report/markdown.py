@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from capplan.report import odds, page, sides, tables
+from capplan.report import odds_change, odds_tables, page, sides, tables
 from capplan.report.tables import markdown
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ def many(summary: Mapping[str, Any]) -> str:
     word, said = page.verdict_text(str(summary["verdict"]))
     parts = [f"### {markdown(str(summary.get('name', '')))}: {markdown(word.lower())}\n"]
     parts.append(f"{markdown(said)}\n")
-    change = odds.change(summary)
-    if change["yaml"]:
-        parts.append(f"{markdown(change['text'])}\n\n{_fenced(change['yaml'], 'yaml')}\n")
-    for number, (_, _, table) in enumerate(odds.report_tables(summary)):
+    change = odds_change.change(summary)
+    if change.yaml:
+        parts.append(f"{markdown(change.text)}\n\n{_fenced(change.yaml, 'yaml')}\n")
+    for number, (_, _, table) in enumerate(odds_tables.report_tables(summary)):
         shown = tables.as_markdown(table, TOP)
         parts.append(shown if number == 0 else _folded(markdown(table.caption), shown))
     provenance = summary.get("provenance", {})

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
 from capplan.plan.oom_report import Choice, Row
+from capplan.report.lines import wrap
 from capplan.report.words import clean
 from capplan.sources.oom_model import Report, Victim
 from capplan.units import format_bytes
 
 __all__ = ["listing", "tell"]
 
-WIDTH = 100
 TOP = 12
 UNLIMITED_KB = 1 << 50
 
@@ -39,7 +38,7 @@ def tell(report: Report, choice: Choice | None) -> str:
     str
         Text for people.
     """
-    lines = [*_wrap(f"{_title(report)}."), ""]
+    lines = [*wrap(f"{_title(report)}."), ""]
     lines += ["What there was", *_memory(report), ""]
     if choice is None:
         lines.append("The report has no task table: why that process cannot be seen.")
@@ -106,7 +105,7 @@ def _why(report: Report, choice: Choice) -> list[str]:
     said = "" if report.kernel else " (a guess: the report does not name it)"
     lines = [
         "Why it",
-        *_wrap(
+        *wrap(
             f"points = rss + swap + page tables + oom_score_adj x {choice.total_pages // 1000} "
             f"pages (a thousandth of {total}); the most points die. Rules of kernel "
             f"{choice.release}{said}.",
@@ -114,21 +113,21 @@ def _why(report: Report, choice: Choice) -> list[str]:
         ),
     ]
     if report.allocating_task:
-        lines += _wrap(
+        lines += wrap(
             "vm.oom_kill_allocating_task was set: who asked dies, whatever its points.", "  "
         )
     elif choice.chosen is not None and choice.agrees:
-        lines += _wrap(f"By these rules {choice.chosen.name} ({choice.chosen.pid}) is chosen, as "
+        lines += wrap(f"By these rules {choice.chosen.name} ({choice.chosen.pid}) is chosen, as "
                        "the kernel did.", "  ")  # fmt: skip
     elif choice.chosen is not None and choice.agrees is False:
-        lines += _wrap(
+        lines += wrap(
             f"By these rules {choice.chosen.name} ({choice.chosen.pid}) would be chosen; the "
             "kernel chose another: the table is cut off, or holds a task that had been killed "
             "before.",
             "  ",
         )
     elif choice.chosen is None:
-        lines += _wrap("By these rules nobody in the table may be killed.", "  ")
+        lines += wrap("By these rules nobody in the table may be killed.", "  ")
     return lines
 
 
@@ -162,7 +161,3 @@ def _cells(row: Row) -> tuple[str, ...]:
         "never" if row.points is None else str(row.points),
         "-" if row.score is None else str(row.score),
     )
-
-
-def _wrap(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(clean(text), WIDTH, initial_indent=indent, subsequent_indent=indent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from capplan.plan.advice import Advice, advise
@@ -106,7 +107,10 @@ def _of_node(material: Material, context: Context) -> list[Chart]:
         figures_swap.chart(outcome, context),
         *figures_fragmentation.charts(outcome, context),
     ]
-    return [chart for chart in found if chart is not None]
+    shown = [chart for chart in found if chart is not None]
+    if sum(not chart.wide for chart in shown) % 2:  # two stand beside each other
+        shown[-1] = replace(shown[-1], wide=True)
+    return shown
 
 
 def advice_for(material: Material) -> tuple[Advice, ...]:
@@ -238,6 +242,7 @@ def story(incident: Incident) -> dict[str, Any]:
         "chain": incident.chain,
         "signs": [sign.text for sign in incident.signs],
         "scales": _scales(incident),
+        "ranking": _ranking(incident),
     }
 
 
@@ -270,6 +275,16 @@ def _scales(incident: Incident) -> tables.Table | None:
     return tables.Table(caption, columns, tuple(rows))
 
 
+def _ranking(incident: Incident) -> tables.Table | None:
+    """How a killer in user space ranked its candidates."""
+    found = incident.ranking
+    if found is None:
+        return None
+    columns = tuple(tables.Column(header, header, False) for header in found.headers)
+    rows = tuple(tuple(tables.Cell(text) for text in row) for row in found.rows)
+    return tables.Table(found.title, columns, rows)
+
+
 # --- methods -----------------------------------------------------------------------------
 
 
@@ -294,16 +309,17 @@ def methods(material: Material) -> dict[str, Any]:
         "fidelity": [each.text for each in material.outcome.fidelity],
         "not_modelled": NOT_MODELLED,
         "command": str(provenance.get("command", "")),
-        "input": _input_text(material),
+        "input": input_text(material.resolved),
     }  # fmt: skip
 
 
-def _input_text(material: Material) -> str:
-    if not material.resolved:
+def input_text(resolved: Mapping[str, Any]) -> str:
+    """The resolved input as YAML; "" where there is none."""
+    if not resolved:
         return ""
     import yaml
 
-    said: str = yaml.safe_dump(dict(material.resolved), sort_keys=False, allow_unicode=True)
+    said: str = yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True)
     if len(said) > INPUT_BYTES:
         return f"# {len(said):,} characters: resolved.yaml beside this report holds it"
     return said

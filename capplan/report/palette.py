@@ -27,7 +27,7 @@ OWNERS = ("blue", "orange", "green", "pink", "sky", "red")
 # Told apart on a black and white print too. matplotlib's signs for hatches.
 HATCHES = {
     "orange": "///", "green": "---", "pink": "\\\\\\", "sky": "|||", "red": "xxx",
-    "others": "+++", "yellow": "//", "lists": "\\\\", "brown": "++",
+    "others": "+", "yellow": "//", "lists": "\\\\", "brown": "++",
 }  # fmt: skip
 PALE = ("yellow", "free", "lists", "orange", "sky")  # a dark hatch shows better on these
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from capplan.plan.intervals import percent
 from capplan.report import many
 from capplan.report.files import as_json, replace_file, result_folder, write_table
-from capplan.report.many_text import aligned, interval, paragraph, section
+from capplan.report.lines import aligned, wrap
+from capplan.report.many_text import interval, section
 from capplan.report.results import SUMMARY
 from capplan.report.words import clean
 from capplan.units import format_bytes, format_k8s
@@ -28,7 +29,7 @@ COLUMNS = (
 
 def recommendation_text(found: Recommendation) -> str:
     """A recommendation as plain text."""
-    lines = paragraph(found.verdict)
+    lines = wrap(found.verdict)
     rows = [_row(one) for one in found.containers]
     headers = ("", "limit now", "limit", "memory.high", "request", "what it costs and buys")
     lines += section("Containers", aligned(headers, rows))
@@ -36,7 +37,7 @@ def recommendation_text(found: Recommendation) -> str:
     lines += section("Node", _node(found))
     pasted = [f"  {key}: {value}" for key, value in found.settings.items()]
     lines += section("To paste into the node file (or --set KEY=VALUE)", pasted)
-    lines += section("Notes", [line for note in found.notes for line in paragraph(note, "  - ")])
+    lines += section("Notes", [line for note in found.notes for line in wrap(note, "  - ")])
     how = (
         "Each limit is the least at which the risk of a kill, a pause or an eviction stays within "
         f"{percent(found.max_risk)} % ({found.replicates:,} runs, 2 % steps); memory.high the "
@@ -44,7 +45,7 @@ def recommendation_text(found: Recommendation) -> str:
         "in half of the runs. Reserve for the system what pods cannot have: kernel, daemons, and "
         "the free memory that kswapd keeps."
     )
-    return "\n".join([*lines, *section("How to read this", paragraph(how, "  "))]) + "\n"
+    return "\n".join([*lines, *section("How to read this", wrap(how, "  "))]) + "\n"
 
 
 def _row(one: Advice) -> list[str]:
@@ -67,14 +68,14 @@ def _beside(found: Recommendation) -> list[str]:
 
 def _node(found: Recommendation) -> list[str]:
     reserved = found.reserved
-    lines = paragraph(
+    lines = wrap(
         f"reserve {format_bytes(reserved.total)}: kernel {format_bytes(reserved.kernel)}, daemons "
         f"{format_bytes(reserved.daemons)}, high marks {format_bytes(reserved.high_mark)}",
         "  - ",
     )
     changed = ", ".join(f"{key} = {value}" for key, value in found.sysctl.items())
     told = f"{changed}: {found.sysctl_reason}" if changed else found.sysctl_reason
-    return lines + paragraph(told, "  - ")
+    return lines + wrap(told, "  - ")
 
 
 def write_recommendation(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 from capplan.errors import InputError, quoted
+from capplan.report.lines import aligned, wrap
 from capplan.report.words import clean, size, time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from capplan.plan.outcome_model import Candidate, Incident, Outcome
 
-WIDTH = 100
 LISTED = 20  # numbers in an error
 
 
@@ -45,7 +42,7 @@ def tell(outcome: Outcome, event: str | None = None) -> str:
     if len(outcome.incidents) == 1:
         return _story(outcome.incidents[0])
     lines = [
-        *_wrap(outcome.verdict),
+        *wrap(outcome.verdict),
         "",
         f"{len(outcome.incidents)} incidents; name one for its story:",
     ]
@@ -78,19 +75,20 @@ def _find(outcome: Outcome, event: str) -> Incident:
 
 def _story(incident: Incident) -> str:
     """Headline, how it came about, who was chosen, what could have been seen."""
-    lines = [*_wrap(f"Incident {incident.number}: {incident.title}")]
+    lines = [*wrap(f"Incident {incident.number}: {incident.title}")]
     where = f"cgroup {incident.cgroup}" if incident.cgroup else ""
     owner = f"container {incident.container}" if incident.container else ""
     about = ", ".join(part for part in (owner, where) if part)
-    lines += [*_wrap(about)] if about else []
+    lines += [*wrap(about)] if about else []
     lines += ["", "How it came about"]
     for step, link in enumerate(incident.chain, 1):
-        lines += _wrap(link, f"  {step}. ")
+        lines += wrap(link, f"  {step}. ")
     if incident.victim is not None:
         lines += ["", "Whom the OOM killer weighed", *_scales(incident)]
     if incident.ranking is not None:
-        rows = [incident.ranking.headers, *incident.ranking.rows]
-        lines += ["", clean(incident.ranking.title), *_columns(rows)]
+        ranking = incident.ranking
+        rows = [tuple(map(clean, row)) for row in ranking.rows]
+        lines += ["", clean(ranking.title), *aligned(ranking.headers, rows)]
     lines += ["", *_before(incident)]
     return "\n".join(lines)
 
@@ -98,19 +96,11 @@ def _story(incident: Incident) -> str:
 def _scales(incident: Incident) -> list[str]:
     """Victim and runners-up side by side."""
     headers = ("process", "badness", "resident", "in swap", "page tables", "oom_score_adj")
-    rows: list[tuple[str, ...]] = [headers]
-    rows += [_weight(c) for c in (incident.victim, *incident.runners_up) if c is not None]
-    lines = _columns(rows)
+    weighed = (incident.victim, *incident.runners_up)
+    lines = aligned(headers, [_weight(c) for c in weighed if c is not None])
     if any(c.source == "series" for c in incident.runners_up):
         lines.append("  (~: recomputed from the last sample before, at most the victim's)")
     return lines
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table: columns padded to their widest cell."""
-    cells = [[clean(cell) for cell in row] for row in rows]
-    widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
-    return ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths)).rstrip() for r in cells]
 
 
 def _weight(c: Candidate) -> tuple[str, ...]:
@@ -127,12 +117,5 @@ def _before(incident: Incident) -> list[str]:
         return ["Nothing that an alert watches showed before."]
     lines = ["Signs before, the earliest first"]
     for sign in incident.signs:
-        lines += _wrap(sign.text, "  - ")
+        lines += wrap(sign.text, "  - ")
     return lines
-
-
-def _wrap(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(
-        clean(text), WIDTH, initial_indent=indent, subsequent_indent=" " * len(indent),
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip

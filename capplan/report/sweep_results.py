@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from capplan.plan.sweep import RISKS
 from capplan.report.files import as_json, replace_file, result_folder, write_table
+from capplan.report.lines import aligned, wrap
 from capplan.report.many import summary, write_runs
-from capplan.report.many_text import aligned, interval, paragraph, section
+from capplan.report.many_text import interval, section
 from capplan.report.results import SUMMARY
 from capplan.report.words import clean
 from capplan.units import format_bytes
@@ -83,14 +84,14 @@ def _three(point: PointOutcome, what: str) -> tuple[float | None, float | None, 
 
 def sweep_text(sweep: Sweep, top: int = TOP) -> str:
     """A sweep as plain text."""
-    lines = paragraph(sweep.verdict)
+    lines = wrap(sweep.verdict)
     lines += section("What moves the result (share of its variance)", _indices(sweep))
     shown = sorted(sweep.points, key=_rank)[:top]
     title = f"Points ({len(sweep.points)}, {sweep.replicates} runs each; those at least risk first)"
     lines += section(title, aligned(*_table(sweep, shown)))
     if len(sweep.points) > top:
         lines.append(f"  ... {len(sweep.points) - top} more in points.csv")
-    lines += section("Notes", [line for note in sweep.notes for line in paragraph(note, "  - ")])
+    lines += section("Notes", [line for note in sweep.notes for line in wrap(note, "  - ")])
     return "\n".join(lines) + "\n"
 
 

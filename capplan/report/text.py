@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
 from typing import TYPE_CHECKING, TextIO, cast
 
 from capplan.report import words
+from capplan.report.lines import aligned, wrap
 from capplan.report.words import clean
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 DEFAULT_TOP = 20
 DEFAULT_INCIDENTS = 5
-WIDTH = 100
 
 
 def render(outcome: Outcome, file: TextIO | Console, *, top: int = DEFAULT_TOP) -> None:
@@ -57,7 +55,7 @@ def _console(file: TextIO | Console) -> Console | None:
 
 def plain(outcome: Outcome, *, top: int = DEFAULT_TOP) -> str:
     """The whole report as plain text, aligned, no colours."""
-    lines = [*_wrap(outcome.verdict, ""), ""]
+    lines = [*wrap(outcome.verdict, ""), ""]
     headers, rows = words.table(outcome.containers, top)
     lines += [_count(outcome), *aligned(headers, rows)]
     rest = words.the_rest(outcome.containers, top)
@@ -66,7 +64,7 @@ def plain(outcome: Outcome, *, top: int = DEFAULT_TOP) -> str:
     for title, section in sections(outcome):
         lines += ["", title]
         for text, indent in section:
-            lines += _wrap(text, indent)
+            lines += wrap(text, indent)
     return "\n".join(lines) + "\n"
 
 
@@ -75,41 +73,13 @@ def _count(outcome: Outcome) -> str:
     return f"Containers ({many}, those at most risk first)" if many > 1 else "Container"
 
 
-def aligned(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns padded to their widest cell, two spaces between them."""
-    lines = [list(headers), *map(list, rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(headers))]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
-        for line in lines
-    ]
-
-
 def _aligned_pairs(pairs: Sequence[tuple[str, str]]) -> list[str]:
     width = max(len(subject) for subject, _ in pairs)
     lines = []
     for subject, text in pairs:
         first = f"  {subject.ljust(width)}  "
-        lines += _wrap(text, first, " " * len(first))
+        lines += wrap(text, first, " " * len(first))
     return lines
-
-
-def _wrap(text: str, indent: str, hanging: str | None = None) -> list[str]:
-    """``text`` in lines; a number is never parted from its unit."""
-    rest = " " * len(indent) if hanging is None else hanging
-    lines = textwrap.wrap(
-        together(clean(text)), WIDTH, initial_indent=indent, subsequent_indent=rest,
-        break_long_words=False, break_on_hyphens=False,
-    ) or [indent.rstrip()]  # fmt: skip
-    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
-
-
-def together(text: str) -> str:
-    """``text`` whose numbers are not parted from their units at the end of a line."""
-    return _UNIT.sub("\\1\N{NO-BREAK SPACE}", text)
-
-
-_UNIT = re.compile(r"(\d) (?=(?:[KMGT]?i?B|ns|us|ms|s|min|h|d|%|pages)\b|%)")
 
 
 # --- what both show ----------------------------------------------------------------------

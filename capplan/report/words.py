@@ -81,7 +81,7 @@ def spans(found: Sequence[Span], share: float | None = None, seconds: float = 0.
         since = f"from {time(found[0].begin)}"
         if found[-1].end is None:
             since += " to the end"
-        parts.append(since if len(found) == 1 else f"{len(found)}x {since}")
+        parts.append(since if len(found) == 1 else f"in {len(found)} spells {since}")
     return " ".join(parts)
 
 
@@ -173,11 +173,15 @@ def _memory(node: NodeOutcome) -> str:
 def _kswapd(node: NodeOutcome) -> str:
     if not node.kswapd_awake_s and not node.kswapd_scanned_bytes:
         return "slept all the time"
-    woken = f"woken {node.kswapd_wakes} times, " if node.kswapd_wakes else ""
+    woken = f"woken {_often(node.kswapd_wakes)}, " if node.kswapd_wakes else ""
     return (
         f"{woken}awake {time(node.kswapd_awake_s)}, scanned {size(node.kswapd_scanned_bytes)}, "
         f"reclaimed {size(node.kswapd_reclaimed_bytes)}"
     )
+
+
+def _often(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
 
 
 def _direct(node: NodeOutcome) -> str:
@@ -201,7 +205,7 @@ def _swap(node: NodeOutcome) -> str:
 
 def _zswap(node: NodeOutcome) -> str:
     text = f"{size(node.zswapped_peak_bytes)} held in {size(node.zswap_peak_bytes)} at most"
-    return text + (f"; full {node.zswap_full} times" if node.zswap_full else "")
+    return text + (f"; full {_often(node.zswap_full)}" if node.zswap_full else "")
 
 
 def _psi(node: NodeOutcome) -> str:

@@ -15,10 +15,11 @@ from typing import Any
 from capplan.errors import InputError
 from capplan.units import UNLIMITED, format_k8s
 
-__all__ = ["Advised", "Container", "Workload", "read_advice"]
+__all__ = ["Advised", "Container", "Workload", "advised", "read_advice"]
 
 FILE, SUMMARY = "recommendation.json", "summary.json"
 FORMAT = 1
+KINDS = ("recommendation", "comparison", "headroom")
 SIDECAR = "init:"  # before the name of a container that stands among the init containers
 
 
@@ -127,29 +128,34 @@ def read_advice(place: Path) -> Advised:
     InputError
         It is not there, not whole, of another format, or of another command.
     """
-    from capplan.targets.changes import of_comparison, of_headroom
-
     path = place
     if place.is_dir():
         path = place / (FILE if (place / FILE).exists() else SUMMARY)
     data = _read(path)
     kind = "recommendation" if path.name == FILE else data.get("kind")
-    readers = {
-        "recommendation": _recommended, "comparison": of_comparison, "headroom": of_headroom,
-    }  # fmt: skip
-    if kind not in readers:
+    if kind not in KINDS:
         raise InputError(
             f"{path}: a result of kind {kind!r} holds nothing to apply\n"
             "    expected one of capplan recommend, compare or headroom"
         )
     try:
-        made = readers[kind](data)
         beside = path.with_name(SUMMARY)
         about = _read(beside) if kind == "recommendation" and beside.exists() else data
-        inputs = about.get("provenance", {}).get("input", {}).get("containers", {})
-        return _placed(made, inputs)
+        return advised(data, kind, about)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a whole {kind}: {error!r}") from error
+
+
+def advised(data: Mapping[str, Any], kind: str, about: Mapping[str, Any]) -> Advised:
+    """What a result of one of :data:`KINDS` says; ``about`` holds the input in its provenance.
+
+    A KeyError, TypeError, ValueError or the like where it is not whole.
+    """
+    from capplan.targets.changes import of_comparison, of_headroom
+
+    readers = dict(zip(KINDS, (_recommended, of_comparison, of_headroom)))
+    inputs = about.get("provenance", {}).get("input", {}).get("containers", {})
+    return _placed(readers[kind](data), inputs)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -42,6 +42,16 @@ def test_a_gate_that_fails_exits_1_and_says_what(uncertain_node: Path, tmp_path:
     assert "min_headroom" in failed
     written = json.loads((tmp_path / "out" / "check.json").read_text())
     assert written["fits"] is False
+    said = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (said["kind"], said["rules"]) == ("check", written["rules"])
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "The gate&#39;s rules" in page
+    assert f"as a page: {tmp_path / 'out' / 'report.html'}" in text
+
+
+def test_no_page_is_written_when_none_is_asked_for(uncertain_node: Path, tmp_path: Path) -> None:
+    _run(uncertain_node, "-n", 5, "-j", 1, "--out", tmp_path / "out", "--no-report")
+    assert not (tmp_path / "out" / "report.html").exists()
 
 
 def test_what_the_runs_do_not_show_is_not_passed(uncertain_node: Path, tmp_path: Path) -> None:

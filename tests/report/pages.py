@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pathlib
+import re
+from collections import Counter
 
+import html5lib
 import numpy as np
 
 from capplan.plan.outcome import analyse
@@ -54,3 +57,12 @@ def many(count: int = 200) -> Maker:
         limits = {"memory_max": pages(8)}
         made.container(f"web-{n:03}", [(0, 1), (100, 1 + 3 * n / count)], limits=limits)
     return made
+
+
+def faults(text: str) -> list[str]:
+    """What the HTML standard's parser complains of, and names that two elements share."""
+    parser = html5lib.HTMLParser()
+    parser.parse(text)
+    found = [f"{place}: {code}" for place, code, _ in parser.errors]
+    ids = Counter(re.findall(r'\sid="([^"]+)"', text))
+    return found + [f"id {name} {count} times" for name, count in ids.items() if count > 1]

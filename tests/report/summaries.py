@@ -70,17 +70,29 @@ def risk(name: str = "web") -> dict[str, Any]:
     )  # fmt: skip
 
 
+def check() -> dict[str, Any]:
+    """The gate held against the runs of :func:`risk`: one rule of each fate."""
+    rules = [
+        {"name": "max_throttle_share", "who": "db", "passed": True, "message": "throttled 0 %"},
+        {"name": "max_pause_risk", "who": "hand-made", "passed": None, "message": "381 would"},
+        {"name": "max_kill_risk", "who": "hand-made", "passed": False, "message": "at most 1 %"},
+    ]
+    return risk() | {"kind": "check", "rules": rules, "verdict": "Fails: hand-made: a rule."}
+
+
 def sweep(*kills: int) -> dict[str, Any]:
     """A limit from 400 MiB up in steps of 20."""
     points = [
         {"index": n, "settings": {"containers.web.memory.max": f"{400 + 20 * n}Mi"},
          "fits": kill == 0, "runs": 100, "failed": 0, "error": None, "risks": risks(kill=kill),
-         "metrics": {}}
+         "metrics": {"swap_out": 0.0}}
         for n, kill in enumerate(kills)
     ]  # fmt: skip
     return of(
         "sweep", knobs=[{"key": "containers.web.memory.max", "low": "400Mi", "high": "480Mi"}],
-        points=points, replicates=100, fitting=[n for n, k in enumerate(kills) if not k],
+        points=points, replicates=100,
+        grown=[["web", "web", 80], ["db", "web", 30]],
+        fitting=[n for n, k in enumerate(kills) if not k],
         sensitivity=[
             {"knob": "a", "of": "kills", "first": 0.6, "first_low": 0.5, "first_high": 0.7},
             {"knob": "b", "of": "kills", "first": 0.1, "first_low": 0.0, "first_high": 0.2},
@@ -91,13 +103,15 @@ def sweep(*kills: int) -> dict[str, Any]:
 def compare(pick: int | None = 1) -> dict[str, Any]:
     """Three values of vm.min_free_kbytes; the larger, the fewer stalls and the less memory."""
     settings = [
-        {"label": f"{kb} kB", "settings": {"vm.min_free_kbytes": kb}, "error": None,
+        {"label": f"vm.min_free_kbytes={kb}", "settings": {"vm.min_free_kbytes": kb}, "error": None,
          "marks": {"low_memory": 4096 * MIB, "minimum": kb * 1024, "low": kb * 1280,
                    "high": kb * 1536},
-         "risk": {"node": risks(kill=k), "spread": {"direct_stalls": spread(0, 0, d, d, d)}},
-         "against": None, "burst": {"at_s": 1.0, "available_bytes": 1, "at_rates": [
+         "risk": risk() | {"node": risks(kill=k),
+                           "spread": {"direct_stalls": spread(0, 0, d, d, d)}},
+         "against": None if k else {"fits_only_here": 30, "fits_only_there": 0, "p_value": 2e-9},
+         "burst": {"at_s": 1.0, "available_bytes": 1, "at_rates": [
              {"rate": 64 * MIB, "size_bytes": 1, "absorbed_bytes": kb * 512}]},
-         "warnings": []}
+         "warnings": [f"{kb} kB are kept back"]}
         for kb, k, d in ((16384, 30, 900), (67584, 0, 40), (262144, 0, 0))
     ]  # fmt: skip
     return of(
@@ -121,12 +135,15 @@ def headroom() -> dict[str, Any]:
 def recommendation() -> dict[str, Any]:
     """One container, one rule beside it."""
     return of(
-        "recommendation", max_risk=0.01, settings={"containers.web.memory.max": "480Mi"},
+        "recommendation", max_risk=0.01,
+        settings={"containers.web.memory.max": "480Mi", "vm.min_free_kbytes": "67584"},
         containers=[{"container": "web", "replicas": 4, "limit_key": "memory.max",
                      "present_limit": 768 * MIB, "limit": 480 * MIB, "high": None,
                      "request": 448 * MIB, "peak": 460 * MIB, "confidence": 0.95,
                      "reason": "the least that holds"}],
         total_bytes=1920 * MIB, present_bytes=3072 * MIB, bad=odds(0), present_bad=odds(0),
-        sysctl={}, sysctl_reason="", reserved={"kernel": 400 * MIB, "total": 900 * MIB},
+        sysctl={"vm.min_free_kbytes": 67584}, sysctl_reason="fewer stalls",
+        reserved={"kernel": 400 * MIB, "daemons": 300 * MIB, "high_mark": 200 * MIB,
+                  "total": 900 * MIB},
         rivals=[{"name": "p99", "limits": {}, "total_bytes": 1800 * MIB, "bad": odds(12)}],
     )  # fmt: skip

@@ -10,11 +10,29 @@ from typing import Any
 
 import pytest
 
-from capplan.report import page, sides
+from capplan.report import odds, page, sides
+from tests.report import summaries
 from tests.report.pages import SCRIPT, hostile, many, rich, written
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-WIDTHS = {"phone": 390, "tablet": 820, "desktop": 1440}
+ODDS = {
+    "risk": summaries.risk(SCRIPT), "sweep": summaries.sweep(80, 30, 2, 0),
+    "comparison": summaries.compare(), "headroom": summaries.headroom(),
+    "recommendation": summaries.recommendation(), "check": summaries.check(),
+}  # fmt: skip
+# texts of pictures that are shown but lie outside their picture
+CUT = """() => [...document.querySelectorAll(".drawing svg")]
+    .filter((svg) => svg.getClientRects().length)
+    .flatMap((svg) => {
+        const whole = svg.getBoundingClientRect();
+        const outside = (box) => box.width && (box.left < whole.left - 1
+            || box.right > whole.right + 12 || box.bottom > whole.bottom + 1);
+        return [...svg.querySelectorAll("text")]
+            .filter((text) => outside(text.getBoundingClientRect()))
+            .map((text) => text.textContent);
+    })"""
+RUNS = ("rich", "hostile", "many", "sides")
+WIDTHS = {"phone": 360, "tablet": 820, "desktop": 1440}
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium (apt-get install chromium)"),
@@ -63,12 +81,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pathlib.Path]:
             (("rich", rich), ("hostile", hostile), ("many", many))}  # fmt: skip
     texts = {name: page.write(material) for name, material in made.items()}
     texts["sides"] = sides.write(made["rich"], made["hostile"])
+    texts |= {name: odds.write(summary) for name, summary in ODDS.items()}
     for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in texts}
 
 
-@pytest.mark.parametrize("name", ["rich", "hostile", "many", "sides"])
+@pytest.mark.parametrize("name", [*RUNS, *ODDS])
 def test_opens_from_disk_and_asks_for_nothing(
     browser: Any, files: dict[str, pathlib.Path], name: str
 ) -> None:
@@ -205,6 +224,41 @@ def test_one_setting_of_a_comparison_at_a_time(
     assert opened.texts(sides_shown) == ["B"]
 
 
+def test_settings_are_chosen_with_the_keyboard(
+    browser: Any, files: dict[str, pathlib.Path]
+) -> None:
+    opened = Opened(browser, files["comparison"])
+    shown = "section[data-setting] h3"
+    assert opened.texts(shown) == ["vm.min_free_kbytes=67584 (the pick)"]
+    choice = opened.tab.get_by_label("Show:")
+    choice.focus()
+    opened.tab.keyboard.press("ArrowDown")
+    assert opened.texts(shown) == ["vm.min_free_kbytes=262144"]
+    opened.tab.keyboard.press("Home")  # all of them
+    assert len(opened.texts(shown)) == 3
+    opened.tab.keyboard.press("End")
+    opened.tab.emulate_media(media="print")
+    assert len(opened.texts(shown)) == 3  # paper has no choice
+
+
+def test_without_script_all_settings_are_shown(
+    browser: Any, files: dict[str, pathlib.Path]
+) -> None:
+    opened = Opened(browser, files["comparison"], java_script_enabled=False)
+    assert len(opened.texts("section[data-setting] h3")) == 3
+    assert opened.tab.get_by_label("Show:").count() == 0
+
+
+@pytest.mark.parametrize("name", [*RUNS, *ODDS])
+def test_nothing_is_wider_than_a_phone_and_no_text_is_cut(
+    browser: Any, files: dict[str, pathlib.Path], name: str
+) -> None:
+    opened = Opened(browser, files[name], viewport={"width": 360, "height": 780})
+    assert opened.tab.evaluate("document.documentElement.scrollWidth") <= 360
+    cut = opened.tab.evaluate(CUT)
+    assert cut == []
+
+
 def test_prints_to_a_few_pages(browser: Any, files: dict[str, pathlib.Path]) -> None:
     opened = Opened(browser, files["rich"])
     printed = opened.tab.pdf(format="A4")
@@ -216,7 +270,7 @@ def test_prints_to_a_few_pages(browser: Any, files: dict[str, pathlib.Path]) -> 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["rich", "many", "sides"])
+@pytest.mark.parametrize("name", [*RUNS, *ODDS])
 def test_accessibility_checker_finds_nothing(
     browser: Any, files: dict[str, pathlib.Path], name: str, scheme: str
 ) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import pathlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import jinja2
@@ -15,10 +16,11 @@ import pytest
 from capplan.plan.advice import Advice
 from capplan.plan.demand import Demand, demands
 from capplan.plan.outcome import analyse
+from capplan.plan.outcome_model import Ranking
 from capplan.report import deliver, html, markdown, page, record, results, sides, tables
 from capplan.report.files import finite
 from tests.plan.synthetic import Maker, memcg_kill, quiet
-from tests.report.pages import SCRIPT, hostile, many, rich, written
+from tests.report.pages import SCRIPT, faults, hostile, many, rich, written
 
 
 class Reader(HTMLParser):
@@ -61,7 +63,7 @@ def test_sections_come_in_the_order_of_a_reader(tmp_path: pathlib.Path) -> None:
     text = Reader(page.write(material._replace(recorded=recorded))).text
     order = [
         "Does not fit:", "Raise web's memory.max", "2 containers, those at most risk first",
-        "its page cache", "of 1 GiB stays available", "How it came about",
+        "used, without page cache", "of 1 GiB stays available", "How it came about",
         "cgroup v2", "capplan simulate x.yaml",
     ]  # fmt: skip
     places = [text.index(said) for said in order]
@@ -169,7 +171,7 @@ def test_every_picture_says_its_finding(tmp_path: pathlib.Path) -> None:
     descriptions = re.findall(r"<desc [^>]*>([^<]*)</desc>", text)
     titles = re.findall(r"<figcaption>([^<]*)</figcaption>", text)
     assert len(titles) == len(set(titles)) == 6
-    assert len(descriptions) == 7  # memory is drawn for wide and for narrow
+    assert len(descriptions) == 8  # memory and free blocks are drawn for wide and for narrow
     assert all(re.search(r"\d", said) for said in descriptions)
 
 
@@ -264,3 +266,22 @@ def test_comparison_gives_both_sides_ids_of_their_own(tmp_path: pathlib.Path) ->
     material = written(rich(), tmp_path)
     ids = [a["id"] for _, a in Reader(sides.write(material, material)).tags if a.get("id")]
     assert len(ids) == len(set(ids))
+
+
+def test_an_agents_ranking_is_a_table_of_its_incident() -> None:
+    ranking = Ranking("How the kubelet ranked the pods", ("pod", "usage"), (("leak", "99 MiB"),))
+    incident = replace(analyse(memcg_kill().run()).incidents[0], ranking=ranking)
+    shown = page.story(incident)["ranking"]
+    assert (shown.caption, [c.title for c in shown.columns]) == (ranking.title, ["pod", "usage"])
+    assert [[cell.text for cell in row] for row in shown.rows] == [["leak", "99 MiB"]]
+    outcome = replace(analyse(memcg_kill().run()), incidents=(incident,))
+    material = page.Material({}, outcome, record.Recorded(memcg_kill().run(), {}))
+    assert "How the kubelet ranked the pods" in Reader(page.write(material)).text
+
+
+def test_pages_of_a_run_are_valid_html_with_ids_of_their_own(tmp_path: pathlib.Path) -> None:
+    first, second = written(rich(), tmp_path / "a"), written(hostile(), tmp_path / "b")
+    assert faults(page.write(first)) == []
+    assert faults(page.write(second)) == []
+    assert faults(sides.write(first, second)) == []
+    assert faults("<p><div id=a><i id=a>") != []  # it can fail

@@ -50,7 +50,7 @@
     const top = Number(box.dataset.top);
     const count = rows().length;
     let all = count <= top;
-    const input = make("input", {type: "search", placeholder: "name"});
+    const input = make("input", {type: "search", placeholder: "part of a row"});
     const said = make("span", {role: "status"});
     const more = make("button", {type: "button"}, `show all ${count}`);
 
@@ -394,7 +394,7 @@
     const sides = [...box.querySelectorAll(":scope > [data-setting]")];
     if (sides.length < 2) return;
     const select = make("select");
-    select.append(make("option", {value: ""}, "side by side"));
+    select.append(make("option", {value: ""}, box.dataset.all));
     for (const side of sides) {
       select.append(make("option", {value: side.dataset.setting}, side.dataset.name));
     }
@@ -403,11 +403,14 @@
     const tools = make("div", {class: "tools"});
     tools.append(label);
     box.before(tools);
-    select.addEventListener("change", () => {
+    const show = () => {
       for (const side of sides) {
         side.classList.toggle("hidden", select.value !== "" && side.dataset.setting !== select.value);
       }
-    });
+    };
+    select.value = box.dataset.choice;
+    select.addEventListener("change", show);
+    show();
   };
 
   document.querySelectorAll(".table").forEach(prepareTable);
