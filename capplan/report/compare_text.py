@@ -58,7 +58,7 @@ def _set(name: str, setting: Setting) -> list[str]:
     if not setting.name:
         return [f"  {name}  {clean(setting.label)}"]
     told = ", ".join(f"{key}={value}" for key, value in setting.settings.items()) or "as written"
-    return paragraph(clean(f"{name}: {told}"), "  - ")
+    return wrap(f"{name}: {told}", "  - ")
 
 
 def figures(found: Comparison) -> Iterator[tuple[str, Cell]]:
