@@ -40,7 +40,7 @@ def title(c: ContainerOutcome) -> str:
     if c.killed:
         return f"{c.name} is OOM-killed {words.times(c.killed)}"
     if c.paused:
-        return f"{c.name} is paused at its {limit}: {words.spans(c.paused, None, c.pause_s)}"
+        return f"{c.name} is paused at its {limit}: {words.paused(c)}"
     if c.evicted:
         return f"{c.name} is evicted {words.times(c.evicted)}"
     if c.throttle_s:

@@ -161,11 +161,9 @@ def befell(c: ContainerOutcome) -> str:
     """All that went wrong with a container, in words."""
     parts = [
         f"killed {words.times(c.killed)}" if c.killed else "",
-        f"paused {words.spans(c.paused, None, c.pause_s)}" if c.paused else "",
+        f"paused {words.paused(c)}" if c.paused else "",
         f"evicted {words.times(c.evicted)}" if c.evicted else "",
-        f"throttled {words.spans(c.throttled, c.throttle_share, c.throttle_s)}"
-        if c.throttle_s
-        else "",
+        f"throttled {words.throttled(c)}" if c.throttle_s else "",
         "unfinished" if c.unfinished and not (c.killed or c.paused) else "",
     ]
     return "; ".join(part for part in parts if part) or words.NOTHING

@@ -70,19 +70,27 @@ def times(moments: Sequence[float]) -> str:
     return first if len(moments) == 1 else f"{first} ({len(moments)} processes)"
 
 
-def spans(found: Sequence[Span], share: float | None = None, seconds: float = 0.0) -> str:
+def paused(c: ContainerOutcome) -> str:
+    """How long and when a container was paused; the times of several processes add up."""
+    return spans(c.paused, f"of {c.processes} processes" if c.processes > 1 else "", c.pause_s)
+
+
+def throttled(c: ContainerOutcome) -> str:
+    """How long, which share of its time, and when a container was throttled."""
+    return spans(c.throttled, f"({percent(c.throttle_share)})", c.throttle_s)
+
+
+def spans(found: Sequence[Span], about: str, seconds: float) -> str:
     """How long and when something lasted."""
     if not found and not seconds:
         return NOTHING
-    parts = [time(seconds)] if seconds else []
-    if share is not None and seconds:
-        parts.append(f"({percent(share)})")
+    parts = [time(seconds), about] if seconds else []
     if found:
         since = f"from {time(found[0].begin)}"
         if found[-1].end is None:
             since += " to the end"
         parts.append(since if len(found) == 1 else f"in {len(found)} spells {since}")
-    return " ".join(parts)
+    return " ".join(filter(None, parts))
 
 
 HEADERS = (
@@ -102,8 +110,7 @@ def row(c: ContainerOutcome) -> list[str]:
     return [
         c.name, size(c.peak_bytes), size(c.peak_cache_bytes or None), limit, headroom,
         time(c.late_max_s) if c.late_max_s >= LATE_SHOWN_S else NOTHING,
-        spans(c.throttled, c.throttle_share, c.throttle_s),
-        spans(c.paused, None, c.pause_s), times(c.killed), times(c.evicted),
+        throttled(c), paused(c), times(c.killed), times(c.evicted),
         f"{c.majfaults:,}" if c.majfaults else NOTHING,
         percent(c.stall_share) if c.stall_share >= 0.0005 else NOTHING,
     ]  # fmt: skip

@@ -246,7 +246,7 @@ def test_what_would_mend_it_can_be_copied() -> None:
 
 def test_a_recommendation_is_given_as_manifests_too() -> None:
     forms = dict(change(summaries.recommendation()).forms)
-    assert forms["sysctl.d"] == "vm.min_free_kbytes = 67584"
+    assert forms["sysctl.d"].endswith("\nvm.min_free_kbytes = 67584")
     assert "memory: 480Mi" in forms["Kubernetes patches"]
     assert "MemoryMax=480M" in forms["systemd drop-ins"]
 
