@@ -16,6 +16,7 @@ from capplan import units
 from capplan.errors import InputError
 from capplan.sim.expand_draws import Draws
 from capplan.sim.scenario import PAGE_SIZE, Access
+from capplan.spec.profile import Access as SpecAccess
 from capplan.spec.profile import Trace
 from capplan.spec.trace import (
     MemoryTrace,
@@ -140,11 +141,10 @@ def recorded(trace: Trace, folder: Path) -> float:
     return float(value.t_s[-1])
 
 
-def trace_access(trace: Trace, pages: int) -> Access:
+def trace_access(given: SpecAccess | None, pages: int) -> Access:
     """How followed memory is accessed; by default each page about every two minutes."""
-    if trace.access is None:
+    if given is None:
         return Access("uniform", pages / REVISIT_S)
-    given = trace.access
     return Access(given.pattern, given.rate / PAGE_SIZE, given.skew)
 
 

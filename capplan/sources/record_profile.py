@@ -335,6 +335,11 @@ def _trace(group: str, curve: Curve, end: float, interval: float) -> dict[str, A
         trace["access"] = Noted(
             {"pattern": "uniform", "rate": text}, "from refaults; its range stands above"
         )
+    again = file_rate(curve)
+    if again:
+        trace["file_access"] = Noted(
+            {"pattern": "uniform", "rate": f"{again:.0f}/s"}, "at least: what was read again"
+        )
     return trace
 
 
@@ -343,6 +348,15 @@ def anon_rate(curve: Curve) -> Rate | None:
     anon, swap = curve.mean("anon"), curve.mean("swap")
     absent = swap / (anon + swap) if anon + swap > 0 else 0.0
     return refault_rate(curve.refaults.get("refault_anon", 0.0), absent, curve.seconds)
+
+
+def file_rate(curve: Curve) -> float:
+    """Page cache that was read again after its eviction: a lower bound of its use. [bytes/s]
+
+    Reads of what was still there are not counted by the kernel.
+    """
+    count = curve.refaults.get("refault_file", 0.0)
+    return count * PAGE / curve.seconds if curve.seconds > 0 else 0.0
 
 
 def _said(curve: Curve) -> tuple[str, ...]:
@@ -377,11 +391,11 @@ def _said_of_anon(curve: Curve) -> str:
 
 
 def _said_of_file(curve: Curve, there: str) -> str:
-    count = curve.refaults.get("refault_file", 0.0)
-    if not count or curve.seconds <= 0:
+    count, rate = curve.refaults.get("refault_file", 0.0), file_rate(curve)
+    if not rate:
         return "no refaults; its working set is what was there, or less"
     return (
-        f"{count:.0f} refaults, {_mib(count * PAGE / curve.seconds)}/s was read again after its "
+        f"{count:.0f} refaults, {_mib(rate)}/s was read again after its "
         f"eviction: its working set is more than the {there} that were there"
     )
 

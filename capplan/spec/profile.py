@@ -330,6 +330,9 @@ class Trace(Model):
     """A series of the highest value within each interval (from a sample to the next)."""
     access: Access | None = None
     """How the followed memory is accessed. Left out: an assumption is printed."""
+    file_access: Access | None = None
+    """How the followed page cache is accessed, where ``columns.file`` tells it apart. Left out:
+    as ``access``."""
     compressibility: Annotated[Compressibility, bare_as("mean")] | None = None
 
     @model_validator(mode="after")
