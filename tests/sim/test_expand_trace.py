@@ -172,6 +172,19 @@ def test_trace_access_is_the_files_or_an_assumption(tmp_path: Path) -> None:
     assert app.tasks[0].access == Access("cyclic", float(MIB))
 
 
+def test_trace_file_access_is_the_page_caches_alone(tmp_path: Path) -> None:
+    rows = ["time,anon,file", "0,100,40", "60,100,50"]
+    (tmp_path / "t.csv").write_text("\n".join(rows), encoding="utf-8")
+    given = {"access": {"pattern": "cyclic", "rate": "1Mi/s"}, "measures": "usage"}
+    columns = {"time": "time", "anon": "anon", "file": "file"}
+    _, app = traced(tmp_path, columns=columns, **given)
+    assert [task.access for task in app.tasks] == [Access("cyclic", float(MIB))] * 2
+    again = {"pattern": "uniform", "rate": "12Mi/s"}
+    _, app = traced(tmp_path, columns=columns, file_access=again, **given)
+    assert app.tasks[0].access == Access("cyclic", float(MIB))
+    assert app.tasks[1].access == Access("uniform", 12.0 * MIB)
+
+
 def test_trace_that_is_broken_names_file_and_line(tmp_path: Path) -> None:
     write_trace(tmp_path, 100, -1)
     with pytest.raises(InputError, match=r"t\.csv:3: web: -1 is negative"):

@@ -111,6 +111,27 @@ def test_what_was_touched_bounds_the_working_set(tmp_path: pathlib.Path) -> None
     assert "working set: at most 15.0 MiB of the 50.0 MiB that its processes map" in text
 
 
+def test_page_cache_that_was_read_again_is_in_use(tmp_path: pathlib.Path) -> None:
+    """600 refaults in 10 s: at least 60 pages a second are read."""
+    taken, root = recorder(tmp_path)
+    taken.start()
+    path = tmp_path / "out" / TRACE
+    first = next(row for row in rows(tmp_path / "out") if row["group"] == "app.slice/web")
+    at = float(first["time"]) + 10
+    later = first | {"time": f"{at:.3f}", "refault_file": str(int(first["refault_file"]) + 600)}
+    taken.sweep()
+    lines = [line for line in path.read_text().splitlines(keepends=True) if "web" not in line]
+    pair = [",".join(row[name] for name in COLUMNS) + "\n" for row in (first, later)]
+    path.write_text("".join([*lines, *pair]))
+    record_profile.begin(tmp_path / "out", root)
+    spec = load(tmp_path / "out" / "node.yaml")
+    trace = spec.profiles["web"].processes["recorded"].trace
+    assert trace is not None
+    assert trace.access is None
+    assert trace.file_access is not None
+    assert trace.file_access.rate == pytest.approx(60 * 4096)
+
+
 def test_a_torn_line_is_cut_off(tmp_path: pathlib.Path) -> None:
     taken, root = recorder(tmp_path)
     taken.start()
