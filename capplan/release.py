@@ -73,6 +73,8 @@ class Features:
     watermark_scale_factor_max: int = 1000
     watermark_boost_factor: int = 0
     """Default; 0: there is no boost. [1/10000]"""
+    compaction_proactiveness: int = 0
+    """Default; 0: free memory is not defragmented before somebody asks for large blocks."""
     min_free_kbytes_max: int = 65536
     """Upper clamp of the computed vm.min_free_kbytes. [KiB]"""
     swappiness_max: int = 100
@@ -139,7 +141,7 @@ HISTORY: tuple[Change, ...] = (
     _change((5, 4), BACKGROUND, high_penalty=True),
     _change((5, 7), BACKGROUND, recursiveprot=True),
     _change((5, 8), BACKGROUND, swappiness_max=200, min_free_kbytes_max=262144),
-    _change((5, 9), BACKGROUND, anon_starts_active=False),
+    _change((5, 9), BACKGROUND, anon_starts_active=False, compaction_proactiveness=20),
     _change((5, 9), "OOM reports from 5.9", badness_clamped=False),
     _change((5, 14), BACKGROUND, pcp_high_by_zone=True),
     _change((5, 16), BACKGROUND, reclaim_throttle=True),

@@ -31,7 +31,6 @@ from capplan.mm.state import (
     MT_HIGHATOMIC,
     MT_MOVABLE,
     MT_UNMOVABLE,
-    NR_MIGRATETYPES,
     NR_ORDERS,
     PAGEBLOCK_ORDER,
     PG_FREE,
@@ -43,12 +42,12 @@ __all__ = [
     "alloc_block",
     "alloc_scattered",
     "buddy_init",
-    "extfrag_for_order",
-    "fragmentation_index",
     "free_block",
     "free_scattered",
-    "order_available",
+    "give_counted_block",
+    "isolate_free_granule",
     "pageblock_migratetype",
+    "take_counted_block",
 ]
 
 PAGEBLOCK_PAGES = 1 << PAGEBLOCK_ORDER
@@ -279,6 +278,23 @@ def alloc_block(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
 
 
 @jit
+def isolate_free_granule(k: Any, fr: Any, z: int, i: int) -> None:
+    """Take the first granule off the free block at `i`; the rest stays free.
+
+    Kernel
+    ------
+    mm/page_isolation.c, __isolate_free_page(); what compaction takes too much it gives back.
+    """
+    zone = k.zone[z]
+    order = int(fr[i].order)
+    mt = fr[_pageblock(zone, k.g, i)].migratetype
+    _unlink(zone, fr, i, order, mt)
+    _expand(zone, fr, i, k.g, order, mt, k.g)
+    zone.free -= 1 << k.g
+    zone.free_min = min(zone.free_min, zone.free)
+
+
+@jit
 def _is_free_block(zone: Any, fr: Any, block: int, order: int) -> bool:
     """Whether block number `block` is the head of a free block of `order`."""
     if block >= zone.nr_frames:
@@ -420,66 +436,38 @@ def free_scattered(k: Any, fr: Any, z: int, n_pages: int) -> None:
 
 
 @jit
-def order_available(k: Any, z: int, order: int) -> bool:
-    """Whether zone `z` has a free block of at least `order` that is not highatomic."""
-    for o in range(order, NR_ORDERS):
-        for mt in range(MT_HIGHATOMIC):
-            if k.zone[z].nr_free[o, mt] > 0:
-                return True
-    return False
-
-
-@jit
-def _free_pages_and_blocks(k: Any, z: int, order: int) -> tuple[int, int, int]:
-    """Free pages, free blocks, and blocks of `order` that the free lists hold."""
-    pages = blocks = suitable = 0
-    for o in range(NR_ORDERS):
-        count = 0
-        for mt in range(NR_MIGRATETYPES):
-            count += k.zone[z].nr_free[o, mt]
-        blocks += count
-        pages += count << o
-        if o >= order:
-            suitable += count << (o - order)
-    return pages, blocks, suitable
-
-
-@jit
-def fragmentation_index(k: Any, z: int, order: int) -> int:
-    """Why a request of `order` fails: towards 0 lack of memory, towards 1000 fragmentation.
-
-    -1000: it would not fail.
-
-    Kernel
-    ------
-    mm/vmstat.c, __fragmentation_index().
+def take_counted_block(k: Any, z: int, order: int) -> bool:
+    """Take a block of `order` from a zone that is counted only; False when it has none.
 
     Worked example
     --------------
-    Order 9 with 1000, 500, 200, 100 free blocks of orders 0 to 3: 996. Order 4 with eight
-    blocks of order 3: 375.
+    One free block of order 10: an order-9 request leaves one of order 9.
     """
-    pages, blocks, suitable = _free_pages_and_blocks(k, z, order)
-    if blocks == 0:
-        return 0
-    if suitable > 0:
-        return -1000
-    return 1000 - (1000 + pages * 1000 // (1 << order)) // blocks
+    zone = k.zone[z]
+    o = order
+    while o <= MAX_PAGE_ORDER and min(zone.nr_free[o, MT_MOVABLE], zone.bag_seed[o]) == 0:
+        o += 1
+    if o > MAX_PAGE_ORDER:
+        return False
+    zone.bag_seed[o] -= 1
+    for half in range(order, o):
+        zone.bag_seed[half] += 1
+    zone.bag_seed_pages -= 1 << order
+    zone.free -= 1 << order
+    zone.free_min = min(zone.free_min, zone.free)
+    _count_bag(k, z)
+    return True
 
 
 @jit
-def extfrag_for_order(k: Any, z: int, order: int) -> int:
-    """Share of free memory that no block of `order` can use [%].
-
-    Kernel
-    ------
-    mm/vmstat.c, extfrag_for_order().
-
-    Worked example
-    --------------
-    Order 9 with 1000, 500, 200, 100 blocks of orders 0 to 3, two of 9 and one of 10: 63.
-    """
-    pages, _, suitable = _free_pages_and_blocks(k, z, order)
-    if pages == 0:
-        return 0
-    return (pages - (suitable << order)) * 100 // pages
+def give_counted_block(k: Any, z: int, order: int) -> None:
+    """Give back a block of :func:`take_counted_block`; two of them merge."""
+    zone = k.zone[z]
+    zone.free += 1 << order
+    zone.bag_seed_pages += 1 << order
+    zone.bag_seed[order] += 1
+    while order < MAX_PAGE_ORDER and zone.bag_seed[order] == 2:
+        zone.bag_seed[order] = 0
+        order += 1
+        zone.bag_seed[order] += 1
+    _count_bag(k, z)

@@ -37,6 +37,8 @@ INIT_BW = (100 << 20) >> 12  # wb_init(): a device is thought to write 100 MiB/s
 MEMCG_CHARGE_BATCH = 64
 NR_ORDERS = 11
 MAX_PAGE_ORDER = 10
+PAGE_ALLOC_COSTLY_ORDER = 3
+COMPACT_CLUSTER_MAX = 32
 PAGEBLOCK_ORDER = 9
 
 # Zone types (index inside a node) and migratetypes.
@@ -118,7 +120,11 @@ VM_ZSWPIN, VM_ZSWPOUT, VM_ZSWPWB, VM_SLABS_SCANNED, VM_PGACTIVATE, VM_PGDEACTIVA
 VM_PGREFILL, VM_PGROTATED, VM_COMPACT_STALL, VM_COMPACT_SUCCESS = 23, 24, 25, 26
 VM_THP_FAULT_ALLOC, VM_THP_FAULT_FALLBACK, VM_PGALLOC, VM_PGFREE = 27, 28, 29, 30
 VM_SWAP_RA, VM_SWAP_RA_HIT = 31, 32
-NR_VMSTAT = 33
+VM_COMPACT_FAIL, VM_COMPACT_MIGRATE_SCANNED, VM_COMPACT_FREE_SCANNED = 33, 34, 35
+VM_COMPACT_DAEMON_WAKE, VM_COMPACT_DAEMON_MIGRATE_SCANNED = 36, 37
+VM_COMPACT_DAEMON_FREE_SCANNED, VM_PGMIGRATE_SUCCESS = 38, 39
+VM_HTLB_BUDDY_ALLOC_SUCCESS, VM_HTLB_BUDDY_ALLOC_FAIL = 40, 41
+NR_VMSTAT = 42
 VMSTAT = (
     "pswpin", "pswpout", "pgscan_kswapd", "pgscan_direct", "pgsteal_kswapd",
     "pgsteal_direct", "allocstall", "workingset_refault_anon", "workingset_refault_file",
@@ -127,6 +133,9 @@ VMSTAT = (
     "pageoutrun", "zswpin", "zswpout", "zswpwb", "slabs_scanned", "pgactivate",
     "pgdeactivate", "pgrefill", "pgrotated", "compact_stall", "compact_success",
     "thp_fault_alloc", "thp_fault_fallback", "pgalloc", "pgfree", "swap_ra", "swap_ra_hit",
+    "compact_fail", "compact_migrate_scanned", "compact_free_scanned", "compact_daemon_wake",
+    "compact_daemon_migrate_scanned", "compact_daemon_free_scanned", "pgmigrate_success",
+    "htlb_buddy_alloc_success", "htlb_buddy_alloc_fail",
 )  # fmt: skip
 
 # Events of the same kind less than this apart are one: the log keeps its first and its end.
@@ -138,7 +147,8 @@ QUIET_NS = NS_PER_S
 
 # Writes to cgroup files and sysctls (state.write_t).
 (WRITE_MAX, WRITE_HIGH, WRITE_V1_LIMIT, WRITE_V1_MEMSW, WRITE_REPLAN, WRITE_RECLAIM,
- WRITE_OOM_RECOVER, WRITE_SIGTERM, WRITE_SIGKILL, WRITE_EVICT) = range(1, 11)  # fmt: skip
+ WRITE_OOM_RECOVER, WRITE_SIGTERM, WRITE_SIGKILL, WRITE_EVICT,
+ WRITE_HUGEPAGES) = range(1, 12)  # fmt: skip
 
 # What agents in user space have the engine watch for (kernel_t.watch), so that it can tell
 # them that a look is worth while.

@@ -12,8 +12,10 @@ MIN is emergent.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.compaction import reset_isolation_suitable
 from capplan.mm.cpuset import node_allowed
 from capplan.mm.events import tell_kswapd_sleep, tell_kswapd_wake
+from capplan.mm.kcompactd import wakeup_kcompactd
 from capplan.mm.lru_gen import lru_gen_age_node
 from capplan.mm.memcg_v1 import mem_cgroup_soft_limit_reclaim
 from capplan.mm.oom_kill import out_of_memory
@@ -46,11 +48,12 @@ HZ = 3
 
 
 @jit
-def pgdat_balanced(k, n):
-    """Whether one zone of node n is above HIGH (pgdat_balanced)."""
+def pgdat_balanced(k, n, order):
+    """Whether one zone of node n is above HIGH and has a block of the order (pgdat_balanced)."""
     for z in range(4 * n, 4 * n + 4):
         zone = k.zone[z]
-        if zone.managed and zone_watermark_ok(k, z, 0, zone.wmark[WMARK_HIGH] + zone.boost, HZ, 0):
+        mark = zone.wmark[WMARK_HIGH] + zone.boost
+        if zone.managed and zone_watermark_ok(k, z, order, mark, HZ, 0):
             return True
     return False
 
@@ -65,12 +68,13 @@ def _boosted(k, n):
 
 
 @jit
-def wakeup_kswapd(k, n):
+def wakeup_kswapd(k, n, order):
     """Wake the kswapd of node n unless the node is balanced or hopeless (wakeup_kswapd)."""
     node = k.node[n]
+    node.kswapd_order = max(node.kswapd_order, order)
     if node.kswapd_awake == RUNNING or node.kswapd_failures >= MAX_RECLAIM_RETRIES:
         return
-    if pgdat_balanced(k, n) and not _boosted(k, n):
+    if pgdat_balanced(k, n, order) and not _boosted(k, n):
         return
     if node.kswapd_awake == NAPPING:
         k.vmstat[VM_KSWAPD_LOW_QUICKLY] += 1
@@ -82,11 +86,11 @@ def wakeup_kswapd(k, n):
 
 
 @jit
-def wake_all_kswapds(k):
+def wake_all_kswapds(k, order):
     """Wake the kswapd of every node that needs it (wake_all_kswapds)."""
     for n in range(k.nr_nodes):
         if node_allowed(k, n):
-            wakeup_kswapd(k, n)
+            wakeup_kswapd(k, n, order)
 
 
 @jit
@@ -95,6 +99,9 @@ def _begin(k, n):
     node = k.node[n]
     k.vmstat[VM_PAGEOUTRUN] += 1
     node.kswapd_priority = DEF_PRIORITY
+    node.kswapd_alloc_order = node.kswapd_order
+    node.kswapd_reclaim_order = node.kswapd_order
+    node.kswapd_order = 0
     node.kswapd_reclaimed = 0
     node.kswapd_boost = _boosted(k, n)
     for t in range(4):
@@ -103,7 +110,7 @@ def _begin(k, n):
 
 
 @jit
-def _finish(k, n):
+def _finish(k, fr, n):
     """End of balance_pgdat(): boosts it saw are taken off, failures counted; nap or sleep."""
     node = k.node[n]
     if node.kswapd_reclaimed == 0:
@@ -115,14 +122,20 @@ def _finish(k, n):
     lruvec = k.memcg[0].lruvec[n]
     lruvec.refaults_anon = lruvec.activate_anon
     lruvec.refaults_file = lruvec.activate_file
-    _prepare_sleep(k, n)
+    if node.kswapd_reclaim_order >= node.kswapd_alloc_order:  # kswapd(): what was asked meanwhile
+        node.kswapd_alloc_order = node.kswapd_order
+        node.kswapd_reclaim_order = node.kswapd_order
+    _prepare_sleep(k, fr, n)
 
 
 @jit
-def _prepare_sleep(k, n):
+def _prepare_sleep(k, fr, n):
     node = k.node[n]
     hopeless = node.kswapd_failures >= MAX_RECLAIM_RETRIES
-    if hopeless or pgdat_balanced(k, n):
+    if hopeless or pgdat_balanced(k, n, node.kswapd_reclaim_order):
+        for z in range(4 * n, 4 * n + 4):
+            reset_isolation_suitable(k, fr, z)
+        wakeup_kcompactd(k, n, node.kswapd_alloc_order)
         node.flag_writeback = 0
         node.flag_dirty = 0
         node.flag_congested = 0
@@ -141,7 +154,7 @@ def _prepare_sleep(k, n):
 def _begin_pass(k, fr, pt, n):
     """Begin a turn of balance_pgdat's loop; whether the loop is over instead."""
     node = k.node[n]
-    balanced = pgdat_balanced(k, n)
+    balanced = pgdat_balanced(k, n, node.kswapd_reclaim_order)
     if not balanced and node.kswapd_boost:
         node.kswapd_boost = 0
         node.kswapd_priority = DEF_PRIORITY
@@ -156,6 +169,7 @@ def _begin_pass(k, fr, pt, n):
     init_scan_control(k, 0, target, 0 if node.kswapd_boost else 1)
     sc = k.sc
     sc.kswapd = 1
+    sc.order = node.kswapd_reclaim_order
     sc.full_walk = 1
     sc.priority = node.kswapd_priority
     sc.may_writepage = 1 if not node.kswapd_boost or sc.priority < DEF_PRIORITY - 2 else 0
@@ -182,6 +196,8 @@ def _end_pass(k, fr, n):
     if sc.immediate:
         k.wait_ns += writeback_throttle_ns(k, fr)
         complete_io(k, fr, local_ns(k))
+    if sc.nr_reclaimed >= 2 << sc.order:  # kswapd_shrink_node(): compact_gap() is there
+        node.kswapd_reclaim_order = 0
     raise_priority = node.kswapd_raise != 0
     node.kswapd_priority = sc.priority  # the multi-gen LRU chooses where to begin
     node.kswapd_reclaimed += sc.nr_reclaimed
@@ -220,7 +236,8 @@ def kswapd_run(k, fr, pt, n):
     node = k.node[n]
     if node.kswapd_awake == NAPPING:
         # the nap is over: still balanced -> sleep until the next wake
-        if node.kswapd_failures >= MAX_RECLAIM_RETRIES or pgdat_balanced(k, n):
+        order = node.kswapd_reclaim_order
+        if node.kswapd_failures >= MAX_RECLAIM_RETRIES or pgdat_balanced(k, n, order):
             node.kswapd_awake = ASLEEP
             node.kswapd_due_ns = NEVER_NS
             tell_kswapd_sleep(k, n)
@@ -231,7 +248,7 @@ def kswapd_run(k, fr, pt, n):
     if node.kswapd_priority > DEF_PRIORITY:
         _begin(k, n)
     if _balance(k, fr, pt, n):
-        _finish(k, n)
+        _finish(k, fr, n)
     else:
         node.kswapd_due_ns = local_ns(k)
     node.kswapd_ns += int(k.work_ns)

@@ -40,6 +40,7 @@ __all__ = [
     "node_dirty_ok",
     "pool_alloc_pages",
     "rmqueue",
+    "zonelist_zone",
 ]
 
 HZ_MOVABLE, HZ_NORMAL = 3, 2
@@ -65,6 +66,7 @@ def rmqueue(k, fr, z, nr_pages):
         if i < 0:
             return -1
         fr[i].flags = 0
+        fr[i].order = k.g  # it may have been the head of a huge page
     else:
         i = _take_spare(k, fr)
         if i < 0:
@@ -90,7 +92,7 @@ def rmqueue(k, fr, z, nr_pages):
 
 
 @jit
-def _zonelist_zone(k, node, step):
+def zonelist_zone(k, node, step):
     """Zone number ``step`` of the zonelist of a node: itself first, then the others in order."""
     rank = step // ZONES_PER_NODE
     n = node if rank == 0 else (rank - 1 if rank <= node else rank)
@@ -124,17 +126,19 @@ def node_dirty_ok(k, n):
 
 
 @jit
-def alloc_huge_page(k, fr, node):
-    """The first frame of an order-9 block from a zone that stays above LOW; -1 if there is none.
+def alloc_huge_page(k, fr, node, this_node, wmark):
+    """The first frame of an order-9 block from a zone that stays above a mark, -1: none has one.
 
-    Kernel: alloc_pages() with GFP_TRANSHUGE_LIGHT (no reclaim, kswapd is not woken).
+    ``this_node`` 1: zones of no other node (__GFP_THISNODE).
+
+    Kernel: get_page_from_freelist() of order 9; GFP_TRANSHUGE_LIGHT asks for no more.
     """
-    for step in range(k.nr_zones):
-        z = _zonelist_zone(k, node, step)
+    for step in range(ZONES_PER_NODE if this_node else k.nr_zones):
+        z = zonelist_zone(k, node, step)
         zone = k.zone[z]
         if zone.managed == 0 or zone.counters_only or not node_allowed(k, z // ZONES_PER_NODE):
             continue
-        mark = zone.wmark[WMARK_LOW] + zone.boost
+        mark = zone.wmark[wmark] + zone.boost
         if not zone_watermark_ok_free(k, z, PAGEBLOCK_ORDER, mark, HZ_MOVABLE, 0, zone.free):
             continue
         first = alloc_block(k, fr, z, PAGEBLOCK_ORDER, MT_MOVABLE)
@@ -143,6 +147,7 @@ def alloc_huge_page(k, fr, node):
         for i in range(first, first + (1 << (PAGEBLOCK_ORDER - k.g))):
             _prepare_frame(fr, i, k.granule_pages)
             fr[i].order = k.g
+        fr[first].order = PAGEBLOCK_ORDER
         k.vmstat[VM_PGALLOC] += 1 << PAGEBLOCK_ORDER
         return first
     return -1
@@ -163,7 +168,7 @@ def _prepare_frame(fr, i, nr_pages):
 def _place_frame(k, fr, node, nr_pages):
     """A frame for what a captured node held: from the pages that were in use, without marks."""
     for step in range(k.nr_zones):
-        z = _zonelist_zone(k, node, step)
+        z = zonelist_zone(k, node, step)
         if placing_zone(k, z):
             i = rmqueue(k, fr, z, nr_pages)
             if i >= 0:
@@ -181,7 +186,7 @@ def get_page_from_freelist(k, fr, node, nr_pages, mark, flags):
     if k.captured == 1:
         return _place_frame(k, fr, node, nr_pages)
     for step in range(k.nr_zones):
-        z = _zonelist_zone(k, node, step)
+        z = zonelist_zone(k, node, step)
         zone = k.zone[z]
         if zone.managed == 0 or not node_allowed(k, z // ZONES_PER_NODE):
             continue
@@ -239,7 +244,7 @@ def alloc_kernel_pages(k, fr, nr):
         for step in range(k.nr_zones):
             if got >= nr:
                 return got
-            z = _zonelist_zone(k, local, step)
+            z = zonelist_zone(k, local, step)
             zone = k.zone[z]
             if zone.managed == 0 or step % ZONES_PER_NODE == 0:
                 continue
@@ -259,7 +264,7 @@ def free_kernel_pages(k, fr, nr):
     for step in range(k.nr_zones):
         if nr <= 0:
             return
-        z = _zonelist_zone(k, 0, step)
+        z = zonelist_zone(k, 0, step)
         part = min(nr, k.zone[z].bag_used - k.zone[z].bag_lru)
         if part > 0:
             free_scattered(k, fr, z, part)
@@ -282,7 +287,7 @@ def pool_alloc_pages(k, fr, nr):
         for step in range(k.nr_zones):
             if got >= nr:
                 return got
-            z = _zonelist_zone(k, local, step)
+            z = zonelist_zone(k, local, step)
             zone = k.zone[z]
             if zone.managed == 0 or step % ZONES_PER_NODE == 0:
                 continue

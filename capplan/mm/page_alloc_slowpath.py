@@ -90,9 +90,9 @@ def alloc_frame(k, fr, pt, t, node, nr_pages):
         zone = k.zone[fr[i].zone]
         if zone.boosted:  # rmqueue(): this allocation mixed pageblocks
             zone.boosted = 0
-            wakeup_kswapd(k, fr[i].zone // ZONES_PER_NODE)
+            wakeup_kswapd(k, fr[i].zone // ZONES_PER_NODE, 0)
         return i
-    wake_all_kswapds(k)
+    wake_all_kswapds(k, 0)
     i = get_page_from_freelist(k, fr, node, nr_pages, WMARK_MIN, 0)
     if i >= 0:
         return i

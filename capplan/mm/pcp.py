@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit, prefetch
 from capplan.mm.buddy import alloc_block, free_block
-from capplan.mm.state import MAX_PAGE_ORDER, MT_MOVABLE, WMARK_HIGH
+from capplan.mm.state import MAX_PAGE_ORDER, MT_MOVABLE, PCP_CPUS, WMARK_HIGH
 
 __all__ = [
     "decay_pcp_high",
     "drain_all_pages",
+    "drain_local_pages",
+    "drain_zone_pages",
     "pcp_alloc",
     "pcp_free",
     "pcp_free_high_order",
@@ -217,13 +219,27 @@ def pcp_free(k, fr, z, cpu, i):
 
 
 @jit
+def drain_local_pages(k, fr, z):
+    """Give what the actor's CPU holds of zone z back to the buddy lists (drain_local_pages)."""
+    cpu = k.cpu % PCP_CPUS
+    if k.zone[z].pcp_count[cpu] > 0:
+        _free_bulk(k, fr, z, cpu, k.zone[z].pcp_count[cpu])
+
+
+@jit
+def drain_zone_pages(k, fr, z):
+    """Give what every CPU's list holds of zone z back to the buddy lists."""
+    zone = k.zone[z]
+    for cpu in range(zone.pcp_count.size):
+        if zone.pcp_count[cpu] > 0:
+            _free_bulk(k, fr, z, cpu, zone.pcp_count[cpu])
+
+
+@jit
 def drain_all_pages(k, fr):
     """Give every CPU's list back to the buddy lists (drain_all_pages)."""
     for z in range(k.nr_zones):
-        zone = k.zone[z]
-        for cpu in range(zone.pcp_count.size):
-            if zone.pcp_count[cpu] > 0:
-                _free_bulk(k, fr, z, cpu, zone.pcp_count[cpu])
+        drain_zone_pages(k, fr, z)
 
 
 @jit

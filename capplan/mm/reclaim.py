@@ -28,6 +28,7 @@ __all__ = [
     "reclaimable_pages",
     "try_to_free_mem_cgroup_pages",
     "try_to_free_pages",
+    "try_to_free_pages_order",
     "zone_reclaimable_pages",
 ]
 
@@ -156,9 +157,16 @@ def try_to_free_mem_cgroup_pages(k, fr, pt, c, nr, may_swap):
 @jit
 def try_to_free_pages(k, fr, pt):
     """Direct reclaim of 32 pages for the node: pages reclaimed (try_to_free_pages)."""
+    return try_to_free_pages_order(k, fr, pt, SWAP_CLUSTER_MAX, 0)
+
+
+@jit
+def try_to_free_pages_order(k, fr, pt, nr, order):
+    """Direct reclaim of nr pages for a request of an order: pages reclaimed."""
     begin = k.work_ns + k.wait_ns
     k.vmstat[VM_ALLOCSTALL] += 1
-    init_scan_control(k, 0, SWAP_CLUSTER_MAX, 1)
+    init_scan_control(k, 0, nr, 1)
+    k.sc.order = order
     reclaimed = do_try_to_free_pages(k, fr, pt)
     k.memstall_ns += k.work_ns + k.wait_ns - begin
     return reclaimed

@@ -39,7 +39,7 @@ frame_t = record([
     ("nr_pages", i32),  # pages in use of this block (1..2^g)
     ("memcg", i32), ("mapping", i32), ("pte", i32),  # owner; reverse map
     ("zone", i8), ("order", i8), ("migratetype", i8), ("lru", np.uint8),
-    ("gen", i8), ("refs", i8), ("swap", i8), ("pad", i8),  # MGLRU generation + 1 (0: on no list), fd accesses, swap area
+    ("gen", i8), ("refs", i8), ("swap", i8), ("skip", i8),  # MGLRU generation + 1 (0: on no list), fd accesses, swap area; of a pageblock: PB_migrate_skip
     ("seen", f64),  # the mapping's progress when last looked at [pages]
     ("io_done_ns", i64),
     ("line", i64),  # 64 bytes: a visit waits for one cache line
@@ -150,12 +150,10 @@ task_t = record([
     ("proc", i32), ("state", i8), ("wait", i8),
     ("due_ns", i64), ("heap_pos", i32),
     ("pc", i64), ("pc_begin", i64), ("pc_end", i64),  # program counter and bounds in pg
-    ("op_start_ns", i64), ("op_done", f64), ("op_cursor", i64),
-    ("op_prev_target", f64),
+    ("op_start_ns", i64), ("op_done", f64), ("op_cursor", i64), ("op_prev_target", f64),
     # an allocation or charge that could not finish at once goes on from here
     ("retries", i32), ("drained", i8), ("passed_oom", i8), ("no_progress", i32),
-    ("reserve", i8), ("stage", i8),
-    ("over_high", i64),
+    ("reserve", i8), ("stage", i8), ("over_high", i64),
     ("own_vma", i32), ("own_pattern", i8), ("own_rate", f64),  # accessed from birth on
     ("store_vma", i32), ("store_ns", i64),  # region it writes to at random, up to when that is played
     ("access_vma", i32), ("access_rate", f64), ("access_credit", f64), ("access_ns", i64),
@@ -163,12 +161,9 @@ task_t = record([
     ("nominal_ns", i64), ("next_ns", i64), ("busy_ns", i64), ("backoff_ns", i64),  # busy: until its work and waits are over
     ("enomem_ns", i64), ("dirty_paused_ns", i64), ("nr_dirtied", i64), ("nr_dirtied_pause", i64), ("dirty_blocked", i8),
     ("pending", i64), ("next_on_mapping", i32),
-    ("psi_running", i8), ("psi_memstall", i8),
-    ("stall_begin_ns", i64), ("wait_memcg", i32),
-    ("late_ns", i64), ("late_max_ns", i64),
+    ("psi_running", i8), ("psi_memstall", i8), ("stall_begin_ns", i64), ("wait_memcg", i32), ("late_ns", i64), ("late_max_ns", i64),
     ("stall_ns", i64), ("throttle_ns", i64), ("pause_ns", i64), ("io_ns", i64),
-    ("majfaults", i64), ("draws", i64),
-    ("interrupt_ns", f64),  # taken from its CPU, to be paid at its next turn
+    ("majfaults", i64), ("draws", i64), ("interrupt_ns", f64),  # taken from its CPU, to be paid at its next turn
     ("throttle_told", i8), ("throttle_end_ns", i64), ("reclaim_told_ns", i64),  # for the log
 ])  # fmt: skip
 TASK_UNBORN, TASK_READY, TASK_STALLED, TASK_SLEEPING = 0, 1, 2, 3
@@ -205,7 +200,6 @@ mapping_t = record([
     # missing granules by class of popularity, and under zipf what they weigh together; the
     # pattern that this is kept for, -1: not yet
     ("missing", i32, (NR_MISSING_CLASSES,)), ("missing_mass", f64), ("listed", i8),
-
     ("thp_spare", i64),  # of the last huge page: in memory, not touched yet
 ])  # fmt: skip
 
@@ -232,10 +226,12 @@ zone_t = record([
     ("pcp_factor", i8, (PCP_CPUS,)), ("pcp_alloc_factor", i8, (PCP_CPUS,)),
     ("pcp_free_count", i64, (PCP_CPUS,)),
     ("pcp_batch", i64), ("pcp_boot", i64), ("pcp_high_min", i64), ("pcp_high_max", i64), ("below_high", i8),
-    ("reclaim_active", i8),
-    ("boosted", i8),  # ZONE_BOOSTED_WATERMARK: wake kswapd at the next allocation
-    ("lru_pages", i64, (NR_LRU_LISTS,)),
-    ("free_min", i64),  # within the recorder's bin
+    ("reclaim_active", i8), ("boosted", i8),  # ZONE_BOOSTED_WATERMARK: wake kswapd at the next allocation
+    ("lru_pages", i64, (NR_LRU_LISTS,)), ("free_min", i64),  # within the recorder's bin
+    # compaction: where the scanners go on (frame numbers within the zone; migrate: async, sync)
+    ("compact_cached_migrate", i64, (2,)), ("compact_cached_free", i64),
+    ("compact_considered", i32), ("compact_defer_shift", i32), ("compact_order_failed", i32), ("compact_blockskip_flush", i8),
+    ("nr_hugetlb", i64), ("hugetlb_head", i32),  # huge pages of the pool; their first frames, by fr.next
 ])  # fmt: skip
 
 scan_control_t = record([  # struct scan_control, of the reclaim that is going on
@@ -246,22 +242,30 @@ scan_control_t = record([  # struct scan_control, of the reclaim that is going o
     ("force_deactivate", i8), ("skipped_deactivate", i8), ("full_walk", i8),
     ("memcg_low_reclaim", i8), ("memcg_low_skipped", i8),
     ("deactivate_anon", i8), ("deactivate_file", i8), ("cache_trim_mode", i8),
-    ("file_is_tiny", i8), ("no_cache_trim_mode", i8), ("cache_trim_failed", i8),
-    ("anon_cost", i64), ("file_cost", i64), ("swappiness", i64),
+    ("file_is_tiny", i8), ("no_cache_trim_mode", i8), ("cache_trim_failed", i8), ("anon_cost", i64), ("file_cost", i64), ("swappiness", i64),
     ("dirty", i64), ("unqueued_dirty", i64), ("congested", i64), ("writeback", i64),
     ("immediate", i64), ("taken", i64), ("file_taken", i64), ("pageout", i64),
     ("nr", i64, (NR_LRU_LISTS,)), ("target_scan", i64, (NR_LRU_LISTS,)),
     ("lruvec_reclaimed", i64), ("lruvec_adjusted", i8),  # of the lruvec under way
 ])  # fmt: skip
 
+compact_control_t = record([  # struct compact_control, of the compaction that is going on
+    ("zone", i32), ("order", i32),  # -1: until the fragmentation score has fallen
+    ("sync", i8), ("direct", i8), ("whole_zone", i8), ("ignore_skip", i8), ("running", i8),
+    ("migrate", i64), ("free", i64), ("free_at", i64),  # frame numbers within the zone
+    ("fast_start", i64), ("fast_search_fail", i32), ("nr_isolated", i32), ("isolated", i32, (COMPACT_CLUSTER_MAX,)),
+    ("migrate_scanned", i64), ("free_scanned", i64), ("migrated", i64),
+])  # fmt: skip
+
 node_t = record([
+    ("kswapd_order", i32), ("kswapd_alloc_order", i32), ("kswapd_reclaim_order", i32),  # next; of the pass
+    ("kcompactd_max_order", i32), ("kcompactd_due_ns", i64), ("kcompactd_check_ns", i64), ("kcompactd_cc", compact_control_t),
+    ("kcompactd_proactive", i8), ("kcompactd_psi", i8), ("kcompactd_score", i64), ("kcompactd_ns", i64),
     ("kswapd_awake", i8), ("kswapd_failures", i32), ("kswapd_due_ns", i64),
-    ("kswapd_priority", i32), ("kswapd_psi", i8),
+    ("kswapd_priority", i32), ("kswapd_psi", i8), ("kswapd_ns", i64),
     ("kswapd_boost", i64), ("kswapd_reclaimed", i64), ("kswapd_start_boost", i64, (4,)),
-    ("kswapd_ns", i64),
     # kswapd's pass while others run: its scan control, the group it is at (-1: no pass)
-    ("kswapd_sc", scan_control_t), ("kswapd_memcg", i32), ("kswapd_in_lruvec", i8),
-    ("kswapd_raise", i8),
+    ("kswapd_sc", scan_control_t), ("kswapd_memcg", i32), ("kswapd_in_lruvec", i8), ("kswapd_raise", i8),
     ("kswapd_told", i8), ("kswapd_slept_ns", i64),  # a wake is in the log; when it slept last
     ("flag_writeback", i8), ("flag_dirty", i8), ("flag_congested", i8),
     ("totalreserve", i64), ("reclaim_cursor", i32), ("nr_dirty", i64),  # dirty or under writeback
@@ -332,7 +336,7 @@ kernel_t = record([
     ("swappiness", i64), ("vfs_cache_pressure", i64), ("page_cluster", i64),
     ("dirty_ratio", i64), ("dirty_background_ratio", i64), ("dirty_bytes", i64),
     ("dirty_background_bytes", i64), ("dirty_expire_ns", i64), ("dirty_writeback_ns", i64),
-    ("extfrag_threshold", i64), ("panic_on_oom", i64), ("oom_kill_allocating_task", i64),
+    ("extfrag_threshold", i64), ("compaction_proactiveness", i64), ("nr_hugepages", i64), ("panic_on_oom", i64), ("oom_kill_allocating_task", i64),
     ("lru_gen_min_ttl_ns", i64), ("thp_enabled", i8),
     # features of the release (data, never a version comparison)
     ("lru_gen", i8), ("cgroup_v1", i8), ("recursiveprot", i8), ("direct_reclaim_cursor", i8),
@@ -363,7 +367,7 @@ kernel_t = record([
     ("work_ns", f64), ("wait_ns", f64), ("memstall_ns", f64), ("cpu", i32), ("actor", i32),
     ("reserve", i8),  # the actor may use reserves (OOM victim)
     ("spread_dirty", i8),  # the page asked for is going to be dirty (__GFP_WRITE)
-    ("sc", scan_control_t),
+    ("sc", scan_control_t), ("cc", compact_control_t), ("proactive_due_ns", i64), ("proactive_woken", i8), ("hugetlb_next_nid", i32),
     # struct blk_plug of direct reclaim and of kswapd: pages of a request that is not yet sent
     ("plug_head", i32, (2,)), ("plug_tail", i32, (2,)), ("plug_pages", i64, (2,)),
     ("plug_disk", i32, (2,)),
@@ -421,6 +425,7 @@ def new_kernel() -> np.ndarray[Any, Any]:
     k["memcg"]["zswap_writeback"] = 1
     k["task"]["due_ns"] = NEVER_NS
     k["node"]["kswapd_due_ns"] = NEVER_NS
+    k["node"]["kcompactd_due_ns"] = NEVER_NS
     for field in ("flusher_due_ns", "sample_due_ns", "write_due_ns", "look_due_ns", "stats_due_ns"):
         k[field] = NEVER_NS
     k["swapin_readahead_hits"] = 4  # mm/swap_state.c, ATOMIC_INIT(4)
@@ -445,7 +450,16 @@ _LINKS = {
     "": ("plug_head", "frames_free_spare", "flusher_file", "look_group"),
     "memcg": ("parent",),
     "node": ("memcg_lru_head", "memcg_lru_tail", "kswapd_memcg"),
-    "zone": ("head", "tail", "pcp_head", "pcp_tail", "pcp_other", "bag_head", "stash"),
+    "zone": (
+        "head",
+        "tail",
+        "pcp_head",
+        "pcp_tail",
+        "pcp_other",
+        "bag_head",
+        "stash",
+        "hugetlb_head",
+    ),
     "disk": ("wb_head", "wb_tail"),
     "proc": ("first_vma", "parent", "gather_head", "first_task"),
     "task": ("heap_pos", "access_vma", "own_vma", "store_vma", "next_on_mapping"),

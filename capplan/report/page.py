@@ -34,12 +34,13 @@ INPUT_BYTES = 60_000  # a longer input stays in its own file
 TOP = 20
 # as docs/support.md has it; a test holds the two together
 NOT_MODELLED = (
-    "highmem, memory hotplug, memory tiering, CXL, hugetlb pools",
+    "highmem, memory hotplug, memory tiering, CXL",
+    "processes that map huge pages of the pool (vm.nr_hugepages): all of it stays free",
     "KSM, DAMON, userfaultfd",
     ("mempolicy, NUMA balancing, vm.zone_reclaim_mode, moving pages when cpuset.mems is written"),
     (
-        "compaction, ALLOC_NOFRAGMENT, and filling the highatomic reserve (nothing here "
-        "allocates atomically in higher orders): a huge page is there or it is not"
+        "ALLOC_NOFRAGMENT, and filling the highatomic reserve (nothing here allocates atomically "
+        "in higher orders); kernel memory in higher orders, which wakes kcompactd too; khugepaged"
     ),
     "slab of the page cache's own index (xarray nodes, about 0.2 % of the cache)",
     ("network buffers and other memory of drivers, beyond the constant in node.system.kernel"),

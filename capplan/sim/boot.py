@@ -5,6 +5,7 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.buddy import alloc_block
 from capplan.mm.captured import finish
+from capplan.mm.hugetlb import hugetlb_boot
 from capplan.mm.lru_gen_lists import lru_gen_init_lruvec
 from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
 from capplan.mm.memcg import charge_forced
@@ -71,9 +72,10 @@ def _place_slab(k, fr, c):
 
 
 @jit
-def boot(k, fr):
-    """What the first call sets up: slab, and the generations of the multi-gen LRU."""
+def boot(k, fr, pt):
+    """What the first call sets up: huge pages, slab, the generations of the multi-gen LRU."""
     k.booted = 1
+    hugetlb_boot(k, fr, pt)
     k.nr_slab_reclaimable = alloc_kernel_pages(k, fr, k.nr_slab_reclaimable)
     k.nr_slab_pinned = min(k.nr_slab_pinned, k.nr_slab_reclaimable)
     for c in range(1, k.nr_memcgs):

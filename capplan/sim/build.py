@@ -47,6 +47,8 @@ SYSCTLS = {
     "vm.panic_on_oom": "panic_on_oom",
     "vm.oom_kill_allocating_task": "oom_kill_allocating_task",
     "vm.extfrag_threshold": "extfrag_threshold",
+    "vm.compaction_proactiveness": "compaction_proactiveness",
+    "vm.nr_hugepages": "nr_hugepages",
 }
 ZPOOLS = {"zbud": 0, "z3fold": 1, "zsmalloc": 2}
 
@@ -159,9 +161,10 @@ def _features(k: Any, node: Node, cgroup_version: str) -> tuple[str, ...]:
     k.zswap_exclusive_load = k.zeromap  # both came with 6.12's reading path
     k.watermark_scale_factor = known.features.watermark_scale_factor
     k.watermark_boost_factor = known.features.watermark_boost_factor
+    k.compaction_proactiveness = known.features.compaction_proactiveness
     k.hz = node.hz
     k.nr_cpus = node.cpus
-    k.thp_enabled = int(node.thp)
+    k.thp_enabled = int(node.thp) << int(node.thp_compact)
     return (known.note,) if known.note else ()
 
 
@@ -178,6 +181,7 @@ def _sysctls(k: Any, node: Node) -> None:
     for key, value in node.sysctl.items():
         if key in SYSCTLS:
             k[SYSCTLS[key]] = value
+    k.proactive_due_ns = 0 if k.compaction_proactiveness else s.NEVER_NS
     if "vm.dirty_expire_centisecs" in node.sysctl:
         k.dirty_expire_ns = node.sysctl["vm.dirty_expire_centisecs"] * 10 * s.NS_PER_MS
     if "vm.dirty_writeback_centisecs" in node.sysctl:

@@ -15,6 +15,7 @@ from capplan.sim.ops import (
     OP_HOLD,
     OP_MLOCK,
     OP_POPULATE,
+    OP_PUNCH,
     OP_READ,
     OP_READ_LOOP,
     OP_READ_RAND,
@@ -42,7 +43,7 @@ OPS = {
     "grow": OP_GROW, "target": OP_TARGET, "touch": OP_TOUCH, "read": OP_READ,
     "read_loop": OP_READ_LOOP, "read_rand": OP_READ_RAND, "write": OP_WRITE, "hold": OP_HOLD,
     "wait": OP_WAIT, "free": OP_FREE, "mlock": OP_MLOCK, "exit": OP_EXIT, "fork": OP_FORK,
-    "restart": OP_RESTART, "slab": OP_SLAB, "store": OP_STORE,
+    "punch": OP_PUNCH, "restart": OP_RESTART, "slab": OP_SLAB, "store": OP_STORE,
 }  # fmt: skip
 RESTARTS = {
     "Never": s.RESTART_NEVER, "OnFailure": s.RESTART_ON_FAILURE, "Always": s.RESTART_ALWAYS,

@@ -97,10 +97,15 @@ def _cgroup(k: Any, c: int, key: str, value: int) -> None:
 def _sysctl(k: Any, key: str, value: int) -> None:
     if key == "vm.min_free_kbytes":
         write_min_free_kbytes(k, value)
+    elif key == "vm.nr_hugepages":
+        push_write(k, s.WRITE_HUGEPAGES, 0, value)
+        return
     elif key in _CENTISECS:
         k[_CENTISECS[key]] = value * 10 * s.NS_PER_MS
     elif key in SYSCTLS:
         k[SYSCTLS[key]] = value
+        if key == "vm.compaction_proactiveness":  # a write has it looked at now
+            k.proactive_due_ns = k.now_ns if value else s.NEVER_NS
         if key == "vm.watermark_scale_factor":
             setup_per_zone_wmarks(k)
     else:

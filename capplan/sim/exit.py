@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.events import record
+from capplan.mm.pcp import pcp_free_high_order
 from capplan.mm.psi import psi_task_set
 from capplan.mm.rmap import unmap_page
 from capplan.mm.state import (
@@ -24,6 +25,7 @@ from capplan.mm.state import (
     PTE_NONE,
     TASK_DEAD,
     TASK_EXITING,
+    TASK_READY,
 )
 from capplan.sim.access import access_end
 from capplan.sim.fork import still_mapped
@@ -31,7 +33,7 @@ from capplan.sim.heap import heap_remove, heap_set
 from capplan.sim.ops import _clear_pending
 from capplan.sim.unmap import detach_entry, entries_of, free_detached, free_tables
 
-__all__ = ["begin_exit", "exit_run"]
+__all__ = ["begin_exit", "exit_run", "last_reference"]
 
 # mm/mmu_gather.c: MAX_GATHER_BATCH_COUNT batches together hold 10,000 pages
 GATHER_PAGES = 10_000
@@ -229,3 +231,30 @@ def exit_run(k, fr, pt, t):
     k.task[t].state = TASK_DEAD
     record(k, KIND_EXIT, p, proc.memcg, proc.exit_code, 0, 0, 0, 0, 0)
     return True
+
+
+@jit
+def _touching(k):
+    """Whether a task is accessing memory all the time: it has visited each CPU by now."""
+    for t in range(k.nr_tasks):
+        if k.task[t].state == TASK_READY and k.task[t].access_vma >= 0:
+            return True
+    return False
+
+
+@jit
+def last_reference(k, fr, t):
+    """Drop references to the mm of a dead process; with the last goes its page directory.
+
+    The CPU that it ended on idles on its mm until the next task comes (lazy TLB). An OOM
+    victim is also held by the OOM reaper until its delay is over (queue_oom_reaper()).
+    """
+    proc = k.proc[k.task[t].proc]
+    if proc.victim and k.now_ns < proc.kill_ns + k.oom_reaper_delay_ns:
+        heap_set(k, t, proc.kill_ns + k.oom_reaper_delay_ns)
+        return
+    if _touching(k):
+        pcp_free_high_order(k, fr, proc.exit_cpu)
+    else:
+        k.cpu_lazy_mm[proc.exit_cpu] = 1
+    heap_remove(k, t)

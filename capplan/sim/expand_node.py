@@ -98,6 +98,7 @@ def expand_node(machine: Machine, assumptions: list[str]) -> Node:
         sysctl=_sysctl(machine),
         lru_gen=machine.lru_gen,
         thp=machine.thp != "never",
+        thp_compact=machine.thp == "madvise",
         disks=(*disks, *swap_disks),
         swaps=swaps,
         zswap=_zswap(machine),

@@ -25,7 +25,7 @@ _KINDS = {
 }  # fmt: skip
 _WRITES = {
     s.WRITE_V1_LIMIT: "memory.limit_in_bytes", s.WRITE_V1_MEMSW: "memory.memsw.limit_in_bytes",
-    s.WRITE_RECLAIM: "memory.reclaim",
+    s.WRITE_RECLAIM: "memory.reclaim", s.WRITE_HUGEPAGES: "vm.nr_hugepages",
 }  # fmt: skip
 
 
@@ -174,6 +174,13 @@ def _resumed(names: _Names, record: Any) -> dict[str, Any]:
 
 
 def _write_failed(names: _Names, record: Any) -> dict[str, Any]:
+    if int(record.b) == s.WRITE_HUGEPAGES:
+        return {
+            "errno": errno.errorcode[int(record.a)],
+            "key": _WRITES[int(record.b)],
+            "wanted": int(record.c),
+            "got": int(record.d),
+        }
     return {
         "errno": errno.errorcode[int(record.a)],
         "key": _WRITES[int(record.b)],

@@ -22,7 +22,7 @@ from capplan.sim.access import access_begin, access_end, access_resume, turn_is_
 from capplan.sim.fault import FAULT_NOMEM, FAULT_OK, FAULT_OOM_WAIT, fault, slab_page
 from capplan.sim.fork import fork, store
 from capplan.sim.thp import thp_fault
-from capplan.sim.unmap import free_newest
+from capplan.sim.unmap import free_newest, punch
 
 __all__ = ["AGAIN", "DONE", "FAILED", "LATER", "OOM_WAIT", "begin_op", "run_op"]
 
@@ -33,7 +33,7 @@ TURN_PAGES = 64
 
 (OP_GROW, OP_TARGET, OP_TOUCH, OP_READ, OP_READ_LOOP, OP_READ_RAND, OP_WRITE, OP_HOLD, OP_WAIT,
  OP_FREE, OP_MLOCK, OP_EXIT, OP_FORK, OP_RESTART, OP_POPULATE, OP_SLAB,
- OP_STORE) = range(17)  # fmt: skip
+ OP_STORE, OP_PUNCH) = range(18)  # fmt: skip
 
 
 @jit
@@ -481,6 +481,9 @@ def run_op(k, fr, pt, t, op):
         return _hold(k, t, op, op.t_ns)
     if kind == OP_FREE:
         free_newest(k, fr, pt, op.vma, int(op.pages))
+        return DONE
+    if kind == OP_PUNCH:
+        punch(k, fr, pt, k.vma[op.vma].mapping, int(op.pages))
         return DONE
     if kind == OP_POPULATE:
         return _populate(k, fr, pt, t, op)

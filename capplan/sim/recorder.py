@@ -74,6 +74,8 @@ class Recorder:
         out.add("t", self.t)
         for j, name in enumerate(_MEMINFO):
             out.add(f"meminfo_kb.{name}", self.node[:, j], 4)
+        out.add("meminfo_kb.HugePages_Total", self.node[:, 24])  # a count
+        out.add("meminfo_kb.Hugetlb", self.node[:, 24], 2048)
         out.add("pcp.pages", self.node[:, 21])
         out.add("kswapd.cpu_us", self.node[:, 22], 1 / 1000)
         for j, name in enumerate(s.VMSTAT):

@@ -9,6 +9,7 @@ microseconds and no return to Python.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.hugetlb import nr_huge_pages
 from capplan.mm.state import (
     NR_LRU_LISTS,
     NR_MEMCG_EVENTS,
@@ -23,7 +24,7 @@ from capplan.mm.state import (
 
 __all__ = ["MEMCG_WIDTH", "NODE_COUNTERS", "NODE_WIDTH", "ZONE_WIDTH", "sample_row"]
 
-NODE_COUNTERS = 24
+NODE_COUNTERS = 25
 NODE_WIDTH = 1 + NODE_COUNTERS + NR_VMSTAT + 2  # label, counters, vmstat, psi
 ZONE_WIDTH = 2 + NR_ORDERS
 MEMCG_WIDTH = 5 + NR_MEMCG_STATS + NR_LRU_LISTS + NR_MEMCG_EVENTS + 5
@@ -90,6 +91,7 @@ def _node(k, log, at):
     for n in range(k.nr_nodes):
         log[at + 22] += k.node[n].kswapd_ns
     log[at + 23] = k.nr_swapcached
+    log[at + 24] = nr_huge_pages(k)
 
 
 @jit

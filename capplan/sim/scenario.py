@@ -85,6 +85,7 @@ class Node:
     min_free_kbytes_in_force: int | None = None  # None: computed
     lru_gen: bool | None = None  # None: the release's default
     thp: bool = True  # THP on in any mode raises min_free_kbytes
+    thp_compact: bool = False  # a fault of a region that uses THP compacts (its ``defrag``)
     disks: tuple[Disk, ...] = ()
     swaps: tuple[Swap, ...] = ()
     zswap: Zswap | None = None
@@ -194,6 +195,7 @@ class Op:
     hold      ns                           do nothing (the mapping's own access goes on)
     wait      at_ns                        hold until run time ``at_ns``
     free      mapping, pages               give back the newest
+    punch     mapping, pages               give back every second granule of the newest
     mlock     mapping, pages               lock the newest
     slab      pages, rate                  make slab that nothing holds (dentries), charged to the
                                            process's group; it outlives the process

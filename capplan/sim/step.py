@@ -9,6 +9,7 @@ is free, so runnable tasks, kswapd and the flusher share them fairly.
 from __future__ import annotations
 
 from capplan.mm._jit import entry, jit
+from capplan.mm.kcompactd import kcompactd_run, proactive_look
 from capplan.mm.kswapd import kswapd_run
 from capplan.mm.lruvec import draw_below
 from capplan.mm.pcp import decay_pcp_high, pcp_free_high_order
@@ -34,7 +35,7 @@ from capplan.mm.zswap import zswap_shrink
 from capplan.sim.access import access_play, wake_accessors
 from capplan.sim.birth import born
 from capplan.sim.boot import boot, placed
-from capplan.sim.exit import begin_exit, exit_run
+from capplan.sim.exit import begin_exit, exit_run, last_reference
 from capplan.sim.heap import heap_remove, heap_set
 from capplan.sim.look import kubelet_look, sample_working_sets, worth_a_look
 from capplan.sim.ops import (
@@ -62,6 +63,7 @@ SIGKILL = 9
 OPS_PER_TURN = 64
 ACTOR_WRITER = -10  # who writes to cgroup files; -1 is the flusher, -2 - node a kswapd
 ACTOR_RECORDER = -11  # who reads the counters at each sample
+ACTOR_KCOMPACTD = -20  # less the node's number
 STREAM_RECORDER = 1 << 41  # stream of draws, far from those of mappings
 # How often a recorder's process does not wake on the CPU that it usually has, but on the next,
 # and drives away who has that one: in 3 of 20 samples of global-adj-victim after the first kill
@@ -228,37 +230,10 @@ def _exit_turn(k, fr, pt, t):
     if gone:
         psi_task_set(k, t, 0, 0, k.now_ns)
         k.proc[k.task[t].proc].exit_cpu = k.cpu % PCP_CPUS
-        _last_reference(k, fr, t)
+        last_reference(k, fr, t)
         process_gone(k, k.task[t].proc, end)
     else:
         heap_set(k, t, max(end, k.now_ns + 1))
-
-
-@jit
-def _touching(k):
-    """Whether a task is accessing memory all the time: it has visited each CPU by now."""
-    for t in range(k.nr_tasks):
-        if k.task[t].state == TASK_READY and k.task[t].access_vma >= 0:
-            return True
-    return False
-
-
-@jit
-def _last_reference(k, fr, t):
-    """Drop references to the mm of a dead process; with the last goes its page directory.
-
-    The CPU that it ended on idles on its mm until the next task comes (lazy TLB). An OOM
-    victim is also held by the OOM reaper until its delay is over (queue_oom_reaper()).
-    """
-    proc = k.proc[k.task[t].proc]
-    if proc.victim and k.now_ns < proc.kill_ns + k.oom_reaper_delay_ns:
-        heap_set(k, t, proc.kill_ns + k.oom_reaper_delay_ns)
-        return
-    if _touching(k):
-        pcp_free_high_order(k, fr, proc.exit_cpu)
-    else:
-        k.cpu_lazy_mm[proc.exit_cpu] = 1
-    heap_remove(k, t)
 
 
 @jit
@@ -306,6 +281,9 @@ def _next_due(k):
         if k.node[n].kswapd_due_ns < due:
             due = k.node[n].kswapd_due_ns
             actor = -2 - n
+        if k.node[n].kcompactd_due_ns < due:
+            due = k.node[n].kcompactd_due_ns
+            actor = ACTOR_KCOMPACTD - n
     if k.flusher_due_ns < due:
         due = k.flusher_due_ns
         actor = -1
@@ -338,6 +316,22 @@ def _kswapd_turn(k, fr, pt, n):
     if k.node[n].kswapd_due_ns < NEVER_NS:
         nap = k.node[n].kswapd_awake == 2
         k.node[n].kswapd_due_ns = max(end + (100 * NS_PER_MS if nap else 0), k.now_ns + 1000)
+
+
+@jit
+def _kcompactd_turn(k, fr, pt, n):
+    _begin_actor(k, ACTOR_KCOMPACTD - n, k.nr_cpus - 1)
+    kcompactd_run(k, fr, pt, n)
+    end = _end_actor(k)
+    node = k.node[n]
+    awake = node.kcompactd_due_ns < NEVER_NS
+    stalled = 1 if awake and not node.kcompactd_proactive else 0
+    if stalled != node.kcompactd_psi:  # psi_memstall_enter() around kcompactd_do_work() alone
+        change = stalled - node.kcompactd_psi
+        psi_task_change(k, -1, k.now_ns, change, change, change)
+        node.kcompactd_psi = stalled
+    if awake:
+        node.kcompactd_due_ns = max(end, k.now_ns + 1000)
 
 
 @jit
@@ -379,6 +373,8 @@ def _let_pass(k, fr, until_ns):
     complete_io(k, fr, until_ns)
     if k.pcp_auto and k.vmstat_due_ns <= until_ns:
         _vmstat_update(k, fr)
+    if k.proactive_due_ns <= until_ns:
+        proactive_look(k)
 
 
 @jit
@@ -408,7 +404,7 @@ def _clocks(k, fr, log, due, until_ns):
     """Samples and looks that come before the next actor's turn: whether a look found something."""
     while True:
         tick = min(k.sample_due_ns, min(k.stats_due_ns, k.look_due_ns))
-        if tick >= until_ns or due < tick:
+        if tick >= until_ns or due < tick or k.proactive_woken:
             return False
         _let_pass(k, fr, tick)
         if tick == k.sample_due_ns:
@@ -430,7 +426,7 @@ def _act(k, fr, pt, pg, actor):
         if state == TASK_EXITING:
             _exit_turn(k, fr, pt, actor)
         elif state == TASK_DEAD:
-            _last_reference(k, fr, actor)
+            last_reference(k, fr, actor)
         else:
             _task_turn(k, fr, pt, pg, actor)
     elif actor == -1:
@@ -439,6 +435,8 @@ def _act(k, fr, pt, pg, actor):
         _end_actor(k)
     elif actor == ACTOR_WRITER:
         _writer_turn(k, fr, pt, pg)
+    elif actor <= ACTOR_KCOMPACTD:
+        _kcompactd_turn(k, fr, pt, ACTOR_KCOMPACTD - actor)
     else:
         _kswapd_turn(k, fr, pt, -2 - actor)
     _reap_killed(k, killed)
@@ -466,7 +464,7 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
     """
     k = kernel[0]
     if not k.booted:
-        boot(k, fr)
+        boot(k, fr, pt)
     if max_turns == 0:
         _sample(k, log)
         return STOP_SLICE
@@ -477,6 +475,9 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
             placed(k, fr)
         if _clocks(k, fr, log, due, until_ns):
             return STOP_AGENT
+        if k.proactive_woken:
+            k.proactive_woken = 0
+            continue
         if due >= until_ns:
             _let_pass(k, fr, until_ns)
             _settle_pressure(k)

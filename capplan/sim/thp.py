@@ -1,15 +1,15 @@
 """Transparent huge pages of anonymous regions (mm/huge_memory.c).
 
-    first touch of an aligned 2 MiB that is in the region -> order-9 block above LOW
+    first touch of an aligned 2 MiB that is in the region -> order-9 block above LOW, or
+                                                             compaction makes one
     -> charge 512 pages at once -> one fault; no block or no room -> pages as ever (fallback)
 
 A huge page costs all its 512 pages however little of it is touched: what a growing region has
 not touched yet is ``thp_spare``, and its next growth takes that first. It is reclaimed page
 by page: split at swap-out.
 
-Departs from the kernel: khugepaged does not collapse pages later; the block is asked for
-without reclaim or compaction, as with ``defrag`` = madvise for regions that did not ask
-(GFP_TRANSHUGE_LIGHT); the pages of a huge page age one by one; swap takes no huge page whole.
+Departs from the kernel: khugepaged does not collapse pages later; the pages of a huge page age
+one by one; swap takes no huge page whole.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from capplan.mm.cpuset import preferred_node
 from capplan.mm.lruvec import lru_add
 from capplan.mm.memcg import handle_over_high, try_charge_huge
 from capplan.mm.page_alloc import alloc_huge_page
+from capplan.mm.page_alloc_costly import alloc_costly
 from capplan.mm.rmap import account_cache, map_page
 from capplan.mm.state import (
     MAP_ANON,
@@ -31,12 +32,14 @@ from capplan.mm.state import (
     VM_PGFAULT,
     VM_THP_FAULT_ALLOC,
     VM_THP_FAULT_FALLBACK,
+    WMARK_LOW,
 )
 from capplan.sim.fault import install, page_tables
 
 __all__ = ["HPAGE_PMD_NR", "thp_fault"]
 
 HPAGE_PMD_NR = 512
+THP_COMPACT = 2  # kernel_t.thp_enabled
 
 
 @jit
@@ -58,6 +61,21 @@ def _is_suitable(k, pt, m):
 
 
 @jit
+def _alloc_huge(k, fr, pt):
+    """A block for a huge page (mm/huge_memory.c, vma_thp_gfp_mask(); alloc_pages_mpol()).
+
+    With ``defrag`` = madvise a region that did not ask gets what is there
+    (GFP_TRANSHUGE_LIGHT). One that asked, and any with ``defrag`` = always, compacts its own
+    node first, and then reclaims and compacts on any.
+    """
+    node = preferred_node(k)
+    if k.thp_enabled != THP_COMPACT:
+        return alloc_huge_page(k, fr, node, 0, WMARK_LOW)
+    first = alloc_costly(k, fr, pt, node, 1, 0, 0)
+    return first if first >= 0 else alloc_costly(k, fr, pt, node, 0, 0, 1)
+
+
+@jit
 def thp_fault(k, fr, pt, t, v):
     """First touch of the region's next 2 MiB: whether a huge page is there now.
 
@@ -75,7 +93,7 @@ def thp_fault(k, fr, pt, t, v):
         return False
     mapping = k.mapping[m]
     c = mapping.owner if mapping.owner >= 0 else k.proc[k.task[t].proc].memcg
-    first = alloc_huge_page(k, fr, preferred_node(k))
+    first = _alloc_huge(k, fr, pt)
     if first < 0:
         k.vmstat[VM_THP_FAULT_FALLBACK] += 1
         return False

@@ -29,7 +29,15 @@ from capplan.mm.swap import drop_swap_cache, free_swap_entry
 from capplan.sim.fault import tables_of
 from capplan.sim.fork import hand_over
 
-__all__ = ["detach_entry", "entries_of", "free_detached", "free_newest", "free_tables", "zap_entry"]
+__all__ = [
+    "detach_entry",
+    "entries_of",
+    "free_detached",
+    "free_newest",
+    "free_tables",
+    "punch",
+    "zap_entry",
+]
 
 
 @jit
@@ -143,6 +151,21 @@ def _free_tables(k, fr, p, nr):
     k.memcg[c].stat[ST_KERNEL] -= nr
     cancel_charge(k, c, nr)
     free_kernel_pages(k, fr, nr)
+
+
+@jit
+def punch(k, fr, pt, m, nr):
+    """Give back every second granule of the newest nr pages (madvise(2) with MADV_DONTNEED).
+
+    The mapping keeps its extent. What is left lets no two neighbours merge.
+    """
+    mapping = k.mapping[m]
+    index = mapping.used - nr // k.granule_pages
+    while index < mapping.used:
+        e = mapping.first_pte + max(index, 0)
+        k.work_ns += k.cost.exit_free_ns * pt[e].nr_pages
+        zap_entry(k, fr, pt, m, e)
+        index += 2
 
 
 @jit

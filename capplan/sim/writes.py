@@ -4,6 +4,7 @@
     memory.high     -> set; reclaim what is above, at most 16 fruitless tries
     memory.reclaim  -> reclaim that much, or EAGAIN
     v1 limits       -> reclaim until the usage fits, then set; EBUSY when nothing is left
+    nr_hugepages    -> a block of order 9 to the pool, or back, at a time (mm/hugetlb.c)
     oom_control 0   -> the paused tasks try again
     a signal        -> the processes begin to exit (not a file, but what agents do: kill(2))
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.events import memcg_event, record
+from capplan.mm.hugetlb import nr_huge_pages, set_max_huge_pages
 from capplan.mm.memcg import drain_all_stock
 from capplan.mm.oom_kill import out_of_memory
 from capplan.mm.reclaim import try_to_free_mem_cgroup_pages
@@ -31,6 +33,7 @@ from capplan.mm.state import (
     TASK_READY,
     WRITE_EVICT,
     WRITE_HIGH,
+    WRITE_HUGEPAGES,
     WRITE_MAX,
     WRITE_OOM_RECOVER,
     WRITE_RECLAIM,
@@ -44,9 +47,9 @@ from capplan.sim.exit import begin_exit
 from capplan.sim.heap import heap_remove, heap_set
 from capplan.sim.ops import OP_TARGET
 
-__all__ = ["EAGAIN", "EBUSY", "EINVAL", "memcg_oom_recover", "write_due", "write_turn"]
+__all__ = ["EAGAIN", "EBUSY", "EINVAL", "ENOMEM", "memcg_oom_recover", "write_due", "write_turn"]
 
-EAGAIN, EBUSY, EINVAL = 11, 16, 22  # include/uapi/asm-generic/errno-base.h
+EAGAIN, ENOMEM, EBUSY, EINVAL = 11, 12, 16, 22  # include/uapi/asm-generic/errno-base.h
 SIGKILL, SIGTERM = 9, 15
 
 
@@ -181,6 +184,19 @@ def _resize_max(k, fr, pt, write):
 
 
 @jit
+def _nr_hugepages(k, fr, pt, write):
+    """A turn of hugetlb_sysctl_handler(): one huge page more or less; True when it returns.
+
+    The kernel's write succeeds though the pool stays smaller; here that is told (ENOMEM).
+    """
+    k.nr_hugepages = write.value
+    if set_max_huge_pages(k, fr, pt, write.value):
+        return False
+    write.done = nr_huge_pages(k)
+    return True if write.done == write.value else _fail(k, write, ENOMEM)
+
+
+@jit
 def _sleeps_killable(k, p):
     """Whether all tasks of process p sleep where only SIGKILL wakes them (v1's OOM wait)."""
     for t in range(k.nr_tasks):
@@ -244,6 +260,8 @@ def _turn(k, fr, pt, pg, write):
         return _resize_max(k, fr, pt, write)
     if kind == WRITE_OOM_RECOVER:
         memcg_oom_recover(k, write.memcg)
+    elif kind == WRITE_HUGEPAGES:
+        return _nr_hugepages(k, fr, pt, write)
     elif kind == WRITE_EVICT:
         _never_again(k, write)
     elif kind == WRITE_SIGTERM or kind == WRITE_SIGKILL:

@@ -227,6 +227,11 @@ class Sysctl(Model):
         Annotated[int, Field(ge=0, le=100)] | None, Field(alias="vm.compaction_proactiveness")
     ] = None
 
+    nr_hugepages: Annotated[Annotated[int, Field(ge=0)] | None, Field(alias="vm.nr_hugepages")] = (
+        None
+    )
+    """Huge pages of 2 MiB set aside from the start on: nobody's memory until they are mapped."""
+
     def written(self) -> dict[str, int | tuple[int, ...]]:
         """Return the sysctls that are set, by their full names."""
         values = {f.alias or n: getattr(self, n) for n, f in type(self).model_fields.items()}

@@ -15,6 +15,11 @@ from capplan.spec.validate import key_place, validate
 RECLAIM = "memory.reclaim"
 """v2: writing a size to it reclaims that much; only a timeline can do that."""
 
+SET_AT_BOOT = frozenset({
+    "vm.lowmem_reserve_ratio", "vm.overcommit_memory", "vm.overcommit_ratio",
+    "vm.zone_reclaim_mode", "vm.percpu_pagelist_high_fraction",
+})  # fmt: skip
+"""Sysctls that a node file may state and a timeline may not write."""
 Scope = Literal["container", "group", "sysctl"]
 Value = int | bool | tuple[int, ...]
 
@@ -108,6 +113,8 @@ def _setting(text: str, index: int, file: NodeFile, tree: Node) -> Setting | lis
     if target is None:
         return [_no_target(text, place, path, file, tree)]
     scope, name, key = target
+    if key in SET_AT_BOOT:
+        return [_no_target(text, place, path, file, tree)]
     # a tree of one key, so that the value is judged as in its own place
     single = Node(value.place, {})
     judged_as = "memory.max" if key == RECLAIM else key

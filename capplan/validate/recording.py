@@ -35,6 +35,7 @@ NS_PER_S = 1_000_000_000
 SAMPLE_NS = 250_000_000  # the recorder's own period
 FILE_DISK = "files"
 SWAP_DISK = "swap"
+THP_DEFRAG = "/sys/kernel/mm/transparent_hugepage/defrag"
 SWAP_PRIORITY = -2  # mm/swapfile.c, _enable_swap_info: the first automatic priority
 
 # A recorded process is a fork of the sampler. Seen in every recording of a process that
@@ -183,6 +184,7 @@ def node_of(raw: Mapping[str, Any]) -> Node:
         min_free_kbytes_in_force=boot["min_free_kbytes"],
         lru_gen=bool(int(boot["lru_gen_enabled"], 16) & 1),
         thp=bool(boot["thp_for_process_memory"]),
+        thp_compact=raw.get("write", {}).get(THP_DEFRAG) == "always",
         disks=tuple(disks),
         swaps=swaps,
         zswap=_zswap_of(raw["zswap"]),
@@ -409,9 +411,7 @@ def op_of(phase: Mapping[str, Any], target: str) -> Op:
     }  # fmt: skip
     if kind in reads:
         return Op(reads[kind], target, pages, rate, ns)
-    if kind == "punch":  # every second page: as many as half, but the holes end up together
-        return Op("free", target, pages // 2)
-    other = {"free_anon": "free", "mlock": "mlock"}
+    other = {"free_anon": "free", "mlock": "mlock", "punch": "punch"}
     if kind in other:
         return Op(other[kind], target, pages)
     raise ValueError(f"phase '{kind}' is not known")

@@ -383,44 +383,6 @@ def test_buddy_init_conserves_pages_and_leaves_no_free_buddies(data: st.DataObje
             assert not {block ^ size for block in blocks} & set(blocks)
 
 
-# --- indices ------------------------------------------------------------------------------
-
-
-@entry
-def indices(k: Any, order: int) -> tuple[int, int, bool]:
-    return (
-        buddy.fragmentation_index(k, Z, order),
-        buddy.extfrag_for_order(k, Z, order),
-        buddy.order_available(k, Z, order),
-    )
-
-
-@pytest.mark.parametrize(
-    ("order", "counts", "index", "share", "available"),
-    [
-        (9, [1000, 500, 200, 100], 996, 100, False),
-        (9, [100], 989, 100, False),
-        (4, [0, 0, 0, 8], 375, 100, False),
-        (9, [1000, 500, 200, 100, 0, 0, 0, 0, 0, 2, 1], -1000, 63, True),
-        (3, [], 0, 0, False),
-    ],
-)
-def test_fragmentation_indices(
-    order: int, counts: list[int], index: int, share: int, available: bool
-) -> None:
-    zone = Zone(1)
-    zone.zone.nr_free[: len(counts), MT_MOVABLE] = counts
-    assert indices(zone.k, order) == (index, share, available)
-
-
-def test_order_available_leaves_highatomic_blocks_out() -> None:
-    zone = Zone(1)
-    zone.zone.nr_free[5, state.MT_HIGHATOMIC] = 1
-    assert indices(zone.k, 2)[2] is False
-    zone.zone.nr_free[2, MT_RECLAIMABLE] = 1
-    assert indices(zone.k, 2)[2] is True
-
-
 @entry
 def block_type(k: Any, fr: Any, i: int) -> int:
     return buddy.pageblock_migratetype(k, fr, Z, i)

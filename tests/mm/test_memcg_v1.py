@@ -64,5 +64,5 @@ def test_wakeup_kswapd_of_a_balanced_node_needs_a_boost(
     zone["wmark"][:3] = (100, 125, 150)
     zone["nr_free"][0, 1] = 4000
     k["node"]["kswapd_failures"][0] = failures
-    wakeup_kswapd(k, 0)
+    wakeup_kswapd(k, 0, 0)
     assert k["node"]["kswapd_awake"][0] == awake

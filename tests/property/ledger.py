@@ -79,6 +79,7 @@ def z1_zones(ledger: Ledger, boot: dict[int, int]) -> list[str]:
         whole = ledger.held[first:end] & ~ledger.has(s.PG_SCATTERED)[first:end]
         used = int(whole.sum()) << int(k["g"])
         total = int(zone["free"] + zone["pcp_count"].sum() + zone["bag_used"]) + used
+        total += int(zone["nr_hugetlb"]) << s.PAGEBLOCK_ORDER
         found += _differ(f"Z1: zone {z} pages in all", total, boot[z])
         found += _pcp(ledger, z)
         if zone["free"] < 0 or zone["bag_used"] < 0:

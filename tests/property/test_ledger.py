@@ -59,6 +59,7 @@ def ops(draw: st.DrawFn, name: str, pages: int) -> tuple[Op, ...]:
         Op("hold", ns=ns),
         Op("touch", touched, rate=5000.0, ns=ns, pattern=pattern),
         Op("mlock", heap, pages=min(many, 50)),
+        Op("punch", heap, pages=many),
         Op("exit"),
     )
     return tuple(draw(st.lists(st.sampled_from(menu), min_size=1, max_size=6)))
@@ -179,6 +180,12 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     made[0] = (replace(first, tasks=(*first.tasks, Task(writer))), made[0][1])
     key = "memory.limit_in_bytes" if v1 else "memory.max"
     change = Change(draw(st.integers(100, 400)) * MS, "a", key, draw(st.sampled_from((100, 700))))
+    changes = (
+        change,
+        Change(draw(st.integers(50, 300)) * MS, "", "vm.nr_hugepages", draw(st.integers(0, 4))),
+        Change(draw(st.integers(300, 500)) * MS, "", "vm.nr_hugepages", draw(st.integers(0, 4))),
+        Change(draw(st.integers(50, 400)) * MS, "", "vm.compaction_proactiveness", 100),
+    )
     return Scenario(
         name="drawn",
         node=nodes(draw),
@@ -186,7 +193,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         cgroups=cgroups(draw, v1),
         mappings=(*shared, *(mapping for _, own in made for mapping in own)),
         processes=(*(process for process, _ in made), kid, son),
-        changes=(change,) if draw(st.booleans()) else (),
+        changes=tuple(one for one in changes if draw(st.booleans())),
         duration_ns=600 * MS,
         sample_ns=50 * MS,
         seed=draw(st.integers(1, 5)),

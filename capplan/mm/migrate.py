@@ -1,0 +1,82 @@
+"""Moving a page's contents to another frame of its zone (mm/migrate.c).
+
+taken off its list -> mapped by nobody -> copied -> mapped again -> at the head of its list
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from capplan.mm._jit import jit
+from capplan.mm.lruvec import lru_add, lru_del
+from capplan.mm.pcp import pcp_free
+from capplan.mm.state import (
+    LRU_NONE,
+    PCP_CPUS,
+    PG_DOOMED,
+    PG_FREE,
+    PG_KERNEL,
+    PG_WRITEBACK,
+    VM_PGMIGRATE_SUCCESS,
+)
+
+__all__ = ["is_movable", "migrate_folio"]
+
+_PINNED = PG_FREE | PG_KERNEL | PG_WRITEBACK | PG_DOOMED
+
+
+@jit
+def is_movable(k: Any, fr: Any, i: int) -> bool:
+    """Whether frame `i` is a page that can be isolated: on a list, and not under I/O.
+
+    Kernel
+    ------
+    mm/compaction.c, isolate_migratepages_block(). A page of the per-cpu lists, of the kernel
+    and one that an exit has gathered are on no list.
+    """
+    f = fr[i]
+    return f.lru != LRU_NONE and f.flags & _PINNED == 0 and f.nr_pages == k.granule_pages  # type: ignore[no-any-return]
+
+
+@jit
+def migrate_folio(k: Any, fr: Any, pt: Any, i: int, j: int) -> None:
+    """Move the page of frame `i` to the free frame `j` of the same zone.
+
+    `i` is freed, to the per-cpu list of the CPU that does this.
+
+    The CPU time is that of unmapping, copying and putting back a page.
+
+    Kernel
+    ------
+    mm/migrate.c, migrate_pages(), folio_migrate_flags(); mm/swap.c, folio_add_lru().
+
+    Departs from the kernel
+    -----------------------
+    Nobody touches a page while it is moved.
+    """
+    nr = k.granule_pages
+    z = fr[i].zone
+    lru_del(k, fr, i)
+    fr[j].flags = fr[i].flags
+    fr[j].nr_pages = nr
+    fr[j].memcg = fr[i].memcg
+    fr[j].mapping = fr[i].mapping
+    fr[j].pte = fr[i].pte
+    fr[j].refs = fr[i].refs
+    fr[j].swap = fr[i].swap
+    fr[j].seen = fr[i].seen
+    fr[j].gen = 0
+    fr[j].lru = LRU_NONE
+    fr[j].next = -1
+    fr[j].prev = -1
+    fr[j].io_next = -1
+    pt[fr[i].pte].frame = j
+    fr[i].mapping = -1
+    fr[i].pte = -1
+    fr[i].memcg = -1
+    fr[i].swap = -1
+    lru_add(k, fr, j)
+    fr[i].flags = 0
+    pcp_free(k, fr, z, k.cpu % PCP_CPUS, i)
+    k.work_ns += (k.cost.unmap_ns + k.cost.file_copy_ns + k.cost.rotate_ns) * nr
+    k.vmstat[VM_PGMIGRATE_SUCCESS] += nr
