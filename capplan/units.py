@@ -39,7 +39,7 @@ _DECIMAL = {
     "P": Fraction(10**15),
     "E": Fraction(10**18),
 }
-_POWERS_1024 = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+_POWERS_1024 = {letter: 1 << 10 * power for power, letter in enumerate(("", *"kmgtpe"))}
 _NS = {
     "ns": 1,
     "us": 10**3,
@@ -54,8 +54,8 @@ _NS = {
 }
 _K8S = re.compile(rf"({_NUMBER})(?:[eE]([+-]?[0-9]+)|(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]))?")
 _DOCKER = re.compile(rf"({_NUMBER}) ?(?:([kmgtp])i?)?b?", re.IGNORECASE)
-_SYSTEMD = re.compile(rf"({_NUMBER})\s*([KMGTPE]?)B?")
-_CGROUPFS = re.compile(r"([+-]?[0-9]+)([kmgtpKMGTP]?)")
+_SYSTEMD = re.compile(r"\s*([0-9]+)(?:\.([0-9]*))?\s*([EPTGMKB]?)\s*")
+_CGROUPFS = re.compile(r"(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)([kmgtpeKMGTPE]?)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]+)\s*")
 
 
@@ -151,8 +151,9 @@ def parse_size(text: str | int | float, dialect: Dialect = Dialect.K8S) -> Size:
     Returns
     -------
     Size
-        Bytes, fractions rounded up as Quantity.Value() does; UNLIMITED for ``max``,
-        ``infinity`` and ``-1`` where the dialect knows them. [bytes]
+        Bytes; fractions of one are rounded up in Kubernetes (Quantity.Value()) and cut off
+        elsewhere; UNLIMITED for ``max``, ``infinity`` and ``-1`` where the dialect knows them.
+        [bytes]
 
     Raises
     ------
@@ -169,7 +170,7 @@ def parse_size(text: str | int | float, dialect: Dialect = Dialect.K8S) -> Size:
     exact = parse_k8s(text) if dialect is Dialect.K8S else _parse_1024(text, dialect)
     if exact < 0:
         raise UnitError(f"{str(text)!r} is negative", "a memory size of 0 or more")
-    value = math.ceil(exact)
+    value = math.ceil(exact) if dialect is Dialect.K8S else math.floor(exact)
     if value > MAX_BYTES:
         message = f"{str(text)!r} is more than a counter holds"
         raise UnitError(message, "less than 8 Ei (2**63 bytes)")
@@ -191,16 +192,59 @@ def _parse_1024(text: str | int | float, dialect: Dialect) -> Fraction:
         raise _not_a_size(str(text), dialect)
     if isinstance(text, int | float):
         return _finite(text, dialect)
-    pattern = {
-        Dialect.DOCKER: _DOCKER,
-        Dialect.SYSTEMD: _SYSTEMD,
-        Dialect.CGROUPFS: _CGROUPFS,
+    stripped = text.strip() if len(text) <= _MAX_DIGITS else ""
+    if stripped.startswith("-") and _DOCKER.fullmatch(stripped):
+        raise UnitError(f"{text!r} is negative", "a memory size of 0 or more")
+    read = {
+        Dialect.DOCKER: _parse_docker,
+        Dialect.SYSTEMD: _parse_systemd,
+        Dialect.CGROUPFS: _parse_cgroupfs,
     }[dialect]
-    match = pattern.fullmatch(text.strip()) if len(text) <= _MAX_DIGITS else None
-    if match is None:
+    found = read(stripped)
+    if found is None:
         raise _not_a_size(text, dialect)
-    suffix = (match.group(2) or "").lower()
-    return Fraction(match.group(1)) * (1 << 60 if suffix == "e" else _POWERS_1024[suffix])
+    return found
+
+
+def _parse_docker(text: str) -> Fraction | None:
+    """Docker's go-units, RAMInBytes(): a float64 times a power of two."""
+    match = _DOCKER.fullmatch(text)
+    if match is None:
+        return None
+    return Fraction(float(match[1])) * _POWERS_1024[(match[2] or "").lower()]
+
+
+def _parse_systemd(text: str) -> Fraction | None:
+    """systemd's parse_size(): ``1G 500M`` is the sum, of units that get smaller and smaller.
+
+    What stands behind the point is a double there, and cut off by itself.
+    """
+    total, at, last = 0, 0, -1
+    while at < len(text) or last < 0:
+        match = _SYSTEMD.match(text, at)
+        if match is None:
+            return None
+        whole, behind, suffix = match.groups()
+        order = "EPTGMKB".find(suffix) if suffix else 7
+        if order <= last:
+            return None
+        part = float(behind or 0)
+        for _ in behind or "":
+            part /= 10
+        unit = _POWERS_1024[suffix.lower().replace("b", "")]
+        total += int(whole) * unit + int(part * unit)
+        at, last = match.end(), order
+    return Fraction(total)
+
+
+def _parse_cgroupfs(text: str) -> Fraction | None:
+    """The kernel's memparse(): a whole number, octal after 0 and hexadecimal after 0x."""
+    match = _CGROUPFS.fullmatch(text)
+    if match is None:
+        return None
+    digits, suffix = match.groups()
+    base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10
+    return Fraction(int(digits, base) * _POWERS_1024[suffix.lower()])
 
 
 def _finite(number: int | float, dialect: Dialect) -> Fraction:
