@@ -36,16 +36,20 @@ def kubernetes(files: tuple[Path, ...], out: Path, force: bool, **options: Any) 
     """
     from capplan.sources.kubernetes import read_objects
     from capplan.sources.kubernetes_node import draft_of
-    from capplan.sources.kubernetes_stats import read_stats
+    from capplan.sources.kubernetes_stats import read_node, read_stats
 
     stats = options["stats"]
     objects = read_objects(_flat(files))
     node = _node(objects, **options)
+    whole = None if stats is None else read_node(stats)
+    if whole is not None and not node.swap:
+        node = replace(node, swap=whole.swap)
     draft = draft_of(
         objects,
         node=node,
         cgroup=options["cgroup"],
         stats=None if stats is None else read_stats(stats),
+        whole=whole,
     )
     finish(draft, out, force=force)
 
@@ -80,9 +84,10 @@ def _node(
         raise InputError(f"several nodes: {', '.join(nodes)}\n    expected --node NAME")
     found = nodes.get(name) if name is not None else next(iter(nodes.values()), None)
     if found is None:
-        if memory is None:
+        if memory is None and objects.pods:
             raise InputError("no Node object in these files\n    expected one, or --memory 16Gi")
-        found = KubeNode(name or "node", 0, 4)
+        where = {pod.node for pod in objects.pods}
+        found = KubeNode(name or (where.pop() if len(where) == 1 else "") or "node", 0, 4)
     try:
         size = found.memory if memory is None else int(parse_size(memory))
     except UnitError as error:

@@ -104,6 +104,7 @@ class Objects:
     nodes: list[KubeNode] = field(default_factory=list)
     kubelet: Mapping[str, Any] | None = None
     problems: list[Problem] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)  # what holds no pods, for people
 
 
 def read_objects(paths: Iterable[Path]) -> Objects:
@@ -117,8 +118,34 @@ def read_objects(paths: Iterable[Path]) -> Objects:
     found = Objects()
     for path in paths:
         for document in read_documents(path):
+            count = len(found.pods)
             _take(document, str(path), found, 0)
+            if len(found.pods) == count and (what := _other(document)):
+                found.others.append(f"{path}: {what}")
     return found
+
+
+def _other(document: Any) -> str:
+    """What a document without pods is; empty: there is nothing to say of it."""
+    if not isinstance(document, Mapping):
+        return ""
+    kind = document.get("kind")
+    inside = (
+        {str(one.get("kind")) for one in _list(document.get("items"))} if kind == "List" else ()
+    )
+    if kind in ("Node", "NodeList") or inside == {"Node"}:
+        return "a node; its pods are wanted too"
+    if kind == "KubeletConfiguration":
+        return "a kubelet's configuration; give it together with the pods"
+    if kind is not None:
+        return f"objects of kind {kind}"
+    if any(str(key).startswith("--") for key in document):
+        return "a kubelet's flags; what counts of them goes into a KubeletConfiguration"
+    if "services" in document:
+        return "a compose file, it seems: capplan import compose"
+    if "pods" in document and "node" in document:
+        return "the kubelet's /stats/summary: --stats takes it, beside the pods"
+    return "no object, for it has no kind; are these Helm values? `helm template` prints objects"
 
 
 def read_documents(path: Path) -> Iterator[Any]:
@@ -136,6 +163,10 @@ def read_documents(path: Path) -> Iterator[Any]:
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: not JSON: {error}") from error
         return
+    if text.startswith(("# HELP ", "# TYPE ")):
+        raise InputError(
+            f"{path}: these are metrics\n    expected capplan import prometheus for them"
+        )
     try:
         trees = parse_all(text, str(path))
     except InputError as error:

@@ -22,7 +22,7 @@ from capplan.sources.kubernetes_qos import (
     qos,
     swap_max,
 )
-from capplan.sources.kubernetes_stats import Usage
+from capplan.sources.kubernetes_stats import NodeUsage, Usage
 from capplan.spec.emit import Noted
 from capplan.spec.node import WORKLOAD
 from capplan.units import GIB, MIB, Dialect, UnitError, format_k8s, parse_size
@@ -57,8 +57,9 @@ class _World:
 
 
 def draft_of(
-    objects: Objects, *, node: KubeNode, cgroup: str = "v2", stats: Stats | None = None
-) -> Draft:
+    objects: Objects, *, node: KubeNode, cgroup: str = "v2", stats: Stats | None = None,
+    whole: NodeUsage | None = None,
+) -> Draft:  # fmt: skip
     """A node file of the pods that run on a node.
 
     Parameters
@@ -71,6 +72,8 @@ def draft_of(
         ``v1`` or ``v2``.
     stats : mapping, optional
         Measured usage; containers without are assumed to use what they request.
+    whole : NodeUsage, optional
+        What was measured of the node: what its containers do not hold is the system's.
 
     Raises
     ------
@@ -83,10 +86,7 @@ def draft_of(
         doubt("pods", 0, f"{pod.name} is {pod.phase}: left out") for pod in here if pod not in pods
     ]
     if not pods:
-        raise InputError(
-            "there are no pods in these files\n"
-            "    expected manifests, or what kubectl get pods -o yaml prints"
-        )
+        raise InputError(_nothing(objects, node))
     config = objects.kubelet
     reserved = _reserved(config)
     rules = Rules.of(config, node.kubelet, cgroup)
@@ -105,7 +105,7 @@ def draft_of(
         {
             "capplan": 1,
             "name": legal_name(node.name),
-            "node": _machine(node),
+            "node": _machine(node) | _system(world.stats, whole),
             "cgroup": {"version": cgroup, "groups": groups},
             "kubelet": _kubelet(config, draft.problems),
             "containers": containers,
@@ -143,6 +143,41 @@ def _machine(node: KubeNode) -> dict[str, Any]:
     if node.swap:
         made["swap"] = [{"device": "ssd", "size": format_k8s(node.swap)}]
     return made
+
+
+def _nothing(objects: Objects, node: KubeNode) -> str:
+    """Why there is no pod: what the files hold instead, or where their pods are."""
+    elsewhere = sorted({pod.node for pod in objects.pods if pod.node != node.name} - {""})
+    told = [str(problem) for problem in objects.problems]
+    if elsewhere:
+        told.append(f"the pods are on {', '.join(elsewhere[:8])}, not on {node.name}: see --node")
+    told += [f"what is there: {what}" for what in dict.fromkeys(objects.others)]
+    return "\n    ".join(
+        ["there are no pods in these files", *told,
+         "expected manifests, or what kubectl get pods -o yaml prints"]
+    )  # fmt: skip
+
+
+def _system(stats: Stats, whole: NodeUsage | None) -> dict[str, Any]:
+    """What the node holds beside its containers, where both were measured."""
+    if whole is None or not stats:
+        return {}
+    own = {
+        key: max(getattr(whole, key) - sum(getattr(one, key) for one in stats.values()), 0)
+        for key in ("usage", "working_set", "rss")
+    }
+    cold = max(own["usage"] - own["working_set"], 0)
+    kernel = max(own["working_set"] - own["rss"], 0)
+    return {
+        "system": {
+            "kernel": Noted(_size(kernel), "the node's working set less its containers' and rss"),
+            "slab_reclaimable": Noted("0", "in the line above: the summary does not tell it"),
+            "daemons": {
+                "memory": Noted(_size(own["rss"]), "rss less its containers'"),
+                "file": Noted(_size(cold), "inactive file pages less its containers'"),
+            },
+        }
+    }
 
 
 def _reserved(config: Mapping[str, Any] | None) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from capplan.errors import InputError
 from capplan.spec.tree import read_text
 
-__all__ = ["Usage", "read_stats"]
+__all__ = ["NodeUsage", "Usage", "read_node", "read_stats"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,40 @@ class Usage:
     rss: int
 
 
+@dataclass(frozen=True)
+class NodeUsage:
+    """The whole node's memory at one moment, its pods included [bytes].
+
+    ``usage`` is what is not free, kernel memory and page cache included (runc takes the root
+    group's from meminfo); ``working_set`` is without the inactive file pages.
+    """
+
+    usage: int
+    working_set: int
+    rss: int
+    swap: int = 0  # its size
+
+
+def read_node(path: Path) -> NodeUsage | None:
+    """The node's own figures; None where the summary has none.
+
+    Raises
+    ------
+    InputError
+        It is no /stats/summary.
+    """
+    node = _map(_summary(path).get("node"))
+    memory, swap = _map(node.get("memory")), _map(node.get("swap"))
+    keys = ("usageBytes", "workingSetBytes", "rssBytes")
+    sizes = [memory[key] for key in keys if isinstance(memory.get(key), int)]
+    if len(sizes) != len(keys):
+        return None
+    parts = (swap.get(key) for key in ("swapAvailableBytes", "swapUsageBytes"))
+    usage, working_set, rss = sizes
+    size = sum(part for part in parts if isinstance(part, int))
+    return NodeUsage(usage, working_set, rss, size)
+
+
 def read_stats(path: Path) -> dict[tuple[str, str, str], Usage]:
     """Usage by (namespace, pod, container).
 
@@ -35,6 +69,14 @@ def read_stats(path: Path) -> dict[tuple[str, str, str], Usage]:
     InputError
         It is no /stats/summary.
     """
+    return dict(_containers(_summary(path)))
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _summary(path: Path) -> Mapping[str, Any]:
     try:
         data = json.loads(read_text(path, str(path)))
     except (ValueError, RecursionError) as error:
@@ -44,7 +86,7 @@ def read_stats(path: Path) -> dict[tuple[str, str, str], Usage]:
             f"{path}: there are no pods in it\n"
             "    expected kubectl get --raw /api/v1/nodes/NODE/proxy/stats/summary"
         )
-    return dict(_containers(data))
+    return data
 
 
 def _containers(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], Usage]]:

@@ -284,27 +284,6 @@ def test_real_manifests(shared: Path, folder: str, pods: int, without: int) -> N
     assert sum(c.request is None for c in running) == without
 
 
-@pytest.mark.parametrize("version", ["1_31", "1_35"])
-def test_a_real_node_snapshot_starts_as_it_was(shared: Path, tmp_path: Path, version: str) -> None:
-    from capplan.sources.kubernetes_stats import read_stats
-
-    folder = shared / "traces" / "manifests" / "snapshots" / f"nri-kubernetes-{version}"
-    objects = read_objects([folder / "nodes.yaml", folder / "kubelet_pods.gz"])
-    stats = read_stats(folder / "kubelet_stats_summary")
-    draft = draft_of(objects, node=objects.nodes[0], stats=stats)
-    node, *_ = write(draft, tmp_path / "out")
-    spec = capplan.load(node)
-    measured = sum(usage.rss for usage in stats.values())
-    placed = sum(
-        region.size.constant or 0
-        for profile in spec.profiles.values()
-        for process in profile.processes.values()
-        for name, region in process.regions.items()
-        if name == "heap" and region.size is not None
-    )
-    assert placed == pytest.approx(measured, rel=0.02)
-
-
 @pytest.mark.small
 def test_json_nested_without_end_is_told_not_followed(tmp_path: Path) -> None:
     path = tmp_path / "deep.json"
