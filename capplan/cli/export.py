@@ -58,8 +58,9 @@ def export(
     files = writers[kind](advised)
     _tell(advised, kind)
     if not files:
-        held = ", ".join(name for name, writer in writers.items() if writer(advised)) or "none"
-        raise InputError(f"{result}: nothing in it for {kind}\n    expected one of: {held}")
+        held = ", ".join(name for name, writer in writers.items() if writer(advised))
+        why = f"expected one of: {held}" if held else "what it picks is as written"
+        raise InputError(f"{result}: nothing in it for {kind}\n    {why}")
     if out is None:
         click.echo("\n".join(_titled(files)), nl=False)
         return

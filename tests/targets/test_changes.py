@@ -172,6 +172,9 @@ def test_a_kind_that_the_result_does_not_hold_is_refused(tmp_path: Path, compari
     code, _, err = _export("compose", _write(tmp_path / "other", data))
     assert code == 2
     assert "nothing in it for compose\n    expected one of: sysctl" in err
+    data["settings"][1]["settings"] = {}
+    code, _, err = _export("compose", _write(tmp_path / "same", data))
+    assert (code, "what it picks is as written" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
