@@ -16,6 +16,7 @@ from capplan import units
 from capplan.errors import InputError
 from capplan.sim.expand_draws import Draws
 from capplan.sim.scenario import PAGE_SIZE, Access
+from capplan.spec.moment import moment_s
 from capplan.spec.profile import Access as SpecAccess
 from capplan.spec.profile import Trace
 from capplan.spec.trace import (
@@ -26,7 +27,7 @@ from capplan.spec.trace import (
     fit_to_run,
     load_trace,
 )
-from capplan.spec.trace_mask import WindowQuery, moment_s, read_windows
+from capplan.spec.trace_mask import WindowQuery, read_windows
 
 NS_PER_S = 1_000_000_000
 IntArray = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from capplan.spec.common import Duration, Model, problem
-from capplan.spec.trace_mask import moment_s
+from capplan.spec.moment import moment_s
 
 
 def _as_text(value: Any) -> Any:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capplan.errors import InputError, Problem, closest, quoted, row_problem
+from capplan.spec.moment import UNIT_SECONDS, guess_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +44,6 @@ CLIP_RUN = 3
 
 MAX_PROBLEMS = 1000
 """Bad rows of a kind that are told apart; a file of nothing else has millions."""
-
-UNIT_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 @dataclass(frozen=True)
@@ -384,14 +383,6 @@ def _dated(column: pd.Series[Any]) -> bool:
     import pandas as pd
 
     return bool(np.isnan(pd.to_numeric(column.iloc[:1], errors="coerce").to_numpy(np.float64)[0]))
-
-
-def guess_unit(top: float) -> str:
-    """Unit of epoch times by the largest: 1e11 seconds would be the year 5138."""
-    for unit, above in (("ns", 1e17), ("us", 1e14), ("ms", 1e11)):
-        if abs(top) > above:
-            return unit
-    return "s"
 
 
 def _drop_repeats(

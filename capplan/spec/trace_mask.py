@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,13 +9,11 @@ from pathlib import Path
 
 from capplan.errors import InputError, quoted, row_problem
 from capplan.spec.trace import (
-    UNIT_SECONDS,
     FloatArray,
     IntArray,
     Table,
     Window,
     clock_seconds,
-    guess_unit,
     read_table,
     refuse_filter,
 )
@@ -92,26 +89,3 @@ def _check(
         problems.append(row_problem(query.file, line, message, column=column))
     if problems:
         raise InputError(problems)
-
-
-def moment_s(text: str) -> float:
-    """A time as a trace has it, in seconds: a number (its unit by its size), or ISO 8601.
-
-    Raises
-    ------
-    ValueError
-        It is neither.
-
-    Worked example
-    --------------
-    >>> moment_s("1661270000"), moment_s("1661270000000"), moment_s("2022-08-23T15:53:20Z")
-    (1661270000.0, 1661270000.0, 1661270000.0)
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        date = datetime.datetime.fromisoformat(text)
-        return (date if date.tzinfo else date.replace(tzinfo=datetime.UTC)).timestamp()
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number * UNIT_SECONDS[guess_unit(number)]

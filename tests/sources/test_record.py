@@ -174,6 +174,19 @@ def test_recorder_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_capture_and_its_files_need_no_array_library(tmp_path: pathlib.Path) -> None:
+    """numpy and pandas take 60 MB and, on a slow node, seconds: what loads a node file has none."""
+    root = unpack("v2", tmp_path)
+    code = (
+        "import sys\n"
+        "from capplan.sources import capture, record_profile, write\n"
+        f"write.write(capture.capture({str(root)!r}), {str(tmp_path / 'out')!r})\n"
+        "print([name for name in ('numpy', 'pandas', 'numba') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def _start(folder: pathlib.Path, duration: str) -> subprocess.Popen[str]:
     command = [
         sys.executable,

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from capplan.errors import InputError
+from capplan.spec.moment import moment_s
 from capplan.spec.trace import TraceQuery, Window, load_trace
-from capplan.spec.trace_mask import WindowQuery, moment_s, read_windows
+from capplan.spec.trace_mask import WindowQuery, read_windows
 
 HEAD = "day,at,until,pod\n"
 LIST = HEAD + "mon,100,160,web\nmon,400,460,db\ntue,900,960,web\n"
