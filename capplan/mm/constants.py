@@ -148,7 +148,7 @@ QUIET_NS = NS_PER_S
 # Writes to cgroup files and sysctls (state.write_t).
 (WRITE_MAX, WRITE_HIGH, WRITE_V1_LIMIT, WRITE_V1_MEMSW, WRITE_REPLAN, WRITE_RECLAIM,
  WRITE_OOM_RECOVER, WRITE_SIGTERM, WRITE_SIGKILL, WRITE_EVICT,
- WRITE_HUGEPAGES) = range(1, 12)  # fmt: skip
+ WRITE_HUGEPAGES, WRITE_BEGIN) = range(1, 13)  # fmt: skip
 
 # What agents in user space have the engine watch for (kernel_t.watch), so that it can tell
 # them that a look is worth while.

@@ -14,6 +14,7 @@ from capplan.plan.outcome_context import NS_PER_S, Context
 from capplan.plan.outcome_fidelity import fidelity_of
 from capplan.plan.outcome_gate import Bars
 from capplan.plan.outcome_incidents import SEVERITY, assumed, incidents
+from capplan.plan.outcome_loops import Loop, loops
 from capplan.plan.outcome_model import (
     DEFAULT_THROTTLE_SHARE,
     Candidate,
@@ -78,7 +79,9 @@ def analyse(run: Run, gate: GateLike | None = None, stock: Run | None = None) ->
     first_killer, who_first = first_actor(context)
     return Outcome(
         fits=not breaking,
-        verdict=_verdict(context, found, of_node, breaking, stock_verdict, who_first),
+        verdict=_with_loops(
+            _verdict(context, found, of_node, breaking, stock_verdict, who_first), loops(context)
+        ),
         name=run.scenario.name,
         duration_s=context.duration,
         throttle_share=max((c.throttle_share for c in found), default=0.0),
@@ -112,6 +115,12 @@ def _verdict(
         text += f"; {worst.chain[0]}"
     others = _others([i for i in breaking if i is not worst])
     return f"Does not fit: {text}{others}{f'; {who_first}' if who_first else ''}."
+
+
+def _with_loops(verdict: str, found: tuple[Loop, ...]) -> str:
+    """The verdict, and whether each autoscaler settled."""
+    said = "; ".join(loop.text for loop in found)
+    return f"{verdict[:-1]}; {said}." if said else verdict
 
 
 def _others(rest: list[Incident]) -> str:

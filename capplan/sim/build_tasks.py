@@ -298,7 +298,7 @@ class _Program:
             record.own_rate = task.access.rate
             self.mapping[self.numbers[task.access_mapping]].zipf_s = task.access.zipf_s
         position = int(self.k.heap_len)
-        record.due_ns = s.NEVER_NS if process.by_fork else process.start_ns
+        record.due_ns = s.NEVER_NS if process.by_fork or process.waits else process.start_ns
         self._push(t, position)
 
     def _push(self, t: int, position: int) -> None:

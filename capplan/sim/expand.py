@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from capplan.errors import InputError, Problem
 from capplan.sim.expand_agents import Instance as Named
 from capplan.sim.expand_agents import agents_of, kubepods, kubepods_limit, oom_score_adj
+from capplan.sim.expand_autoscalers import running_replicas, with_room
 from capplan.sim.expand_cgroup import (
+    Life,
     add_ancestors,
     assume_oom_control,
     cgroup_of,
@@ -79,12 +81,14 @@ def expand(
     """
     run = spec.run
     seed = run.seed if seed is None else seed
+    running = running_replicas(spec)
+    spec = with_room(spec)
     world = _world(spec, Draws(seed, replicate, blend=blend))
     paths = _groups(spec, world)
     _enforce_allocatable(spec, world)
     _daemons(world, spec)
     for name in spec.containers:
-        _container(world, name, spec)
+        _container(world, name, spec, running.get(name))
     _note_compressibility(world)
     return Scenario(
         name=spec.name,
@@ -94,7 +98,7 @@ def expand(
         mappings=tuple(plan.build(world.stored) for plan in world.plans.values()),
         processes=tuple(world.processes),
         changes=changes_of(spec.timeline, paths),
-        agents=agents_of(spec, world, _instances(spec)),
+        agents=agents_of(spec, world, _instances(spec), running),
         duration_ns=run.duration,
         sample_ns=sample_ns(run.duration) if run.sample is None else run.sample,
         seed=seed,
@@ -199,8 +203,8 @@ def _add_group(path: str, files: CgroupFiles, groups: dict[str, Cgroup], written
         written.add(path)
 
 
-def _container(world: World, name: str, spec: NodeSpec) -> None:
-    """Write all replicas of a container, in all their lives."""
+def _container(world: World, name: str, spec: NodeSpec, running: int | None) -> None:
+    """Write all replicas of a container, in all their lives; those beyond ``running`` wait."""
     container = spec.containers[name]
     container = container.model_copy(update={"oom_score_adj": oom_score_adj(spec, name, world)})
     source = spec.sources[name]
@@ -209,6 +213,8 @@ def _container(world: World, name: str, spec: NodeSpec) -> None:
     for replica, inst in enumerate(instance_names(name, container)):
         draws = world.draws.at((name, replica), (name,))
         lives = lives_of(name, container, spec.timeline, draws, world.duration_ns)
+        if running is not None and replica >= running:
+            lives = (Life(0, waits=True),)
         for number, life in enumerate(lives):
             instance = Instance(
                 world=world,

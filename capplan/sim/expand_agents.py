@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from capplan.sim.agents import model
+from capplan.sim.expand_autoscalers import autoscalers_of
 from capplan.sim.scenario import PAGE_SIZE, UNLIMITED
 from capplan.spec.agents import Kubelet, ManagedOOM, Signals
 from capplan.spec.node import Container
@@ -26,8 +27,7 @@ __all__ = ["agents_of", "kubepods", "kubepods_limit", "oom_score_adj"]
 KUBEPODS = ("kubepods.slice", "kubepods")  # cgroup drivers systemd and cgroupfs
 DEFAULT_HARD = 100 << 20  # pkg/kubelet/eviction/defaults_linux.go
 SYSTEM_CRITICAL, NODE_CRITICAL = 2_000_000_000, 2_000_001_000  # pkg/apis/scheduling
-# pkg/kubelet/qos/policy.go
-GUARANTEED_ADJ, BEST_EFFORT_ADJ = -997, 1000
+BEST_EFFORT_ADJ = 1000  # pkg/kubelet/qos/policy.go
 
 
 class Instance(NamedTuple):
@@ -94,15 +94,11 @@ def oom_score_adj(spec: NodeSpec, name: str, world: World) -> int:
         return container.oom_score_adj
     capacity = sum(zone.managed for zone in world.node.zones) * PAGE_SIZE
     qos, request = _qos(_of_pod(spec, name)), _request(container) or 0
-    adj = 1000 - 1000 * request // capacity
+    adj = model.burstable_adj(request, capacity)
     if qos == "Guaranteed" or container.priority >= NODE_CRITICAL:
-        adj = GUARANTEED_ADJ
+        adj = model.GUARANTEED_ADJ
     elif qos == "BestEffort":
         adj = BEST_EFFORT_ADJ
-    elif adj < 1000 + GUARANTEED_ADJ:
-        adj = 1000 + GUARANTEED_ADJ
-    elif adj == BEST_EFFORT_ADJ:
-        adj -= 1
     world.note(f"{name}: oom_score_adj {adj}, as the kubelet sets it for a {qos} pod")
     return adj
 
@@ -127,8 +123,10 @@ def kubepods_limit(spec: NodeSpec, world: World) -> int | None:
     return max(limit, 0)
 
 
-def agents_of(spec: NodeSpec, world: World, instances: Instances) -> tuple[Agent, ...]:
-    """The agents that run on the node."""
+def agents_of(
+    spec: NodeSpec, world: World, instances: Instances, running: Mapping[str, int]
+) -> tuple[Agent, ...]:
+    """The agents that run on the node; ``running``: replicas at the start that an HPA scales."""
     found: list[Agent] = []
     file = spec.model
     if file.kubelet is not None:
@@ -145,6 +143,13 @@ def agents_of(spec: NodeSpec, world: World, instances: Instances) -> tuple[Agent
         )
     if file.earlyoom is not None:
         found.append(_earlyoom(spec, world))
+    pods = {
+        name: tuple(_pod(spec, (name, i), [(name, inst)]) for i, inst in enumerate(instances[name]))
+        for name, container in spec.containers.items()
+        if _is_pod(spec, name)
+    }
+    limits = {name: _limit(spec.containers[name]) for name in pods}
+    found += autoscalers_of(spec, world, pods, limits, running)
     return tuple(found)
 
 

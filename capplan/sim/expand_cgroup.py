@@ -25,6 +25,7 @@ class Life:
 
     start_ns: int
     stop_ns: int | None = None
+    waits: bool = False  # an autoscaler starts it
 
 
 def pages_of_limit(size: int) -> int:

@@ -60,7 +60,7 @@ class Instance:
     @property
     def warm(self) -> bool:
         """Whether its memory is in place at t = 0."""
-        return self.world.warm and self.life.start_ns == 0
+        return self.world.warm and self.life.start_ns == 0 and not self.life.waits
 
     def write(self) -> None:
         """Add all its processes to the world, parents first."""
@@ -439,6 +439,7 @@ class ProcessWriter:
                 sparse_tables=self._sparse_tables(),
                 parent=parent,
                 by_fork=self.by_fork,
+                waits=inst.life.waits,
                 restart=restart,
                 restart_by=inst.spec.restart_by,
                 restart_sec_ns=inst.spec.restart_sec,

@@ -41,6 +41,7 @@ __all__ = [
     "crash_loop_delay",
     "docker_delay",
     "process_gone",
+    "start_again",
     "systemd_delay",
 ]
 
@@ -116,7 +117,7 @@ def _delay(k, main, now_ns):
 
 
 @jit
-def _start_again(k, p, at_ns):
+def start_again(k, p, at_ns):
     """Process p is going to be born at ``at_ns``."""
     k.proc[p].state = PROC_UNBORN
     k.proc[p].restarting = 1
@@ -155,7 +156,7 @@ def process_gone(k, p, now_ns):
     proc = k.proc[p]
     if proc.asked_restart:
         proc.asked_restart = 0
-        _start_again(k, p, now_ns)
+        start_again(k, p, now_ns)
         return
     main = proc.container
     alone = k.proc[main].state != PROC_LIVE
@@ -167,7 +168,7 @@ def process_gone(k, p, now_ns):
         if proc.victim and proc.restarts_by == BACKOFF_SYSTEMD:
             begin_exit(k, main, -SIGTERM, 0)  # DefaultOOMPolicy=stop
         elif proc.exit_code != 0:
-            _start_again(k, p, now_ns)
+            start_again(k, p, now_ns)
         return
     if p == main:
         _end_container(k, main)
@@ -181,4 +182,4 @@ def process_gone(k, p, now_ns):
             if k.proc[q].by_fork:
                 k.proc[q].state = PROC_UNBORN  # its parent forks it
             else:
-                _start_again(k, q, now_ns + delay + k.proc[q].start_offset_ns)
+                start_again(k, q, now_ns + delay + k.proc[q].start_offset_ns)

@@ -277,6 +277,7 @@ class Process:
     sparse_tables: int = 0  # page tables beyond those of densely filled mappings
     parent: str = ""  # the process it is forked from
     by_fork: bool = False  # it does not start at ``start_ns`` but when its parent forks it
+    waits: bool = False  # it starts when an autoscaler says so; ``start_ns`` counts from there
     restart: str = "Never"  # Never, OnFailure, Always
     restart_by: str = "kubelet"  # kubelet, docker, systemd: whose back-off
     restart_sec_ns: int = 0  # systemd: RestartSec=
@@ -304,7 +305,7 @@ class Scenario:
     mappings: tuple[Mapping, ...]
     processes: tuple[Process, ...]
     changes: tuple[Change, ...] = ()
-    agents: tuple[Agent, ...] = ()  # killers in user space
+    agents: tuple[Agent, ...] = ()  # killers in user space, autoscalers
     duration_ns: int = 60_000_000_000
     sample_ns: int = 1_000_000_000
     seed: int = 1

@@ -7,6 +7,7 @@
     nr_hugepages    -> a block of order 9 to the pool, or back, at a time (mm/hugetlb.c)
     oom_control 0   -> the paused tasks try again
     a signal        -> the processes begin to exit (not a file, but what agents do: kill(2))
+    a begin         -> a container's processes start (a pod that a controller has made)
 
 :func:`capplan.sim.changes.apply_change` puts a write into ``k.write``; the writer is an actor
 like any other and does one reclaim (or one kill) a turn, with its time on a CPU. Reclaim for
@@ -31,6 +32,7 @@ from capplan.mm.state import (
     RESTART_NEVER,
     TASK_OOM_WAIT,
     TASK_READY,
+    WRITE_BEGIN,
     WRITE_EVICT,
     WRITE_HIGH,
     WRITE_HUGEPAGES,
@@ -46,6 +48,7 @@ from capplan.mm.state import (
 from capplan.sim.exit import begin_exit
 from capplan.sim.heap import heap_remove, heap_set
 from capplan.sim.ops import OP_TARGET
+from capplan.sim.restart import start_again
 
 __all__ = ["EAGAIN", "EBUSY", "EINVAL", "ENOMEM", "memcg_oom_recover", "write_due", "write_turn"]
 
@@ -248,6 +251,22 @@ def _never_again(k, write):
 
 
 @jit
+def _begin(k, write):
+    """The container of main process ``value`` starts, as that of a new pod."""
+    for p in range(1, k.nr_procs):
+        proc = k.proc[p]
+        if proc.container != write.value:
+            continue
+        first = proc.state == PROC_UNBORN and not proc.restarting
+        if proc.by_fork:
+            proc.state = PROC_UNBORN  # its parent forks it
+            continue
+        start_again(k, p, k.now_ns + proc.start_offset_ns)
+        if first:
+            proc.restarting = 0
+
+
+@jit
 def _turn(k, fr, pt, pg, write):
     kind = write.kind
     if kind == WRITE_MAX:
@@ -264,6 +283,8 @@ def _turn(k, fr, pt, pg, write):
         return _nr_hugepages(k, fr, pt, write)
     elif kind == WRITE_EVICT:
         _never_again(k, write)
+    elif kind == WRITE_BEGIN:
+        _begin(k, write)
     elif kind == WRITE_SIGTERM or kind == WRITE_SIGKILL:
         _signal(k, write)
     return True

@@ -22,6 +22,7 @@ from capplan.spec.check_agents import (
     check_requests,
     check_restart_keys,
 )
+from capplan.spec.check_autoscalers import check_autoscalers
 from capplan.spec.check_names import check_profile_names
 from capplan.spec.marks import PAGE, check_watermarks
 from capplan.spec.tree import KeyPath, Node, shown_path
@@ -328,6 +329,7 @@ CHECKS: tuple[Check, ...] = (
     check_managed_oom,
     check_pods,
     check_requests,
+    check_autoscalers,
     check_restart_keys,
 )
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from capplan.spec.agents import Earlyoom, Kubelet, ManagedOOM, SystemdOomd
+from capplan.spec.autoscalers import Hpa, Vpa
 from capplan.spec.cgroup import Cgroup, CgroupFiles
 from capplan.spec.common import (
     Bytes,
@@ -427,6 +428,10 @@ class NodeFile(Model):
     """systemd-oomd. Left out: it does not run."""
     earlyoom: Earlyoom | None = None
     """earlyoom. Left out: it does not run."""
+    vpa: dict[Name, Vpa] = Field(default_factory=dict)
+    """Vertical pod autoscalers, by the container that each scales."""
+    hpa: dict[Name, Hpa] = Field(default_factory=dict)
+    """Horizontal pod autoscalers on memory, by the container that each scales."""
     containers: dict[Name, Container] = Field(default_factory=dict)
     timeline: tuple[Event, ...] = ()
     run: RunOptions = RunOptions()

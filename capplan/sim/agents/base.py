@@ -84,6 +84,8 @@ class View:
         k, n = machine.kernel, int(self.k.nr_memcgs)
         nodes, zones = int(self.k.nr_nodes), int(self.k.nr_zones)
         self.index = machine.cgroup_index
+        self.log: Sequence[Event] = ()  # what has happened, where the API server tells of it
+        self.requests: dict[str, int] = {}  # of groups whose request has changed [bytes]
         self._ends = k["memcg"]["subtree_end"][0, :n].copy()
         # views of the record: reading one costs a tenth of a microsecond
         self._one = {name: k[name] for name in ("now_ns", "nr_anon", "nr_file", "nr_shmem")}
@@ -327,6 +329,26 @@ class Hands:
                 # the main process's end is the container's
                 self.at(now + waits[0], self._later(path, s.WRITE_SIGTERM))
             self.at(now + grace_ns, self._later(path, s.WRITE_SIGKILL))
+
+    def delete(self, path: str, grace_ns: int) -> None:
+        """End a container for good, as :meth:`evict` does, and spare whoever comes after it."""
+        now, lives = self.view.now_ns, self.view.processes(path)
+        push_write(self.view.k, s.WRITE_EVICT, self.view.index[path], -1)
+        if not lives:
+            return
+        start = int(self.view.k.proc[lives[0]].start_ns)
+
+        def signal(kind: int) -> Callable[[], None]:
+            def send() -> None:
+                if int(self.view.k.proc[lives[0]].start_ns) == start:
+                    self._signal(path, -1, kind, "evicted")
+
+            return send
+
+        wait = self._shutdown(lives[0])
+        if wait is not None and wait < grace_ns:
+            self.at(now + wait, signal(s.WRITE_SIGTERM))
+        self.at(now + grace_ns, signal(s.WRITE_SIGKILL))
 
     def forbid(self, p: int) -> None:
         """A process that was to start does not."""

@@ -19,7 +19,7 @@ own; statistics of disks, inodes and process ids are not looked at.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from capplan.mm.state import NEVER_NS, NS_PER_MS, NS_PER_S, PAGE_SIZE, WATCH_USAGE
@@ -277,7 +277,7 @@ class KubeletAgent(Agent):
     ) -> _Wait | None:
         """Evict the first pod in the ranking that may be evicted."""
         active = [pod for pod in self.config.pods if self._active(view, pod)]
-        ranked = rank([PodUsage(pod, self._usage(view, pod)) for pod in active])
+        ranked = rank([PodUsage(_requesting(view, pod), self._usage(view, pod)) for pod in active])
         chosen = next((one for one in ranked if not one.pod.critical), None)
         if chosen is None:
             return None
@@ -330,6 +330,13 @@ class KubeletAgent(Agent):
             detail["last_available_bytes"] = before[which]
         for path, name in zip(pod.cgroups, pod.containers):
             hands.tell("evicted", name, path, detail)
+
+
+def _requesting(view: View, pod: Pod) -> Pod:
+    """The pod with the request that it has now: an autoscaler may have changed it."""
+    if len(pod.cgroups) != 1 or pod.cgroups[0] not in view.requests:
+        return pod
+    return replace(pod, request=view.requests[pod.cgroups[0]])
 
 
 def _row(one: PodUsage) -> dict[str, Any]:

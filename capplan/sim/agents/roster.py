@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from capplan.mm.state import NEVER_NS, WATCH_AVERAGES
 from capplan.sim.agents.base import Agent, Hands, Looks, View
 from capplan.sim.agents.earlyoom import EarlyoomAgent
+from capplan.sim.agents.hpa import HpaAgent
 from capplan.sim.agents.kubelet import KubeletAgent
+from capplan.sim.agents.lifecycle import Lifecycle
+from capplan.sim.agents.metrics_server import MetricsServer
 from capplan.sim.agents.model import Agent as Config
-from capplan.sim.agents.model import Kubelet, SystemdOomd
+from capplan.sim.agents.model import Hpa, Kubelet, SystemdOomd, Vpa
 from capplan.sim.agents.systemd_oomd import SystemdOomdAgent
+from capplan.sim.agents.vpa import VpaAgent
 from capplan.sim.build import Machine
 from capplan.sim.result import Event
 
@@ -26,8 +30,11 @@ class Roster:
         self.hands = Hands(machine, self.view)
         self.k = machine.kernel[0]
         self.seed = (machine.scenario.seed, replicate)
+        self.lifecycle = Lifecycle(self.view, self.hands)
+        self.metrics = self._metrics(machine.scenario.agents)
         self.agents: Sequence[Agent] = [
-            self._agent(config, machine) for config in machine.scenario.agents
+            *([] if self.metrics is None else [self.metrics]),
+            *(self._agent(config, machine) for config in machine.scenario.agents),
         ]
         reads = any(isinstance(c, SystemdOomd) for c in machine.scenario.agents)
         self._looks: Looks | None = None  # what the engine was told
@@ -39,7 +46,24 @@ class Roster:
         text = f"{self.seed[0]}/{self.seed[1]}/{name}".encode()
         return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") / 2**64
 
+    def _metrics(self, configs: Sequence[Config]) -> MetricsServer | None:
+        """metrics-server, where anybody asks it."""
+        scaled = [config.of for config in configs if isinstance(config, Vpa | Hpa)]
+        if not scaled:
+            return None
+        paths = dict.fromkeys(pod.cgroups[0] for of in scaled for pod in of.replicas)
+        phases = self._phase("metrics-server"), self._phase("cadvisor")
+        return MetricsServer(tuple(paths), self.lifecycle, *phases)
+
     def _agent(self, config: Config, machine: Machine) -> Agent:
+        if isinstance(config, Vpa | Hpa):
+            assert self.metrics is not None
+            name = f"{type(config).__name__.lower()}/{config.of.container}"
+            phase = self._phase(name)
+            if isinstance(config, Hpa):
+                return HpaAgent(config, self.lifecycle, self.metrics, phase)
+            phases = phase, self._phase(f"{name}/updater")
+            return VpaAgent(config, self.lifecycle, self.metrics, phases)
         if isinstance(config, Kubelet):
             return KubeletAgent(config, self.view, self._phase("kubelet"), self._phase("cadvisor"))
         if isinstance(config, SystemdOomd):
@@ -54,6 +78,7 @@ class Roster:
 
     def act(self, events: list[Event]) -> None:
         """Let all look that are due; their events go to ``events``."""
+        self.view.log = events
         self.hands.go_on()
         for agent in self.agents:
             if agent.due_ns <= self.view.now_ns:
