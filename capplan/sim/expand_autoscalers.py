@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from capplan.sim.expand_world import World
     from capplan.spec import NodeSpec
-    from capplan.spec.autoscalers import Rules
+    from capplan.spec.autoscalers import Hpa, Rules, Vpa
 
 __all__ = ["autoscalers_of", "running_replicas", "with_room"]
 
@@ -24,16 +24,16 @@ def running_replicas(spec: NodeSpec) -> dict[str, int]:
     """How many replicas of each container that an HPA scales run at the start."""
     return {
         name: min(max(spec.containers[name].replicas, hpa.min_replicas), hpa.max_replicas)
-        for name, hpa in spec.model.hpa.items()
+        for name, hpa in spec.hpas.items()
     }
 
 
 def with_room(spec: NodeSpec) -> NodeSpec:
     """The node file with as many replicas as the autoscalers may ever start."""
-    if not spec.model.hpa:
+    if not spec.hpas:
         return spec
     containers = dict(spec.containers)
-    for name, hpa in spec.model.hpa.items():
+    for name, hpa in spec.hpas.items():
         containers[name] = containers[name].model_copy(update={"replicas": hpa.max_replicas})
     return replace(spec, model=spec.model.model_copy(update={"containers": containers}))
 
@@ -54,7 +54,7 @@ def autoscalers_of(
     running : mapping
         Replicas at the start, where an HPA scales them.
     """
-    if not spec.model.vpa and not spec.model.hpa:
+    if not spec.vpas and not spec.hpas:
         return []
     bound = {
         name: sum(pod.request for pod in found[: running.get(name, len(found))])
@@ -74,33 +74,52 @@ def autoscalers_of(
         )  # fmt: skip
 
     found: list[model.Vpa | model.Hpa] = []
-    for name, vpa in spec.model.vpa.items():
+    for name, vpa in spec.vpas.items():
         world.note(f"the VPA of {name} has seen nothing before the run")
-        found.append(
-            model.Vpa(
-                workload(name), "Recreate" if vpa.update_mode == "Auto" else vpa.update_mode,
-                vpa.controlled_values == "RequestsAndLimits",
-                0 if vpa.min_allowed is None else vpa.min_allowed.memory,
-                None if vpa.max_allowed is None else vpa.max_allowed.memory,
-                vpa.min_replicas, vpa.eviction_tolerance, vpa.update_threshold,
-                vpa.evict_after_oom, vpa.lifetime, vpa.oom_bump_up_ratio, vpa.oom_min_bump_up,
-                vpa.percentile, vpa.margin, vpa.min_memory_mb << 20, 1, vpa.aggregation,
-                vpa.half_life, vpa.grace * NS_PER_S,
-            )
-        )  # fmt: skip
-    for name, hpa in spec.model.hpa.items():
+        found.append(_vpa(vpa, workload(name)))
+    for name, hpa in spec.hpas.items():
         world.note(f"all pods that the HPA of {name} starts come to this node")
-        default = model.Hpa(workload(name))
-        found.append(
-            replace(
-                default, least=hpa.min_replicas, most=hpa.max_replicas,
-                utilization=hpa.utilization, value=hpa.value, tolerance=hpa.tolerance,
-                up=_rules(hpa.behavior.up, default.up),
-                down=_rules(hpa.behavior.down, default.down),
-                grace_ns=hpa.grace * NS_PER_S, shares_load=hpa.shares_load,
-            )
-        )  # fmt: skip
+        found.append(_hpa(hpa, workload(name)))
     return found
+
+
+def _vpa(vpa: Vpa, of: model.Workload) -> model.Vpa:
+    return model.Vpa(
+        of=of,
+        mode="Recreate" if vpa.update_mode == "Auto" else vpa.update_mode,
+        limits=vpa.controlled_values == "RequestsAndLimits",
+        min_allowed=0 if vpa.min_allowed is None else vpa.min_allowed.memory,
+        max_allowed=None if vpa.max_allowed is None else vpa.max_allowed.memory,
+        min_replicas=vpa.min_replicas,
+        tolerance=vpa.eviction_tolerance,
+        threshold=vpa.update_threshold,
+        quick_oom_ns=vpa.evict_after_oom,
+        lifetime_ns=vpa.lifetime,
+        oom_ratio=vpa.oom_bump_up_ratio,
+        oom_min_bump=vpa.oom_min_bump_up,
+        percentile=vpa.percentile,
+        margin=vpa.margin,
+        least=vpa.min_memory_mb << 20,
+        aggregation_ns=vpa.aggregation,
+        half_life_ns=vpa.half_life,
+        grace_ns=vpa.grace * NS_PER_S,
+    )
+
+
+def _hpa(hpa: Hpa, of: model.Workload) -> model.Hpa:
+    default = model.Hpa(of)
+    return replace(
+        default,
+        least=hpa.min_replicas,
+        most=hpa.max_replicas,
+        utilization=hpa.utilization,
+        value=hpa.value,
+        tolerance=hpa.tolerance,
+        up=_rules(hpa.behavior.up, default.up),
+        down=_rules(hpa.behavior.down, default.down),
+        grace_ns=hpa.grace * NS_PER_S,
+        shares_load=hpa.shares_load,
+    )
 
 
 def _held_back(spec: NodeSpec, capacity: int) -> int:

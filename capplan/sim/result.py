@@ -30,7 +30,8 @@ class Event:
     throttle_end, oom_no_victim, panic, enomem, kswapd_wake, kswapd_sleep, direct_reclaim,
     swap_full, zswap_full, restart, write_failed; and of agents (:mod:`capplan.sim.agents`)
     evicted, oomd_kill, earlyoom_kill, memory_pressure_begin, memory_pressure_end,
-    admission_rejected. ``name`` is the process (or the cgroup
+    admission_rejected, vpa_recommendation, vpa_update, vpa_pending, hpa_scale,
+    hpa_pending. ``name`` is the process (or the cgroup
     where no process is meant). ``detail`` holds, for oom_kill: scope (memcg or global),
     oom_cgroup, trigger, anon_rss_kb, file_rss_kb, shmem_rss_kb, swap_kb, pgtables_kb,
     oom_score_adj, points, totalpages, constraint; for write_failed: errno, key, pages,

@@ -18,7 +18,7 @@ __all__ = ["check_autoscalers"]
 
 def check_autoscalers(spec: NodeSpec) -> Iterator[Problem]:
     """A target that exists, has a request and a pod of its own, and is not scaled twice."""
-    for kind, scalers in (("vpa", spec.model.vpa), ("hpa", spec.model.hpa)):
+    for kind, scalers in (("vpa", spec.vpas), ("hpa", spec.hpas)):
         for name in scalers:
             container = spec.containers.get(name)
             if container is None:
@@ -29,8 +29,8 @@ def check_autoscalers(spec: NodeSpec) -> Iterator[Problem]:
                 )
             else:
                 yield from _target(spec, kind, name, container)
-    for name in spec.model.vpa:
-        if name in spec.model.hpa:
+    for name in spec.vpas:
+        if name in spec.hpas:
             message = "a VPA and an HPA on the same memory work against each other"
             yield _problem(spec, "vpa", name, message, "one of them, or updateMode: 'Off'",
                            severity="warning")  # fmt: skip
@@ -43,7 +43,7 @@ def _target(spec: NodeSpec, kind: str, name: str, container: Container) -> Itera
         (v for v in (container.memory_max, container.memory_limit_in_bytes) if v is not None),
         UNLIMITED,
     )
-    by_value = kind == "hpa" and spec.model.hpa[name].value is not None
+    by_value = kind == "hpa" and spec.hpas[name].value is not None
     if not container.requests_memory and limit == UNLIMITED and not by_value:
         message = f"{name} requests no memory"
         yield _problem(spec, kind, name, message, f"containers.{name}.requests.memory")
@@ -61,7 +61,7 @@ def _target(spec: NodeSpec, kind: str, name: str, container: Container) -> Itera
 
 
 def _idle(spec: NodeSpec, name: str) -> Iterator[Problem]:
-    vpa, replicas = spec.model.vpa[name], spec.containers[name].replicas
+    vpa, replicas = spec.vpas[name], spec.containers[name].replicas
     if vpa.update_mode not in ("Off", "Initial") and replicas < vpa.min_replicas:
         message = f"the updater does nothing: {replicas} replicas, and minReplicas is "
         message += str(vpa.min_replicas)

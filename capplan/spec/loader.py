@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from capplan.errors import InputError, Place, Problem, closest, quoted
 from capplan.spec import settings as dotted
 from capplan.spec import timeline
+from capplan.spec.autoscalers import Hpa, Vpa
 from capplan.spec.cgroup import Cgroup
 from capplan.spec.node import Container, Gate, Machine, NodeFile, RunOptions
 from capplan.spec.profile import Profile
@@ -90,6 +91,16 @@ class NodeSpec:
     def containers(self) -> dict[str, Container]:
         """The containers by name."""
         return self.model.containers
+
+    @property
+    def vpas(self) -> dict[str, Vpa]:
+        """The vertical pod autoscalers, by container."""
+        return self.model.vpa or {}
+
+    @property
+    def hpas(self) -> dict[str, Hpa]:
+        """The horizontal pod autoscalers, by container."""
+        return self.model.hpa or {}
 
     @property
     def run(self) -> RunOptions:

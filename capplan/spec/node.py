@@ -428,9 +428,9 @@ class NodeFile(Model):
     """systemd-oomd. Left out: it does not run."""
     earlyoom: Earlyoom | None = None
     """earlyoom. Left out: it does not run."""
-    vpa: dict[Name, Vpa] = Field(default_factory=dict)
+    vpa: dict[Name, Vpa] | None = None
     """Vertical pod autoscalers, by the container that each scales."""
-    hpa: dict[Name, Hpa] = Field(default_factory=dict)
+    hpa: dict[Name, Hpa] | None = None
     """Horizontal pod autoscalers on memory, by the container that each scales."""
     containers: dict[Name, Container] = Field(default_factory=dict)
     timeline: tuple[Event, ...] = ()
