@@ -34,7 +34,7 @@ PICTURES = "pictures"
 def report(result: Path, other: Path | None, form: str, out: Path | None) -> None:
     """Report RESULT (a result directory), or compare the run in it with OTHER.
 
-    RESULT is of simulate, risk, sweep, compare, headroom or recommend. Two runs give what changed
+    RESULT is of simulate, risk, sweep, compare, headroom, recommend or check. Two runs give what changed
     in the input and what changed in the outcome. The same results give the same bytes.
     """
     from capplan.report import deliver

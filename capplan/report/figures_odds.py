@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from capplan.plan.metrics import NODE_METRICS
 from capplan.report import words
 from capplan.report.chart import Band, Bar, Chart, Curve, Dot, Panel, Rule
 from capplan.units import GIB, MIB, format_bytes, parse_size
@@ -21,6 +22,7 @@ VERBS = {
     "kill": "killed", "pause": "paused", "throttle": "throttled", "evict": "evicted",
     "unfinished": "unfinished",
 }  # fmt: skip
+RISKS = {f"P({incident})": f"the risk of being {verb}" for incident, verb in VERBS.items()}
 Summary = dict[str, Any]
 
 
@@ -206,9 +208,14 @@ def sensitivity(summary: Mapping[str, Any]) -> Chart | None:
         for s in found
         if s["of"] == of
     ][:SHOWN]
-    first = rows[0]
-    title = f"{first.label} decides most: {words.percent(max(first.value, 0.0))} of {of} by itself"
-    return _bars("sensitivity", title, f"share of the variance of {of} (first order)", rows)
+    first, *others = rows
+    name = RISKS.get(of) or NODE_METRICS.get(of, of).partition(" [")[0]
+    share = words.percent(max(first.value, 0.0))
+    title = f"{first.label} decides most: {share} of {name} by itself"
+    rival = max(others, key=lambda bar: bar.high, default=first)
+    if first.low < rival.high:
+        title = f"{first.label} may decide most ({share} of {name}), {rival.label} as well"
+    return _bars("sensitivity", title, "share of the variance, each knob by itself", rows)
 
 
 # --- compare -----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from capplan.report import odds_change, odds_tables, page, sides, tables
+from capplan.report import odds, odds_change, odds_tables, page, sides, tables
 from capplan.report.tables import markdown
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def pair(first: Material, second: Material) -> str:
 def many(summary: Mapping[str, Any]) -> str:
     """Many runs: verdict, what to take, the tables."""
     word, said = page.verdict_text(str(summary["verdict"]))
+    if word == page.NO_WORD:
+        word = odds.KIND_NAMES[summary["kind"]]
     parts = [f"### {markdown(str(summary.get('name', '')))}: {markdown(word.lower())}\n"]
     parts.append(f"{markdown(said)}\n")
     change = odds_change.change(summary)

@@ -73,7 +73,7 @@ def report(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": summary.get("name", ""),
         "kind": KIND_NAMES[kind],
-        "fits": summary.get("fits"),
+        "fits": _fits(summary),
         "verdict": page.verdict_text(str(summary["verdict"])),
         "facts": _facts(summary),
         "sections": [("change", "What to change"), *middle, ("methods", "Methods")],
@@ -91,6 +91,16 @@ def report(summary: Mapping[str, Any]) -> dict[str, Any]:
         "command": str(provenance.get("command", "")),
         "input": page.input_text(provenance.get("input") or {}),
     }
+
+
+def _fits(summary: Mapping[str, Any]) -> bool | None:
+    """Of a sweep: whether any point fits; None where the runs do not decide it."""
+    if summary["kind"] != "sweep":
+        found: bool | None = summary.get("fits")
+        return found
+    if summary.get("fitting"):
+        return True
+    return False if all(point["fits"] is False for point in summary["points"]) else None
 
 
 def _facts(summary: Mapping[str, Any]) -> str:

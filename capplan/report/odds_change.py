@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,8 +15,9 @@ from capplan.targets.advice import Advised, advised
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+SYSCTL = "sysctl.d"
 EXPORTS: tuple[tuple[str, Callable[[Advised], dict[str, str]]], ...] = (
-    ("sysctl.d", system.sysctl_conf), ("Kubernetes patches", kubernetes.patches),
+    (SYSCTL, system.sysctl_conf), ("Kubernetes patches", kubernetes.patches),
     ("systemd drop-ins", system.systemd_dropins), ("a compose override", system.compose_override),
 )  # fmt: skip
 
@@ -80,7 +82,10 @@ def _of_headroom(summary: Mapping[str, Any]) -> Change:
 
 
 def _of_recommendation(summary: Mapping[str, Any]) -> Change:
-    return _settings("In the node file:", summary["settings"], summary)
+    text = "In the node file:"
+    if summary.get("fits") is False:
+        text = "These limits come nearest to the bar without meeting it. In the node file:"
+    return _settings(text, summary["settings"], summary)
 
 
 def _titled(files: Mapping[str, str]) -> str:
@@ -107,7 +112,7 @@ def _applied(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         return  # a result without its input
     for what, writer in EXPORTS:
         files = writer(said)
-        if files:
+        if files and (what != SYSCTL or said.sysctl):  # a file of comments sets nothing
             yield what, _titled(files)
 
 
@@ -117,9 +122,8 @@ def _next(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     node = next((w for w in words[2:] if w.endswith((".yaml", ".yml")) and w[0] != "-"), "")
     if not node:
         return ()
-    given = summary.get("settings")
-    pairs = given.items() if isinstance(given, dict) else ()
-    sets = "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in pairs)
+    given = [after for word, after in itertools.pairwise(words) if word == "--set"]
+    sets = "".join(f" --set {shlex.quote(each)}" for each in given)
     return (
         ("One run as a story, with what would mend it:", f"capplan simulate {node}{sets}"),
         ("The least limits that hold the bar:", f"capplan recommend {node}{sets}"),

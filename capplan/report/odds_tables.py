@@ -12,7 +12,7 @@ from capplan.report.tables import Cell, Column, Table, shortened
 from capplan.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 INCIDENTS = ("kill", "pause", "throttle", "evict", "unfinished")
 SHARES = ("share", "psi_some", "psi_full")
@@ -23,6 +23,7 @@ BYTES = (
 COUNTS = ("order9_min",)
 Summary = dict[str, Any]
 Tables = list[tuple[str, str, Table]]  # section, what is searched for, table
+ORDERS = 10  # of victims
 CHANCE = 0.05  # of the sign test: above it a split may be a toss (docs/planning.md)
 HOLDS = {True: "yes", False: "no", None: "not decided"}
 
@@ -74,9 +75,9 @@ def of_risk(summary: Mapping[str, Any]) -> Tables:
     found.append(("containers", "container", _with_headroom(replicas)))
     node = _risks("The node: any container", [("the node", summary["node"])])
     found += [("node", "", node), ("node", "figure", _spread(summary.get("spread") or {}))]
-    made = (
+    made: tuple[tuple[list[Any] | None, Callable[[list[Any]], Table]], ...] = (
         (summary.get("victims"), _victims), (summary.get("grown"), _grown),
-        ([o for o in summary.get("orders") or [] if ">" in o[0]], _orders),
+        (_often(summary.get("orders") or []), _orders),
     )  # fmt: skip
     return [*found, *(("containers", "container", make(rows)) for rows, make in made if rows)]
 
@@ -149,6 +150,11 @@ def _grown(pairs: list[list[Any]]) -> Table:
         for asked, died, runs in sorted(pairs, key=lambda p: (-p[2], str(p[0]), str(p[1])))
     )  # fmt: skip
     return Table("Who dies when who grows: the first kill of each run", columns, rows)
+
+
+def _often(orders: list[list[Any]]) -> list[list[Any]]:
+    """Orders of several victims that came more than once, the commonest first."""
+    return [[order, runs] for order, runs in orders if ">" in order and runs > 1][:ORDERS]
 
 
 def _orders(orders: list[list[Any]]) -> Table:

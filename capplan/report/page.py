@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 TOLD = 12  # incidents with their whole story; the others by their titles
 INPUT_BYTES = 60_000  # a longer input stays in its own file
 TOP = 20
+NO_WORD = "Verdict"  # where a verdict begins with none of its own
+LONGEST_WORD = 24  # in front of a verdict: "Does not fit", "No setting helps"
 # as docs/support.md has it; a test holds the two together
 NOT_MODELLED = (
     "highmem, memory hotplug, memory tiering, CXL",
@@ -151,7 +153,7 @@ def report(material: Material) -> dict[str, Any]:
 def verdict_text(verdict: str) -> tuple[str, str]:
     """The word in front of a verdict, and what follows."""
     word, _, said = verdict.partition(": ")
-    return (word, said) if said else ("Verdict", verdict)
+    return (word, said) if said and len(word) <= LONGEST_WORD else (NO_WORD, verdict)
 
 
 def facts(material: Material) -> str:

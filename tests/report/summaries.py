@@ -94,8 +94,8 @@ def sweep(*kills: int) -> dict[str, Any]:
         grown=[["web", "web", 80], ["db", "web", 30]],
         fitting=[n for n, k in enumerate(kills) if not k],
         sensitivity=[
-            {"knob": "a", "of": "kills", "first": 0.6, "first_low": 0.5, "first_high": 0.7},
-            {"knob": "b", "of": "kills", "first": 0.1, "first_low": 0.0, "first_high": 0.2},
+            {"knob": "a", "of": "P(kill)", "first": 0.6, "first_low": 0.5, "first_high": 0.7},
+            {"knob": "b", "of": "P(kill)", "first": 0.1, "first_low": 0.0, "first_high": 0.2},
         ],
     )  # fmt: skip
 

@@ -159,7 +159,12 @@ def test_several_knobs_have_no_single_curve() -> None:
 def test_sensitivity_names_the_knob_that_decides() -> None:
     chart = figures_odds.sensitivity(summaries.sweep(1, 0))
     assert chart is not None
-    assert chart.title == "a decides most: 60 % of kills by itself"
+    assert chart.title == "a decides most: 60 % of the risk of being killed by itself"
+    summary = summaries.sweep(1, 0)
+    summary["sensitivity"][1]["first_high"] = 0.55  # beyond the lower end of the first
+    shared = figures_odds.sensitivity(summary)
+    assert shared is not None
+    assert shared.title == "a may decide most (60 % of the risk of being killed), b as well"
 
 
 def test_sensitivity_of_one_knob_is_no_picture() -> None:
@@ -235,7 +240,8 @@ def test_every_setting_of_a_comparison_is_told_with_its_warnings() -> None:
 
 
 def test_what_would_mend_it_can_be_copied() -> None:
-    found = change(summaries.risk() | {"settings": {"vm.swappiness": "10"}})
+    command = "capplan risk x.yaml -n 9 --set vm.swappiness=10"
+    found = change(summaries.risk() | {"provenance": {"command": command}})
     assert [command for _, command in found.commands] == [
         "capplan simulate x.yaml --set vm.swappiness=10",
         "capplan recommend x.yaml --set vm.swappiness=10",
@@ -349,3 +355,14 @@ def test_only_runs_are_put_beside_each_other(tmp_path: pathlib.Path) -> None:
     written(quiet(), tmp_path / "a")
     with pytest.raises(InputError, match="only single runs are put beside each other"):
         deliver.open_result(tmp_path / "a", _put(summaries.risk(), tmp_path / "b"))
+
+
+@pytest.mark.parametrize(("kills", "fits"), [((80, 30), False), ((80, 0), True)])
+def test_a_sweep_fits_where_a_point_does(kills: tuple[int, ...], fits: bool) -> None:
+    assert odds.report(summaries.sweep(*kills))["fits"] is fits
+
+
+def test_a_long_beginning_is_no_verdict_in_a_word() -> None:
+    summary = summaries.recommendation() | {"verdict": "Limits of 142 MiB in all keep the bar: 0 %"}
+    assert odds.report(summary)["verdict"] == ("Verdict", summary["verdict"])
+    assert deliver.OfMany(summary).md().startswith("### hand-made: recommended settings\n")

@@ -67,7 +67,8 @@
       more.textContent = all ? `show the first ${top}` : `show all ${count}`;
     };
 
-    for (const [column, header] of [...table.tHead.rows[0].cells].entries()) {
+    const headers = box.classList.contains("ranked") ? [] : [...table.tHead.rows[0].cells];
+    for (const [column, header] of headers.entries()) {
       const button = make("button", {type: "button"}, header.textContent);
       button.addEventListener("click", () => { sortBy(table, column, header); show(); });
       header.replaceChildren(button);
