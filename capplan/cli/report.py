@@ -34,8 +34,8 @@ PICTURES = "pictures"
 def report(result: Path, other: Path | None, form: str, out: Path | None) -> None:
     """Report RESULT (a result directory), or compare the run in it with OTHER.
 
-    RESULT is of simulate, risk, sweep, compare, headroom, recommend or check. Two runs give what changed
-    in the input and what changed in the outcome. The same results give the same bytes.
+    RESULT is of simulate, risk, sweep, compare, headroom, recommend or check. Two runs give what
+    changed in the input and what changed in the outcome. The same results give the same bytes.
     """
     from capplan.report import deliver
     from capplan.report.files import replace_file
