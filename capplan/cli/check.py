@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from capplan.cli.errors import EXIT_GATE
-from capplan.cli.many import counting, job_options, kept, write_page
+from capplan.cli.many import counting, job_options, kept, say_where, write_page
 from capplan.cli.options import run_options
 
 BARS = {
@@ -50,6 +50,12 @@ def check(node: Path, **options: Any) -> None:
     perform(node, **options)
 
 
+def _given_bars(options: dict[str, Any]) -> dict[str, str]:
+    """The bars among the options as settings of the gate; they are taken out."""
+    found = {f"gate.{name}": options.pop(name) for name in BARS}
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def perform(
     node: Path,
     *,
@@ -70,10 +76,8 @@ def perform(
     from capplan.report import check as report
     from capplan.report.files import replace_file
 
-    bars = {f"gate.{name}": rest.pop(name) for name in BARS}
-    parquet = rest.pop("parquet")
-    given = {**settings, **{key: value for key, value in bars.items() if value is not None}}
-    loaded = capplan.api.load(node, settings=given, seed=seed, duration=duration)
+    parquet, bars = rest.pop("parquet"), _given_bars(rest)
+    loaded = capplan.api.load(node, settings=settings | bars, seed=seed, duration=duration)
     directory = out if out is not None else Path("reports") / f"{loaded.name}-check"
     with kept(directory), counting(loaded.name, replicates, quiet=quiet) as progress:
         result = capplan.api.risk(
@@ -94,8 +98,6 @@ def perform(
         click.echo(found.verdict)
     else:
         click.echo(report.check_text(found), nl=False)
-        click.echo(f"\nresult in {directory}")
-        if page is not None:
-            click.echo(f"as a page: {page}")
+        say_where(directory, page)
     if not found.fits:
         click.get_current_context().exit(EXIT_GATE)

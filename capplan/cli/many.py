@@ -129,11 +129,16 @@ def tell(
         click.echo(result.verdict)
     else:
         click.echo(result.text(), nl=False)
-        click.echo(f"\nresult in {directory}")
-        if page is not None:
-            click.echo(f"as a page: {page}")
+        say_where(directory, page)
     if gate and not fits:
         click.get_current_context().exit(EXIT_GATE)
+
+
+def say_where(directory: Path, page: Path | None) -> None:
+    """Print where the result and its page lie."""
+    click.echo(f"\nresult in {directory}")
+    if page is not None:
+        click.echo(f"as a page: {page}")
 
 
 def write_page(directory: Path) -> Path | None:
