@@ -204,13 +204,21 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _meant(kinds: list[Any], value: Any) -> Any:
+    """Of several dataclasses the one that has all of the value's keys; else the first."""
+    for kind in kinds if isinstance(value, dict) else ():
+        if set(value) <= set(getattr(kind, "__dataclass_fields__", ())):
+            return kind
+    return kinds[0]
+
+
 def build(kind: Any, value: Any) -> Any:
     """``value`` (of JSON) as ``kind``: a dataclass, a tuple of them, an optional, or as is."""
     origin, args = get_origin(kind), get_args(kind)
     if value is None:
         return None
     if origin in (Union, UnionType):
-        return build(next(a for a in args if a is not type(None)), value)
+        return build(_meant([a for a in args if a is not type(None)], value), value)
     if origin is tuple:
         return tuple(build(args[0], item) for item in value)
     if hasattr(kind, "__dataclass_fields__"):

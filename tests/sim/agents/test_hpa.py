@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,20 @@ import pytest
 
 from capplan.mm.state import attributes, op_t
 from capplan.plan.outcome import analyse
+from capplan.plan.outcome_model import build
 from capplan.sim.agents.hpa import desired_replicas, limited, stabilized
 from capplan.sim.agents.load import scaled_ops
-from capplan.sim.agents.model import Hpa, ScalingRules, Workload
+from capplan.sim.agents.model import (
+    Agent,
+    Earlyoom,
+    Hpa,
+    Kubelet,
+    Pod,
+    ScalingRules,
+    SystemdOomd,
+    Vpa,
+    Workload,
+)
 from capplan.sim.expand import expand
 from capplan.sim.ops import OP_FREE, OP_GROW, OP_HOLD
 from capplan.sim.result import Run
@@ -159,3 +172,18 @@ def test_the_first_pods_start_when_they_are_begun(tmp_path: Path) -> None:
     scaled = [e.t for e in result.events if e.event == "hpa_scale"]
     assert starts["web-0/app"] == starts["web-1/app"] == 0
     assert starts["web-2/app"] == pytest.approx(scaled[0], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        HPA,
+        Vpa(Workload("web", (Pod("web-0", ("k/web-0",), ("web-0",)),), limit=5)),
+        SystemdOomd(()),
+        Earlyoom(),
+        Kubelet((), ()),
+    ],
+)
+def test_a_recorded_agent_is_read_back(agent: Agent) -> None:
+    written = json.loads(json.dumps(asdict(agent)))
+    assert build(Agent, written) == agent
