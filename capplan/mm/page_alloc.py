@@ -13,7 +13,13 @@ from capplan.mm._jit import jit
 from capplan.mm.buddy import alloc_block, alloc_scattered, free_scattered
 from capplan.mm.captured import placing_pages, placing_zone
 from capplan.mm.cpuset import node_allowed, numa_node_id
-from capplan.mm.pcp import pcp_alloc, pcp_free
+from capplan.mm.pcp import (
+    pcp_alloc,
+    pcp_alloc_kernel,
+    pcp_free,
+    pcp_free_kernel,
+    pcp_put,
+)
 from capplan.mm.state import (
     LRU_NONE,
     MT_MOVABLE,
@@ -39,6 +45,8 @@ __all__ = [
     "global_free",
     "node_dirty_ok",
     "pool_alloc_pages",
+    "pool_free_pages",
+    "put_back_frame",
     "rmqueue",
     "zonelist_zone",
 ]
@@ -230,8 +238,21 @@ def free_frame(k, fr, i):
 
 
 @jit
-def alloc_kernel_pages(k, fr, nr):
+def put_back_frame(k, fr, i):
+    """Undo the allocation of frame i, which nobody has used yet."""
+    if fr[i].flags & PG_SCATTERED:
+        free_frame(k, fr, i)
+        return
+    k.vmstat[VM_PGALLOC] -= fr[i].nr_pages
+    fr[i].memcg = -1
+    pcp_put(k, fr, fr[i].zone, k.cpu % PCP_CPUS, i)
+
+
+@jit
+def alloc_kernel_pages(k, fr, nr, kind):
     """Take nr single pages for the kernel (page tables, slab, stacks); the pages obtained.
+
+    kind : PCP_UNMOVABLE or PCP_RECLAIMABLE, whose per-cpu list they come through
 
     Zones from Normal down, to LOW first, then MIN, then whatever is left: these callers do
     not fail before the user page beside them does.
@@ -254,18 +275,44 @@ def alloc_kernel_pages(k, fr, nr):
                 and zone.free - (nr - got) <= mark + zone.boost + zone.reserve[HZ_NORMAL]
             ):
                 continue
-            got += alloc_scattered(k, fr, z, nr - got)
+            if zone.counters_only:
+                got += alloc_scattered(k, fr, z, nr - got)
+            else:
+                got += pcp_alloc_kernel(k, fr, z, k.cpu % PCP_CPUS, nr - got, kind)
     return got
 
 
 @jit
-def free_kernel_pages(k, fr, nr):
-    """Give nr single kernel pages back to the zones they are counted in."""
+def _kernel_pages_of(k, z):
+    """Single pages of zone z that the kernel holds (those on per-cpu lists are nobody's)."""
+    zone = k.zone[z]
+    return zone.bag_used - zone.bag_lru - zone.pcp_kernel.sum()
+
+
+@jit
+def free_kernel_pages(k, fr, nr, kind):
+    """Give nr single kernel pages to the per-cpu lists of the zones they are counted in."""
     for step in range(k.nr_zones):
         if nr <= 0:
             return
         z = zonelist_zone(k, 0, step)
-        part = min(nr, k.zone[z].bag_used - k.zone[z].bag_lru)
+        part = min(nr, _kernel_pages_of(k, z))
+        if part > 0:
+            if k.zone[z].counters_only:
+                free_scattered(k, fr, z, part)
+            else:
+                pcp_free_kernel(k, fr, z, k.cpu % PCP_CPUS, part, kind)
+            nr -= part
+
+
+@jit
+def pool_free_pages(k, fr, nr):
+    """Give nr pages of a compressed pool back to the zones they are counted in."""
+    for step in range(k.nr_zones):
+        if nr <= 0:
+            return
+        z = zonelist_zone(k, 0, step)
+        part = min(nr, _kernel_pages_of(k, z))
         if part > 0:
             free_scattered(k, fr, z, part)
             nr -= part

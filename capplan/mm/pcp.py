@@ -7,31 +7,41 @@ They hide memory: MemFree and the watermark tests do not see them, and after a l
 one CPU's list keeps up to LOW / ncpus pages. `high` is fixed up to 6.6 (zone_highsize) and
 tunes itself between a low and a high bound from 6.7 (feature ``pcp_auto``).
 
-A CPU has one list per migratetype and order. User memory takes from the movable one of order
-0; what lies on the others (``pcp_other``: pages of slab and of page tables that were freed)
-counts towards `high` and stays until a bulk is given back that the movable list cannot fill.
+A CPU has one list per migratetype and order, and one `high` for all of them. User memory takes
+from the movable one of order 0, page tables from the unmovable, slab from the reclaimable: the
+kernel's own pages have no frames, so theirs are counts (``pcp_kernel``). What lay on lists of
+other types and orders at the start (``pcp_other``) stays until a bulk is given back that the
+lists before it cannot fill. The pages of compressed pools go past the lists.
 """
 
 from __future__ import annotations
 
 from capplan.mm._jit import jit, prefetch
-from capplan.mm.buddy import alloc_block, free_block
+from capplan.mm.buddy import alloc_block, alloc_scattered, free_block, free_scattered
 from capplan.mm.state import MAX_PAGE_ORDER, MT_MOVABLE, PCP_CPUS, WMARK_HIGH
 
 __all__ = [
+    "PCP_RECLAIMABLE",
+    "PCP_UNMOVABLE",
     "decay_pcp_high",
     "drain_all_pages",
     "drain_local_pages",
     "drain_zone_pages",
     "pcp_alloc",
+    "pcp_alloc_kernel",
     "pcp_free",
     "pcp_free_high_order",
+    "pcp_free_kernel",
     "pcp_pages",
     "pcp_put",
     "pcp_put_other",
 ]
 
 PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX
+
+# The lists in the order of their numbers (order_to_pindex()); of the kernel's two the row too.
+PCP_UNMOVABLE, PCP_RECLAIMABLE = 0, 1
+_UNMOVABLE, _MOVABLE, _RECLAIMABLE, _LISTS = 0, 1, 2, 4
 
 
 @jit
@@ -67,7 +77,7 @@ def _nr_pcp_alloc(k, zone, cpu):
     high = min(max(zone.pcp_high[cpu], zone.pcp_high_min), zone.pcp_high_max)
     if high < base:
         return 1
-    batch = base << zone.pcp_alloc_factor[cpu]
+    batch = base << int(zone.pcp_alloc_factor[cpu])
     if zone.pcp_high_min != zone.pcp_high_max and not zone.below_high:
         high = min(high + batch, zone.pcp_high_max)
     zone.pcp_high[cpu] = high
@@ -111,7 +121,7 @@ def _nr_pcp_free(k, zone, cpu, high):
     most = high - batch
     if k.pcp_auto:
         return min(max(zone.pcp_free_count[cpu], batch), most)
-    wanted = batch << zone.pcp_factor[cpu]
+    wanted = batch << int(zone.pcp_factor[cpu])
     if wanted < most and zone.pcp_factor[cpu] < PCP_BATCH_SCALE_MAX:
         zone.pcp_factor[cpu] += 1
     return min(max(wanted, batch), most)
@@ -190,32 +200,100 @@ def _ask_for_buddies(k, fr, zone, i):
 
 
 @jit
-def _free_bulk(k, fr, z, cpu, nr):
-    """Give pages back: the list that was freed to first, then the others (free_pcppages_bulk)."""
+def _free_frames(k, fr, z, cpu, nr, movable):
+    """Up to ``nr`` pages of a list of frames go back; what is left of nr."""
     zone = k.zone[z]
-    while nr > 0 and (zone.pcp_tail[cpu] >= 0 or zone.pcp_other[cpu] >= 0):
-        movable = zone.pcp_tail[cpu] >= 0
+    while nr > 0 and (zone.pcp_tail[cpu] if movable else zone.pcp_other[cpu]) >= 0:
         i = _pop_tail(fr, zone, cpu) if movable else _pop_other(fr, zone, cpu)
         _ask_for_buddies(k, fr, zone, zone.pcp_tail[cpu])
         zone.pcp_count[cpu] -= k.granule_pages
         free_block(k, fr, z, i, k.g)
         nr -= k.granule_pages
+    return nr
+
+
+@jit
+def _free_bulk(k, fr, z, cpu, nr, first):
+    """Give pages back: from list ``first`` on, each until it is empty (free_pcppages_bulk)."""
+    zone = k.zone[z]
+    for step in range(_LISTS):
+        if nr <= 0:
+            return
+        which = (first + step) % _LISTS
+        if which == _UNMOVABLE or which == _RECLAIMABLE:
+            part = min(nr, zone.pcp_kernel[which >> 1, cpu])
+            if part > 0:
+                zone.pcp_kernel[which >> 1, cpu] -= part
+                zone.pcp_count[cpu] -= part
+                free_scattered(k, fr, z, part)
+                nr -= part
+        else:
+            nr = _free_frames(k, fr, z, cpu, nr, which == _MOVABLE)
+
+
+@jit
+def _commit(k, fr, z, cpu, nr, which):
+    """``nr`` pages were put on list ``which``; more than `high` goes (free_unref_page_commit)."""
+    zone = k.zone[z]
+    zone.pcp_alloc_factor[cpu] >>= 1
+    zone.pcp_count[cpu] += nr
+    if zone.pcp_free_count[cpu] < zone.pcp_batch << PCP_BATCH_SCALE_MAX:
+        zone.pcp_free_count[cpu] += nr
+    high = _nr_pcp_high(k, zone, cpu)
+    if zone.pcp_count[cpu] >= high:
+        _free_bulk(k, fr, z, cpu, _nr_pcp_free(k, zone, cpu, high), which)
+        if zone.below_high and zone.free > zone.wmark[WMARK_HIGH] + zone.boost + zone.reserve[3]:
+            zone.below_high = 0
 
 
 @jit
 def pcp_free(k, fr, z, cpu, i):
-    """Free one granule to the list of a CPU (free_unref_page_commit)."""
+    """Free one granule to the movable list of a CPU (free_unref_page)."""
+    _push(fr, k.zone[z], cpu, i)
+    _commit(k, fr, z, cpu, k.granule_pages, _MOVABLE)
+
+
+@jit
+def pcp_alloc_kernel(k, fr, z, cpu, nr, kind):
+    """Single pages for the kernel from zone z through the lists of a CPU: those obtained.
+
+    Parameters
+    ----------
+    kind : PCP_UNMOVABLE (page tables, stacks) or PCP_RECLAIMABLE (slab with a shrinker)
+
+    Kernel
+    ------
+    mm/page_alloc.c, __rmqueue_pcplist().
+
+    Worked example
+    --------------
+    One page, batch 63, empty list: 63 leave the zone, 62 of them wait on the list.
+    """
     zone = k.zone[z]
-    zone.pcp_alloc_factor[cpu] >>= 1
-    _push(fr, zone, cpu, i)
-    zone.pcp_count[cpu] += k.granule_pages
-    if zone.pcp_free_count[cpu] < zone.pcp_batch << PCP_BATCH_SCALE_MAX:
-        zone.pcp_free_count[cpu] += k.granule_pages
-    high = _nr_pcp_high(k, zone, cpu)
-    if zone.pcp_count[cpu] >= high:
-        _free_bulk(k, fr, z, cpu, _nr_pcp_free(k, zone, cpu, high))
-        if zone.below_high and zone.free > zone.wmark[WMARK_HIGH] + zone.boost + zone.reserve[3]:
-            zone.below_high = 0
+    got = 0
+    while got < nr:
+        if zone.pcp_kernel[kind, cpu] == 0:
+            more = alloc_scattered(k, fr, z, _nr_pcp_alloc(k, zone, cpu))
+            if more == 0:
+                return got
+            zone.pcp_kernel[kind, cpu] = more
+            zone.pcp_count[cpu] += more
+        part = min(nr - got, zone.pcp_kernel[kind, cpu])
+        zone.pcp_kernel[kind, cpu] -= part
+        zone.pcp_count[cpu] -= part
+        zone.pcp_factor[cpu] >>= min(part, 7)
+        zone.pcp_free_count[cpu] >>= min(part, 31)
+        got += part
+    return got
+
+
+@jit
+def pcp_free_kernel(k, fr, z, cpu, nr, kind):
+    """Free ``nr`` single pages of the kernel to a list of a CPU, one after the other."""
+    zone = k.zone[z]
+    for _ in range(nr):
+        zone.pcp_kernel[kind, cpu] += 1
+        _commit(k, fr, z, cpu, 1, kind << 1)
 
 
 @jit
@@ -223,7 +301,7 @@ def drain_local_pages(k, fr, z):
     """Give what the actor's CPU holds of zone z back to the buddy lists (drain_local_pages)."""
     cpu = k.cpu % PCP_CPUS
     if k.zone[z].pcp_count[cpu] > 0:
-        _free_bulk(k, fr, z, cpu, k.zone[z].pcp_count[cpu])
+        _free_bulk(k, fr, z, cpu, k.zone[z].pcp_count[cpu], _UNMOVABLE)
 
 
 @jit
@@ -232,14 +310,17 @@ def drain_zone_pages(k, fr, z):
     zone = k.zone[z]
     for cpu in range(zone.pcp_count.size):
         if zone.pcp_count[cpu] > 0:
-            _free_bulk(k, fr, z, cpu, zone.pcp_count[cpu])
+            _free_bulk(k, fr, z, cpu, zone.pcp_count[cpu], _UNMOVABLE)
 
 
 @jit
 def drain_all_pages(k, fr):
     """Give every CPU's list back to the buddy lists (drain_all_pages)."""
     for z in range(k.nr_zones):
-        drain_zone_pages(k, fr, z)
+        zone = k.zone[z]
+        for cpu in range(zone.pcp_count.size):
+            if zone.pcp_count[cpu] > 0:
+                _free_bulk(k, fr, z, cpu, zone.pcp_count[cpu], _UNMOVABLE)
 
 
 @jit
@@ -260,7 +341,7 @@ def pcp_free_high_order(k, fr, cpu):
         if zone.managed == 0 or zone.counters_only:
             continue
         if zone.pcp_factor[cpu] > 0:
-            _free_bulk(k, fr, z, cpu, zone.pcp_count[cpu])
+            _free_bulk(k, fr, z, cpu, zone.pcp_count[cpu], _UNMOVABLE)
         return
 
 
@@ -288,7 +369,7 @@ def decay_pcp_high(k, fr):
                 zone.pcp_high[cpu] = high
                 todo = True
             if count > high:
-                _free_bulk(k, fr, z, cpu, count - high)
+                _free_bulk(k, fr, z, cpu, count - high, _UNMOVABLE)
                 todo = True
     return todo
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.page_alloc import free_kernel_pages
 from capplan.mm.page_counter import uncharge_memory, uncharge_memsw
+from capplan.mm.pcp import PCP_RECLAIMABLE
 from capplan.mm.state import ST_KERNEL, ST_SLAB_RECLAIMABLE, VM_SLABS_SCANNED
 
 __all__ = ["shrink_slab"]
@@ -61,6 +62,6 @@ def shrink_slab(k, fr, c):
         uncharge_memory(k, c, freed)
         if k.cgroup_v1:
             uncharge_memsw(k, c, freed)
-    free_kernel_pages(k, fr, freed)
+    free_kernel_pages(k, fr, freed, PCP_RECLAIMABLE)
     if sc.target == 0 or k.memcg_slab_counts:
         sc.nr_reclaimed += freed

@@ -222,6 +222,7 @@ zone_t = record([
     # per-cpu lists: frames that are allocated from the zone's viewpoint
     ("pcp_head", i32, (PCP_CPUS,)), ("pcp_tail", i32, (PCP_CPUS,)),
     ("pcp_other", i32, (PCP_CPUS,)),  # lists of other migratetypes and orders; in pcp_count too
+    ("pcp_kernel", i64, (2, PCP_CPUS)),  # pages of bag_used on lists of the kernel's types; too
     ("pcp_count", i64, (PCP_CPUS,)), ("pcp_high", i64, (PCP_CPUS,)),
     ("pcp_factor", i8, (PCP_CPUS,)), ("pcp_alloc_factor", i8, (PCP_CPUS,)),
     ("pcp_free_count", i64, (PCP_CPUS,)),

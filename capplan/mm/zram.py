@@ -7,7 +7,7 @@ pages that do not compress below zsmalloc's huge class are stored raw.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.page_alloc import free_kernel_pages, pool_alloc_pages
+from capplan.mm.page_alloc import pool_alloc_pages, pool_free_pages
 from capplan.mm.zsmalloc import zs_huge_class_bytes, zs_object_bytes
 from capplan.mm.zswap import stored_length
 
@@ -19,7 +19,7 @@ def _resize(k, fr, area):
     """Grow or shrink the pool to what its bytes need; 0 when memory or mem_limit is exhausted."""
     more = (area.zram_bytes + 4095) // 4096 - area.zram_pages
     if more < 0:
-        free_kernel_pages(k, fr, -more)
+        pool_free_pages(k, fr, -more)
         area.zram_pages += more
         k.nr_kernel += more
     if more <= 0:

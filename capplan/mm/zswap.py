@@ -17,7 +17,7 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.events import tell_zswap_full
 from capplan.mm.lruvec import draw
-from capplan.mm.page_alloc import free_kernel_pages, pool_alloc_pages
+from capplan.mm.page_alloc import pool_alloc_pages, pool_free_pages
 from capplan.mm.page_counter import charge_memory, uncharge_memory
 from capplan.mm.state import (
     PTE_SWAP,
@@ -106,7 +106,7 @@ def _resize(k, fr):
         k.zswap_pages += got
         return 1 if got == more else 0
     if more < 0:
-        free_kernel_pages(k, fr, -more)
+        pool_free_pages(k, fr, -more)
         k.zswap_pages += more
     return 1
 

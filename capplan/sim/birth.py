@@ -6,6 +6,7 @@ from capplan.mm._jit import jit
 from capplan.mm.events import record
 from capplan.mm.memcg import charge_forced
 from capplan.mm.page_alloc import alloc_kernel_pages
+from capplan.mm.pcp import PCP_UNMOVABLE
 from capplan.mm.state import (
     KIND_RESTART,
     KIND_START,
@@ -65,13 +66,13 @@ def _start_process(k, fr, pt, p):
         _attach(k, fr, pt, v)
         v = k.vma[v].next
     if proc.kernel_wanted > 0:
-        got = alloc_kernel_pages(k, fr, proc.kernel_wanted)
+        got = alloc_kernel_pages(k, fr, proc.kernel_wanted, PCP_UNMOVABLE)
         proc.kernel_pages = got
         k.nr_kernel += got
         k.memcg[proc.memcg].stat[ST_KERNEL] += got
         charge_forced(k, proc.memcg, got)
     if proc.tables_wanted > 0 and not proc.restarting:
-        got = alloc_kernel_pages(k, fr, proc.tables_wanted)
+        got = alloc_kernel_pages(k, fr, proc.tables_wanted, PCP_UNMOVABLE)
         proc.pgtables += got
         k.nr_pagetables += got
         k.memcg[proc.memcg].stat[ST_PAGETABLES] += got

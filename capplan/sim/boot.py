@@ -10,7 +10,7 @@ from capplan.mm.lru_gen_lists import lru_gen_init_lruvec
 from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
 from capplan.mm.memcg import charge_forced
 from capplan.mm.page_alloc import alloc_kernel_pages
-from capplan.mm.pcp import pcp_put, pcp_put_other
+from capplan.mm.pcp import PCP_RECLAIMABLE, pcp_put, pcp_put_other
 from capplan.mm.state import MT_MOVABLE, PCP_CPUS, ST_KERNEL, ST_SLAB_RECLAIMABLE
 
 __all__ = ["boot", "placed"]
@@ -63,7 +63,7 @@ def placed(k, fr):
 def _place_slab(k, fr, c):
     """Dentries and inodes that group c was charged for before the run."""
     stat = k.memcg[c].stat
-    got = alloc_kernel_pages(k, fr, stat[ST_SLAB_RECLAIMABLE])
+    got = alloc_kernel_pages(k, fr, stat[ST_SLAB_RECLAIMABLE], PCP_RECLAIMABLE)
     stat[ST_SLAB_RECLAIMABLE] = got
     stat[ST_KERNEL] += got
     k.nr_slab_reclaimable += got
@@ -76,7 +76,7 @@ def boot(k, fr, pt):
     """What the first call sets up: huge pages, slab, the generations of the multi-gen LRU."""
     k.booted = 1
     hugetlb_boot(k, fr, pt)
-    k.nr_slab_reclaimable = alloc_kernel_pages(k, fr, k.nr_slab_reclaimable)
+    k.nr_slab_reclaimable = alloc_kernel_pages(k, fr, k.nr_slab_reclaimable, PCP_RECLAIMABLE)
     k.nr_slab_pinned = min(k.nr_slab_pinned, k.nr_slab_reclaimable)
     for c in range(1, k.nr_memcgs):
         _place_slab(k, fr, c)

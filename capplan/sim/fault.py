@@ -21,9 +21,10 @@ from capplan.mm.memcg import (
     try_charge,
 )
 from capplan.mm.nonresident import granule_found
-from capplan.mm.page_alloc import alloc_kernel_pages, free_frame
+from capplan.mm.page_alloc import alloc_kernel_pages, free_frame, put_back_frame
 from capplan.mm.page_alloc_slowpath import ALLOC_AGAIN, alloc_frame
 from capplan.mm.page_io import swap_in, swap_in_ahead
+from capplan.mm.pcp import PCP_RECLAIMABLE, PCP_UNMOVABLE
 from capplan.mm.rmap import account_cache, add_swapents, map_page
 from capplan.mm.state import (
     MAP_FILE,
@@ -118,7 +119,7 @@ def page_tables(k, fr, v, index, nr):
     tables = tables_of(index, nr)
     if tables <= 0:
         return
-    got = alloc_kernel_pages(k, fr, tables)
+    got = alloc_kernel_pages(k, fr, tables, PCP_UNMOVABLE)
     p = k.vma[v].proc
     c = k.proc[p].memcg
     k.proc[p].pgtables += got
@@ -290,8 +291,8 @@ def slab_page(k, fr, pt, t, c):
     status, i = charged_frame(k, fr, pt, t, 0, c, 1, False, 0)
     if status != FAULT_OK:
         return status
-    free_frame(k, fr, i)  # slab is counted by zone, not by frame
-    if alloc_kernel_pages(k, fr, 1) == 0:
+    put_back_frame(k, fr, i)  # slab is counted by zone, not by frame
+    if alloc_kernel_pages(k, fr, 1, PCP_RECLAIMABLE) == 0:
         cancel_charge(k, c, 1)
         return FAULT_NOMEM
     k.nr_slab_reclaimable += 1

@@ -7,6 +7,7 @@ from capplan.mm.lruvec import lru_del
 from capplan.mm.memcg import cancel_charge
 from capplan.mm.nonresident import granule_found
 from capplan.mm.page_alloc import free_frame, free_kernel_pages
+from capplan.mm.pcp import PCP_UNMOVABLE
 from capplan.mm.rmap import account_cache, add_swapents, unmap_page
 from capplan.mm.shrink_folio import clean_page
 from capplan.mm.state import (
@@ -150,7 +151,7 @@ def _free_tables(k, fr, p, nr):
     k.memcg[c].stat[ST_PAGETABLES] -= nr
     k.memcg[c].stat[ST_KERNEL] -= nr
     cancel_charge(k, c, nr)
-    free_kernel_pages(k, fr, nr)
+    free_kernel_pages(k, fr, nr, PCP_UNMOVABLE)
 
 
 @jit
@@ -177,5 +178,5 @@ def free_tables(k, fr, p):
     k.memcg[c].stat[ST_KERNEL] -= proc.kernel_pages
     cancel_charge(k, c, proc.kernel_pages)
     k.nr_kernel -= proc.kernel_pages
-    free_kernel_pages(k, fr, proc.kernel_pages)
+    free_kernel_pages(k, fr, proc.kernel_pages, PCP_UNMOVABLE)
     proc.kernel_pages = 0

@@ -8,12 +8,16 @@ import pytest
 
 from capplan.mm import state
 from capplan.mm.buddy import buddy_init
-from capplan.mm.page_alloc import rmqueue
+from capplan.mm.page_alloc import alloc_kernel_pages, free_kernel_pages, rmqueue
 from capplan.mm.pcp import (
+    PCP_RECLAIMABLE,
+    PCP_UNMOVABLE,
     decay_pcp_high,
     drain_all_pages,
     pcp_alloc,
+    pcp_alloc_kernel,
     pcp_free_high_order,
+    pcp_free_kernel,
     pcp_put,
     pcp_put_other,
 )
@@ -130,3 +134,67 @@ def test_drain_gives_pages_of_other_types_back() -> None:
     assert k.zone[DMA32].free == PAGES
     assert k.zone[DMA32].pcp_other[0] == -1
     assert k.zone[DMA32].pcp_count[0] == 0
+
+
+def with_batch(batch: int, high: int) -> tuple[Any, Any]:
+    """The zone with empty lists that hold up to ``high`` pages."""
+    k, frames = machine(0)
+    zone = k.zone[DMA32]
+    zone.pcp_batch = batch
+    zone.pcp_high_min = zone.pcp_high_max = high
+    zone.pcp_factor[0] = 0
+    return k, frames
+
+
+def test_kernel_page_takes_a_batch_from_the_zone() -> None:
+    k, frames = with_batch(63, 252)
+    zone = k.zone[DMA32]
+    assert pcp_alloc_kernel(k, frames, DMA32, 0, 1, PCP_UNMOVABLE) == 1
+    assert zone.free == PAGES - 63
+    assert zone.pcp_kernel[PCP_UNMOVABLE, 0] == zone.pcp_count[0] == 62
+    assert pcp_alloc_kernel(k, frames, DMA32, 0, 62, PCP_UNMOVABLE) == 62
+    assert (zone.free, zone.pcp_count[0]) == (PAGES - 63, 0)
+
+
+def test_slab_does_not_take_from_the_list_of_page_tables() -> None:
+    k, frames = with_batch(63, 252)
+    pcp_alloc_kernel(k, frames, DMA32, 0, 1, PCP_UNMOVABLE)
+    pcp_alloc_kernel(k, frames, DMA32, 0, 1, PCP_RECLAIMABLE)
+    assert k.zone[DMA32].free == PAGES - 2 * 63
+    assert list(k.zone[DMA32].pcp_kernel[:, 0]) == [62, 62]
+
+
+def test_freed_kernel_pages_stay_on_the_list_up_to_high() -> None:
+    k, frames = with_batch(63, 252)
+    zone = k.zone[DMA32]
+    pcp_alloc_kernel(k, frames, DMA32, 0, 630, PCP_RECLAIMABLE)
+    assert (zone.free, zone.pcp_count[0]) == (PAGES - 630, 0)
+    pcp_free_kernel(k, frames, DMA32, 0, 251, PCP_RECLAIMABLE)
+    assert (zone.free, zone.pcp_count[0]) == (PAGES - 630, 251)
+    pcp_free_kernel(k, frames, DMA32, 0, 1, PCP_RECLAIMABLE)
+    assert (zone.free, zone.pcp_count[0]) == (PAGES - 630 + 63, 252 - 63)
+
+
+def test_a_bulk_begins_with_the_list_that_was_freed_to() -> None:
+    k, frames = with_batch(63, 252)
+    zone = k.zone[DMA32]
+    movable = [rmqueue(k, frames, DMA32, 1) for _ in range(100)]
+    drain_all_pages(k, frames)
+    pcp_alloc_kernel(k, frames, DMA32, 0, 189, PCP_RECLAIMABLE)
+    for i in movable:
+        pcp_put(k, frames, DMA32, 0, i)
+    pcp_free_kernel(k, frames, DMA32, 0, 152, PCP_RECLAIMABLE)
+    assert zone.pcp_kernel[PCP_RECLAIMABLE, 0] == 152 - 63
+    assert zone.pcp_count[0] == 252 - 63
+
+
+def test_drained_kernel_pages_are_free_and_nobodys() -> None:
+    k, frames = with_batch(63, 252)
+    got = alloc_kernel_pages(k, frames, 200, PCP_UNMOVABLE)
+    assert got == 200
+    free_kernel_pages(k, frames, 200, PCP_UNMOVABLE)
+    assert k.zone[DMA32].pcp_kernel[PCP_UNMOVABLE, 0] > 100
+    free_kernel_pages(k, frames, 50, PCP_UNMOVABLE)  # nothing is left that the kernel holds
+    drain_all_pages(k, frames)
+    assert k.zone[DMA32].free == PAGES
+    assert k.zone[DMA32].bag_used == 0

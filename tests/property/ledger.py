@@ -78,7 +78,8 @@ def z1_zones(ledger: Ledger, boot: dict[int, int]) -> list[str]:
         first, end = int(zone["first_frame"]), int(zone["first_frame"] + zone["nr_frames"])
         whole = ledger.held[first:end] & ~ledger.has(s.PG_SCATTERED)[first:end]
         used = int(whole.sum()) << int(k["g"])
-        total = int(zone["free"] + zone["pcp_count"].sum() + zone["bag_used"]) + used
+        listed = int(zone["pcp_count"].sum() - zone["pcp_kernel"].sum())  # those are in bag_used
+        total = int(zone["free"] + zone["bag_used"]) + listed + used
         total += int(zone["nr_hugetlb"]) << s.PAGEBLOCK_ORDER
         found += _differ(f"Z1: zone {z} pages in all", total, boot[z])
         found += _pcp(ledger, z)
@@ -90,8 +91,8 @@ def z1_zones(ledger: Ledger, boot: dict[int, int]) -> list[str]:
 def _pcp(ledger: Ledger, z: int) -> list[str]:
     zone, following = ledger.k["zone"][z], ledger.frames["next"]
     counted = []
-    for heads in zip(zone["pcp_head"], zone["pcp_other"], strict=True):
-        nr = 0
+    for cpu, heads in enumerate(zip(zone["pcp_head"], zone["pcp_other"], strict=True)):
+        nr = int(zone["pcp_kernel"][:, cpu].sum())
         for head in heads:
             i = int(head)
             while i >= 0:
@@ -104,7 +105,8 @@ def _pcp(ledger: Ledger, z: int) -> list[str]:
 def z2_single_pages(ledger: Ledger) -> list[str]:
     """Pages handed out singly are those the kernel, the pools and short granules hold."""
     k = ledger.k
-    bag = sum(int(k["zone"]["bag_used"][z]) for z in ledger.zones)
+    zones = k["zone"]
+    bag = sum(int(zones["bag_used"][z] - zones["pcp_kernel"][z].sum()) for z in ledger.zones)
     short = ledger.held & ledger.has(s.PG_SCATTERED)
     scattered = int(ledger.pages[short].sum())
     in_zone = np.bincount(ledger.frames["zone"][short], ledger.pages[short], len(k["zone"]))
