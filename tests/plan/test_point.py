@@ -39,13 +39,15 @@ containers:
             measures: rss
             unit: MiB
             scale: {uniform: {low: 0.9, high: 1.1}}
+            mask: [{file: faults.csv, from: at, for: 2s}]
 run: {duration: 1min, seed: 3}
 """
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Path:
-    (tmp_path / "db.csv").write_text("t,mib\n0,100\n30,120\n60,110\n")
+    (tmp_path / "db.csv").write_text("t,mib\n0,100\n30,120\n40,500\n60,110\n")
+    (tmp_path / "faults.csv").write_text("at\n39\n")
     path = tmp_path / "node.yaml"
     path.write_text(NODE)
     return path
@@ -113,9 +115,13 @@ def test_a_key_changes_with_input_trace_seed_replicate_and_nothing_else(
     path = tmp_path / "elsewhere" / "node.yaml"
     path.parent.mkdir()
     path.write_text(NODE)
-    (path.parent / "db.csv").write_bytes((tmp_path / "db.csv").read_bytes())
+    for name in ("db.csv", "faults.csv"):
+        (path.parent / name).write_bytes((tmp_path / name).read_bytes())
     assert key() == first
-    (path.parent / "db.csv").write_text("t,mib\n0,100\n30,121\n60,110\n")
+    (path.parent / "faults.csv").write_text("at\n29\n")
+    assert key() != first
+    (path.parent / "faults.csv").write_text("at\n39\n")
+    (path.parent / "db.csv").write_text("t,mib\n0,100\n30,121\n40,500\n60,110\n")
     assert key() != first
 
 

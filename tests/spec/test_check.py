@@ -72,6 +72,7 @@ def test_container_warnings(kind, container, code, message, tmp_path):
     [
         "memory.max: max\nmemory.min: 1Gi",
         "memory.max: 1Gi\nmemory.high: 1Gi",
+        "memory.max: 1Gi\nmemory.high: max",
         "memory.swap.max: 0",
         "memory.max: 200Mi",
         "memory.low: 4Ki",
