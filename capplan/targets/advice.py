@@ -7,6 +7,7 @@ setting's changes are taken, of ``capplan headroom`` the limits that can come do
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = ["Advised", "Container", "Workload", "advised", "read_advice"]
 
 FILE, SUMMARY = "recommendation.json", "summary.json"
 FORMAT = 1
+WIDTH = 96  # of a comment
 KINDS = ("recommendation", "comparison", "headroom")
 SIDECAR = "init:"  # before the name of a container that stands among the init containers
 
@@ -117,7 +119,8 @@ class Advised:
     @property
     def header(self) -> tuple[str, ...]:
         """Comment lines at the top of each file."""
-        return (f"capplan {self.by}, node {self.name}.", self.verdict)
+        said = textwrap.wrap(" ".join(self.verdict.split()), WIDTH)
+        return (f"capplan {self.by}, node {self.name}.", *said)
 
 
 def read_advice(place: Path) -> Advised:

@@ -280,7 +280,7 @@ def test_no_file_makes_a_traceback(
 def test_compare_shows_them_side_by_side(node: Path, tmp_path: Path) -> None:
     krr = _file(tmp_path, "krr.json", json.dumps(KRR))
     args = ["compare", str(node), "--candidates", str(krr), "-n", "2", "-j", "1", "--no-burst",
-            "--duration", "20s", "--out", str(tmp_path / "out")]  # fmt: skip
+            "--duration", "2s", "--out", str(tmp_path / "out")]  # fmt: skip
     result = CliRunner().invoke(cli, args, prog_name="capplan")
     assert result.exit_code == 0, result.stderr
     assert "other/Deployment/cart/cart is no container of this node" in result.stderr
