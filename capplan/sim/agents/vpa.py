@@ -54,6 +54,7 @@ class _Replica:
     created_ns: int = 0
     updating: bool = False
     pending: bool = False
+    failed: bool = False  # evicted by the kubelet: its successor is on another node
 
 
 class VpaAgent(Agent):
@@ -95,12 +96,18 @@ class VpaAgent(Agent):
     # --- the recommender ----------------------------------------------------------------
 
     def _observe(self, view: View) -> None:
-        """Container statuses that say OOMKilled: the main process was killed."""
+        """Container statuses that say OOMKilled (the main process was killed), and evictions."""
         begun = {r.pod.containers[0]: r for r in self.replicas}
         for event in view.log[self.read :]:
             container, _, _ = event.name.partition("/")
             replica = begun.get(container)
-            if replica is None or event.event != "oom_kill":
+            if replica is None or event.event not in ("oom_kill", "evicted"):
+                continue
+            if event.event == "evicted":  # the observer takes it for an OOM of what it used
+                replica.failed = True
+                ranked = event.detail["candidates"]
+                used = [c["usage_bytes"] for c in ranked if c["name"] == event.detail["pod"]]
+                replica.peaks.record_oom((used or [0])[0] or 0, round(event.t * NS_PER_S))
                 continue
             main = self.lifecycle.main(replica.path)
             if event.name != view.machine.proc_names[main]:
@@ -144,7 +151,7 @@ class VpaAgent(Agent):
             return
         if len(self.replicas) < config.min_replicas:
             return
-        live = [r for r in self.replicas if not r.updating]
+        live = [r for r in self.replicas if not r.updating and not r.failed]
         chosen = [(r, why) for r in live if (why := self._why(view, r, bounds))]
         chosen.sort(key=lambda one: -abs(bounds.target - one[0].request) / max(one[0].request, 1))
         for replica, why in chosen:

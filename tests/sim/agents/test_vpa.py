@@ -195,6 +195,19 @@ def test_a_request_that_no_node_holds_stays_pending(tmp_path: Path) -> None:
     assert "stays Pending" in outcome(result).verdict
 
 
+def test_a_pod_that_the_kubelet_evicted_is_not_made_anew_here(tmp_path: Path) -> None:
+    path = tmp_path / "node.yaml"
+    text = NODE.replace("kubelet: {}", "kubelet: {evictionHard: {memory.available: 3200Mi}}")
+    path.write_text(
+        text.replace("VPA", "{}").replace("GROWTH", "30Mi/min").replace("DURATION", "9min")
+    )
+    result = run(expand(load(path)))
+    gone = {e.name: e.t for e in told(result, "evicted")}
+    assert gone
+    assert not [e for e in told(result, "vpa_update") if e.t > gone.get(e.name, math.inf)]
+    assert all(p.state == "evicted" for p in result.totals if p.container in gone)
+
+
 def test_the_same_run_twice(tmp_path: Path) -> None:
     first, second = (simulate(tmp_path, "{}", duration="8min") for _ in range(2))
     assert first.events == second.events
