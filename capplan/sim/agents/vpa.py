@@ -154,9 +154,10 @@ class VpaAgent(Agent):
         live = [r for r in self.replicas if not r.updating and not r.failed]
         chosen = [(r, why) for r in live if (why := self._why(view, r, bounds))]
         chosen.sort(key=lambda one: -abs(bounds.target - one[0].request) / max(one[0].request, 1))
+        resized = 0
         for replica, why in chosen:
-            if self._disruptable():
-                self._renew(view, hands, replica, bounds.target, why)
+            if self._disruptable(resized):
+                resized += self._renew(view, hands, replica, bounds.target, why)
 
     def _why(self, view: View, replica: _Replica, bounds: Bounds) -> str:
         """Why a pod is updated; empty: it is not (AddPod())."""
@@ -175,28 +176,29 @@ class VpaAgent(Agent):
             "its request is far from the target" if old and difference >= config.threshold else ""
         )
 
-    def _disruptable(self) -> bool:
-        """Whether one more may be disturbed (isPodDisruptable())."""
+    def _disruptable(self, resized: int) -> bool:
+        """Whether one more may be disturbed in this loop (isPodDisruptable())."""
         configured = len(self.replicas)
         tolerated = int(configured * self.config.tolerance)
-        away = sum(r.updating for r in self.replicas)
+        away = sum(r.updating for r in self.replicas) + resized
         alive = configured - away
         return alive > configured - tolerated or (tolerated == 0 and away == 0)
 
-    def _renew(self, view: View, hands: Hands, replica: _Replica, target: int, why: str) -> None:
-        """Resize a pod in place, or evict it so that admission gives its successor the target."""
+    def _renew(self, view: View, hands: Hands, replica: _Replica, target: int, why: str) -> bool:
+        """Resize a pod in place, or evict it so that admission gives its successor the target.
+
+        Returns whether it was resized.
+        """
         config, detail = self.config, self._detail(replica, target, why)
         limit = detail["limit_bytes"]
         fits = target + self._requested(replica) + config.of.others <= config.of.allocatable
         if config.mode == "InPlaceOrRecreate" and fits:
             if limit is not None and view.current(replica.path) > limit:
-                return  # the kubelet does not shrink a limit below the usage
+                return False  # the kubelet does not shrink a limit below the usage
             hands.tell("vpa_update", replica.pod.containers[0], replica.path,
                        detail | {"how": "resized"})  # fmt: skip
             self._take(replica, target, limit)
-            if self.lifecycle.running(replica.path):
-                replica.oom_ended_ns = replica.oom_started_ns = -1
-            return
+            return True
         hands.tell("vpa_update", replica.pod.containers[0], replica.path,
                    detail | {"how": "evicted"})  # fmt: skip
         replica.updating = True
@@ -218,6 +220,7 @@ class VpaAgent(Agent):
             self.lifecycle.begin(replica.path)
 
         self.lifecycle.end(replica.path, config.grace_ns, begin)
+        return False
 
     def _requested(self, but: _Replica) -> int:
         return sum(r.request for r in self.replicas if r is not but and not r.pending)
