@@ -76,7 +76,8 @@ def recommend(
     limits, found = _limits(runs, spec, names, peaks, count, max_risk)
     limits, bad = _together(runs, spec, limits, count, max_risk)
     settings = {_key(spec, name): format_k8s(size) for name, size in limits.items()}
-    highs = _highs(runs, spec, limits, settings, count)
+    v2 = spec.cgroup.version == "v2"
+    highs = _highs(runs, base.containers, limits, settings, count) if v2 else {}
     settings |= {f"containers.{n}.memory.high": format_k8s(size) for n, size in highs.items()}
     sysctl, why = _sysctl(runs, spec, settings, count)
     settings |= {f"node.sysctl.{key}": str(value) for key, value in sysctl.items()}
@@ -186,26 +187,39 @@ def _together(
 
 
 def _highs(
-    runs: Rows, spec: NodeSpec, limits: Mapping[str, int], settings: Settings, count: Sequence[int]
-) -> dict[str, int]:
-    """memory.high of each container: the least at which nobody is throttled (v2)."""
-    if spec.cgroup.version == "v1":
-        return {}
+    runs: Rows, replicas: Mapping[str, Sequence[str]], limits: Mapping[str, int],
+    settings: Settings, count: Sequence[int],
+) -> dict[str, int]:  # fmt: skip
+    """memory.high of each container: the least at which nobody is throttled (v2).
+
+    Nor less than what a run showed that it needs, page cache apart: who asks for nothing is not
+    throttled however far above its memory.high it stands, but its next page would be.
+    """
     highs: dict[str, int] = {}
     for name, limit in limits.items():
         key = f"containers.{name}.memory.high"
         runs.doing = key
 
         def borne(
-            level: int, some: Sequence[int], key: str = key, limit: int = limit
+            level: int, some: Sequence[int], name: str = name, key: str = key, limit: int = limit
         ) -> Iterable[tuple[int, bool]]:
-            given = {**settings, key: format_k8s(_down(limit, level))}
-            return runs.wells(given, some, well_and_unthrottled)
+            high = _down(limit, level)
+            rows = runs.under({**settings, key: format_k8s(high)}, some)
+            return [
+                (r, well_and_unthrottled(row) and _need(row, replicas[name], limit) <= high)
+                for r, row in rows
+            ]
 
         found = search(borne, count, STEPS, 1 / len(count), CONFIDENCE)
         if found.level is not None:
             highs[name] = _down(limit, found.level)
     return highs
+
+
+def _need(row: Row, replicas: Sequence[str], limit: int) -> float:
+    """The most that any replica needed under its limit, page cache apart [bytes]."""
+    rooms = (row.get(f"container.{name}.headroom") for name in replicas)
+    return limit - min((room for room in rooms if room is not None), default=limit)
 
 
 # --- the node ------------------------------------------------------------------------------

@@ -73,3 +73,29 @@ def test_a_node_that_is_too_small_is_told(tmp_path: Path, uncertain_text: str) -
     assert spec.containers["web"].replicas == 1
     assert not small.fits
     assert small.verdict.startswith("No limits meet a risk of 20.0 %: ")
+
+
+HELD = """\
+capplan: 1
+name: held
+node: {memory: 1Gi, cpus: 2}
+cgroup: {version: v2}
+containers:
+  web:
+    memory.max: 500Mi
+    profile:
+      capplan: 1
+      profile: web
+      processes: {main: {regions: {heap: {kind: anon, size: 300Mi}}}}
+run: {duration: 5s}
+"""
+
+
+def test_memory_high_is_not_below_what_is_held(tmp_path: Path) -> None:
+    """Memory that is there at the start and never grows is throttled by no memory.high."""
+    path = tmp_path / "node.yaml"
+    path.write_text(HELD, encoding="utf-8")
+    found = capplan.recommend(path, max_risk=0.2, replicates=14, jobs=1).recommendation
+    (web,) = found.containers
+    assert 300 * MIB <= (web.high or 0) <= 315 * MIB
+    assert 300 * MIB <= web.request <= (web.high or 0)
