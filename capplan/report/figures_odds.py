@@ -78,7 +78,7 @@ def by_container(summary: Mapping[str, Any]) -> Chart | None:
     rows = [(c["name"], c["risks"][incident]) for c in found[:SHOWN]]
     verb = VERBS[incident]
     title = f"{rows[0][0]} is most often {verb}: in {chance(rows[0][1])} of the runs"
-    return _bars(
+    return bars(
         "by-container", title, f"runs in which it is {verb} [%]",
         [Bar(n, 100 * r["p"], 100 * r["low"], 100 * r["high"]) for n, r in rows if r["p"]],
         _gate(summary, incident),
@@ -97,12 +97,13 @@ def victims(summary: Mapping[str, Any]) -> Chart | None:
     if len(found) > 1:
         title += f", {found[1]['container']} in {words.percent(found[1]['first'] / runs)}"
     rows = [Bar(v["container"], 100 * v["first"] / runs, 0.0, 0.0, "orange") for v in found[:SHOWN]]
-    return _bars("victims", title, "runs in which it is killed first [%]", rows)
+    return bars("victims", title, "runs in which it is killed first [%]", rows)
 
 
-def _bars(
+def bars(
     slug: str, title: str, xlabel: str, rows: Sequence[Bar], rules: tuple[Rule, ...] = ()
 ) -> Chart:
+    """A picture of bars with names."""
     top = max([*(max(bar.high, bar.value) for bar in rows), *(rule.level for rule in rules), 1e-9])
     said = ", ".join(f"{bar.label} {bar.value:.3g}" for bar in rows)
     return Chart(
@@ -215,7 +216,7 @@ def sensitivity(summary: Mapping[str, Any]) -> Chart | None:
     rival = max(others, key=lambda bar: bar.high, default=first)
     if first.low < rival.high:
         title = f"{first.label} may decide most ({share} of {name}), {rival.label} as well"
-    return _bars("sensitivity", title, "share of the variance, each knob by itself", rows)
+    return bars("sensitivity", title, "share of the variance, each knob by itself", rows)
 
 
 # --- compare -----------------------------------------------------------------------------

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from capplan.report import figures_odds, figures_victims, html, odds_settings, page, words
+from capplan.report import (
+    figures_odds,
+    figures_room,
+    figures_victims,
+    html,
+    odds_settings,
+    page,
+    words,
+)
 from capplan.report.odds_change import change
 from capplan.report.odds_methods import fidelity, methods
 from capplan.report.odds_tables import report_tables
@@ -30,7 +38,7 @@ MIDDLE = {
     "risk": BOTH, "check": {"rules": "The gate's rules", **BOTH}, "recommendation": BOTH,
     "sweep": {"containers": "What the knobs do", "node": "Points"},
     "comparison": {"containers": "Settings", "node": "Each setting"},
-    "headroom": {"node": "How much more"},
+    "headroom": {"containers": "Knobs", "node": "How much more"},
 }  # fmt: skip
 RISK = (
     figures_odds.first_kill, figures_odds.by_container, figures_odds.victims, figures_victims.chart,
@@ -40,6 +48,8 @@ CHARTS = {
     "check": RISK,
     "sweep": (figures_odds.risk_over_knob, figures_odds.sensitivity, figures_victims.chart),
     "comparison": (figures_odds.usable_against_risk,),
+    "headroom": (figures_room.room,),
+    "recommendation": (figures_room.rules,),
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from capplan.errors import InputError
-from capplan.report import deliver, figures_odds, figures_victims, odds, odds_tables
+from capplan.report import deliver, figures_odds, figures_room, figures_victims, odds, odds_tables
 from capplan.report.odds_change import change
 from capplan.report.odds_methods import fidelity
 from tests.plan.synthetic import quiet
@@ -290,8 +290,8 @@ def test_what_never_happened_has_no_column() -> None:
 
 
 def test_a_section_without_content_is_left_out() -> None:
-    report = odds.report(summaries.headroom())
-    assert [name for name, _ in report["sections"]] == ["change", "node", "methods"]
+    report = odds.report(summaries.headroom() | {"rooms": []})
+    assert [name for name, _ in report["sections"]] == ["change", "methods"]
 
 
 def test_the_pick_can_be_copied() -> None:
@@ -366,3 +366,25 @@ def test_a_long_beginning_is_no_verdict_in_a_word() -> None:
     summary = summaries.recommendation() | {"verdict": "Limits of 142 MiB in all keep the bar: 0 %"}
     assert odds.report(summary)["verdict"] == ("Verdict", summary["verdict"])
     assert deliver.OfMany(summary).md().startswith("### hand-made: recommended settings\n")
+
+
+def test_headroom_shows_the_knob_with_most_room() -> None:
+    chart = figures_room.room(summaries.headroom())
+    assert chart is not None
+    # 4 to 6 replicas: 50 %; 4 GiB to 3 GiB: 25 %; a limit without an answer has no bar
+    assert [(b.label, b.value) for b in chart.panels[0].bars] == [
+        ("web: replicas", 50.0), ("node: daemons, memory", 25.0),
+    ]  # fmt: skip
+    assert chart.title == "Most room: web: replicas, 50 % up, the others as they are"
+    assert figures_room.room(summaries.headroom() | {"rooms": []}) is None
+
+
+def test_recommendation_shows_memory_against_risk_of_each_rule() -> None:
+    chart = figures_room.rules(summaries.recommendation())
+    assert chart is not None
+    assert chart.title == "1.88 GiB of limits bear a risk of 0 % (0 to 3.7 %)"
+    dots = chart.panels[0].dots
+    assert [(d.label, d.x, d.picked) for d in dots] == [
+        ("recommended", 1920.0, True), ("as it is now", 3072.0, False), ("p99", 1800.0, False),
+    ]  # fmt: skip
+    assert figures_room.rules(summaries.recommendation() | {"bad": None}) is None
