@@ -90,7 +90,9 @@ def test_commands_of_the_page_do_what_it_says(
 ) -> None:
     text = doc.read_text(encoding="utf-8")
     if any("traces" in block["info"].split() for block in BLOCK.finditer(text)):
-        request.getfixturevalue("shared")
+        shared: pathlib.Path = request.getfixturevalue("shared")
+        if shared.resolve() != (ROOT.parent / "shared").resolve():
+            pytest.skip("the shipped profiles look for traces in ../shared beside the checkout")
     (tmp_path / "profiles").symlink_to(ROOT / "profiles")
     accepted = text
     for command in commands(text):
