@@ -76,8 +76,7 @@ def recommend(
     limits, found = _limits(runs, spec, names, peaks, count, max_risk)
     limits, bad = _together(runs, spec, limits, count, max_risk)
     settings = {_key(spec, name): format_k8s(size) for name, size in limits.items()}
-    v2 = spec.cgroup.version == "v2"
-    highs = _highs(runs, base.containers, limits, settings, count) if v2 else {}
+    highs = _highs(runs, base, limits, settings, count)
     settings |= {f"containers.{n}.memory.high": format_k8s(size) for n, size in highs.items()}
     sysctl, why = _sysctl(runs, spec, settings, count)
     settings |= {f"node.sysctl.{key}": str(value) for key, value in sysctl.items()}
@@ -187,15 +186,16 @@ def _together(
 
 
 def _highs(
-    runs: Rows, replicas: Mapping[str, Sequence[str]], limits: Mapping[str, int],
-    settings: Settings, count: Sequence[int],
-) -> dict[str, int]:  # fmt: skip
+    runs: Rows, base: Variant, limits: Mapping[str, int], settings: Settings, count: Sequence[int]
+) -> dict[str, int]:
     """memory.high of each container: the least at which nobody is throttled (v2).
 
     Nor less than what a run showed that it needs, page cache apart: who asks for nothing is not
     throttled however far above its memory.high it stands, but its next page would be.
     """
     highs: dict[str, int] = {}
+    if _spec_of(base).cgroup.version == "v1":
+        return highs
     for name, limit in limits.items():
         key = f"containers.{name}.memory.high"
         runs.doing = key
@@ -206,7 +206,7 @@ def _highs(
             high = _down(limit, level)
             rows = runs.under({**settings, key: format_k8s(high)}, some)
             return [
-                (r, well_and_unthrottled(row) and _need(row, replicas[name], limit) <= high)
+                (r, well_and_unthrottled(row) and _need(row, base.containers[name], limit) <= high)
                 for r, row in rows
             ]
 
