@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Record", "attributes", "record"]
+__all__ = ["Record", "attributes", "filled", "record"]
+
+CACHE_LINE = 64  # bytes
 
 
 def record(fields: list[Any]) -> np.dtype[Any]:
@@ -45,3 +47,13 @@ def attributes(dtype: np.dtype[Any]) -> np.dtype[Any]:
     which numba refuses.
     """
     return np.dtype((Record, dtype))
+
+
+def filled(number: int, one: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """``(number,)`` records like the one in ``one``; the first begins a cache line."""
+    size = one.dtype.itemsize
+    buffer = np.empty(number * size + CACHE_LINE, np.uint8)
+    start = -buffer.ctypes.data % CACHE_LINE
+    records = buffer[start : start + number * size]
+    records.view(f"V{size}")[:] = one.view(f"V{size}")
+    return records.view(attributes(one.dtype))

@@ -27,9 +27,8 @@ from typing import Any
 import numpy as np
 
 from capplan.mm.constants import *
-from capplan.mm.record import attributes, record
+from capplan.mm.record import attributes, filled, record
 
-CACHE_LINE = 64  # bytes
 i8, i16, i32, i64, f64, u64 = np.int8, np.int16, np.int32, np.int64, np.float64, np.uint64
 
 frame_t = record([
@@ -469,23 +468,13 @@ _LINKS = {
 }
 
 
-def _filled(number: int, one: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """``(number,)`` records like the one in ``one``; the first begins a cache line."""
-    size = one.dtype.itemsize
-    buffer = np.empty(number * size + CACHE_LINE, np.uint8)
-    start = -buffer.ctypes.data % CACHE_LINE
-    records = buffer[start : start + number * size]
-    records.view(f"V{size}")[:] = one.view(f"V{size}")
-    return records.view(attributes(one.dtype))
-
-
 def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
     """``(nr_frames,) frame_t``, on no list, owned by nobody."""
     one = np.zeros(1, frame_t)
     for field in ("next", "prev", "io_next", "memcg", "mapping", "pte", "swap"):
         one[field] = -1
     one["lru"] = LRU_NONE
-    return _filled(nr_frames, one)
+    return filled(nr_frames, one)
 
 
 def new_entries(nr_entries: int) -> np.ndarray[Any, Any]:
@@ -493,7 +482,7 @@ def new_entries(nr_entries: int) -> np.ndarray[Any, Any]:
     one = np.zeros(1, entry_t)
     for field in ("frame", "memcg", "owner", "swap"):
         one[field] = -1
-    return _filled(nr_entries, one)
+    return filled(nr_entries, one)
 
 
 def new_program(nr_ops: int) -> np.ndarray[Any, Any]:
