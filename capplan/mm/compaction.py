@@ -32,7 +32,12 @@ from capplan.mm.state import (
     WMARK_LOW,
     WMARK_MIN,
 )
-from capplan.mm.vmstat import extfrag_for_order, fragmentation_index, order_available
+from capplan.mm.vmstat import (
+    extfrag_for_order,
+    fragmentation_index,
+    fragmentation_score_wmark,
+    order_available,
+)
 from capplan.mm.watermark import zone_watermark_ok
 
 __all__ = [
@@ -53,8 +58,6 @@ __all__ = [
     "compaction_suit_allocation_order",
     "compaction_suitable",
     "defer_compaction",
-    "fragmentation_score_wmark",
-    "proactive_score",
     "reset_isolation_suitable",
 ]
 
@@ -138,37 +141,6 @@ def compaction_suit_allocation_order(k: Any, z: int, order: int, hz: int, wmark:
     return COMPACT_CONTINUE if compaction_suitable(k, z, order, hz) else COMPACT_SKIPPED
 
 
-@jit
-def fragmentation_score_wmark(k: Any, low: bool) -> int:
-    """Score at which proactive compaction begins, and (low) ends.
-
-    Worked example
-    --------------
-    vm.compaction_proactiveness 20: it begins above 90 and ends at 80.
-    """
-    mark = max(100 - k.compaction_proactiveness, 5)
-    return mark if low else min(mark + 10, 100)  # type: ignore[no-any-return]
-
-
-@jit
-def proactive_score(k: Any, n: int) -> int:
-    """Fragmentation of node `n` by the size of its zones, 0..100 (fragmentation_score_node()).
-
-    Worked example
-    --------------
-    DMA of 3998 pages at 6 %, DMA32 of 61408 at 94 %: 3998 * 6 // 65407 + 61408 * 94 // 65407 =
-    0 + 88.
-    """
-    present = 1
-    for z in range(4 * n, 4 * n + 4):
-        present += k.zone[z].present
-    score = 0
-    for z in range(4 * n, 4 * n + 4):
-        if k.zone[z].managed > 0:
-            score += k.zone[z].present * extfrag_for_order(k, z, PAGEBLOCK_ORDER) // present
-    return score
-
-
 # --- where the scanners go on ---------------------------------------------------------------
 
 
@@ -243,14 +215,41 @@ def _is_target(k: Any, fr: Any, cc: Any, first: int) -> bool:
 
 
 @jit
+def _highest_free(k: Any, fr: Any, zone: Any, below: int) -> int:
+    """Start of the highest pageblock below a frame number that may be a target, -1: there is none.
+
+    This spares the free scanner the pages of full pageblocks; it counts them all the same.
+    Where free blocks are many it would cost more than it spares: the last frame, then.
+    """
+    blocks = 0
+    for order in range(k.g, PAGEBLOCK_ORDER):
+        blocks += zone.nr_free[order, MT_MOVABLE]
+    if blocks << 6 > zone.nr_frames:
+        return zone.nr_frames - 1  # type: ignore[no-any-return]
+    highest = -1
+    for order in range(k.g, PAGEBLOCK_ORDER):
+        i = zone.head[order, MT_MOVABLE]
+        while i >= 0:
+            at = i - zone.first_frame
+            if at < below:
+                highest = max(highest, at)
+            i = fr[i].next
+    return highest
+
+
+@jit
 def _next_free(k: Any, fr: Any, cc: Any) -> int:
     """Take the next free granule of the free scanner, or -1 (isolate_freepages())."""
     zone = k.zone[cc.zone]
     size = _pageblock_frames(k)
     low = cc.migrate // size * size + size
+    highest = zone.nr_frames  # where free blocks may be; found when a pageblock had none
     while cc.free >= low:
         end = min(cc.free + size, zone.nr_frames)
         if cc.free_at < end and _is_target(k, fr, cc, zone.first_frame + cc.free):
+            if cc.free > highest and cc.free_at == cc.free:  # each of its pages is in use
+                cc.free_scanned += end - cc.free
+                cc.free_at = end
             while cc.free_at < end:
                 i = zone.first_frame + cc.free_at
                 cc.free_scanned += 1
@@ -263,6 +262,8 @@ def _next_free(k: Any, fr: Any, cc: Any) -> int:
                 cc.free_at += 1
             fr[zone.first_frame + cc.free].skip = 1
             zone.compact_cached_free = min(zone.compact_cached_free, max(cc.free - size, 1))
+        if highest == zone.nr_frames:
+            highest = _highest_free(k, fr, zone, cc.free)
         cc.free -= size
         cc.free_at = cc.free
     return -1

@@ -24,8 +24,6 @@ from capplan.mm.compaction import (
     compaction_deferred,
     compaction_suit_allocation_order,
     defer_compaction,
-    fragmentation_score_wmark,
-    proactive_score,
 )
 from capplan.mm.pcp import drain_zone_pages
 from capplan.mm.state import (
@@ -38,6 +36,7 @@ from capplan.mm.state import (
     ZONES_PER_NODE,
 )
 from capplan.mm.swap import local_ns
+from capplan.mm.vmstat import fragmentation_score_wmark, proactive_score
 
 __all__ = ["kcompactd_run", "proactive_look", "wakeup_kcompactd"]
 

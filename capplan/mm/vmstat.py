@@ -1,4 +1,4 @@
-"""How fragmented the free memory of a zone is (mm/vmstat.c).
+"""How fragmented the free memory of a zone is (mm/vmstat.c), and a node's score of it.
 
 order_available       a block of the order is free: a request would be met, marks apart
 fragmentation_index   would it fail for want of memory (0), or of large blocks (1000)?
@@ -10,9 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from capplan.mm._jit import jit
-from capplan.mm.state import MT_HIGHATOMIC, NR_MIGRATETYPES, NR_ORDERS
+from capplan.mm.state import MT_HIGHATOMIC, NR_MIGRATETYPES, NR_ORDERS, PAGEBLOCK_ORDER
 
-__all__ = ["extfrag_for_order", "fragmentation_index", "order_available"]
+__all__ = [
+    "extfrag_for_order",
+    "fragmentation_index",
+    "fragmentation_score_wmark",
+    "order_available",
+    "proactive_score",
+]
 
 
 @jit
@@ -79,3 +85,34 @@ def extfrag_for_order(k: Any, z: int, order: int) -> int:
     if pages == 0:
         return 0
     return (pages - (suitable << order)) * 100 // pages
+
+
+@jit
+def fragmentation_score_wmark(k: Any, low: bool) -> int:
+    """Score at which proactive compaction begins, and (low) ends.
+
+    Worked example
+    --------------
+    vm.compaction_proactiveness 20: it begins above 90 and ends at 80.
+    """
+    mark = max(100 - k.compaction_proactiveness, 5)
+    return mark if low else min(mark + 10, 100)  # type: ignore[no-any-return]
+
+
+@jit
+def proactive_score(k: Any, n: int) -> int:
+    """Fragmentation of node `n` by the size of its zones, 0..100 (fragmentation_score_node()).
+
+    Worked example
+    --------------
+    DMA of 3998 pages at 6 %, DMA32 of 61408 at 94 %: 3998 * 6 // 65407 + 61408 * 94 // 65407 =
+    0 + 88.
+    """
+    present = 1
+    for z in range(4 * n, 4 * n + 4):
+        present += k.zone[z].present
+    score = 0
+    for z in range(4 * n, 4 * n + 4):
+        if k.zone[z].managed > 0:
+            score += k.zone[z].present * extfrag_for_order(k, z, PAGEBLOCK_ORDER) // present
+    return score

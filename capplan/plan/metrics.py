@@ -28,6 +28,7 @@ __all__ = ["CONTAINER_METRICS", "NODE_METRICS", "dump", "failed", "row", "split"
 Row = dict[str, Any]
 EVICTIONS = ("evicted", "oomd_kill", "earlyoom_kill")  # events of killers in user space
 KIB = 1024
+HUGE = 9  # order of a block of 2 MiB
 ORDER_SHOWN = 20  # victims named in node.kill_order
 
 NODE_METRICS = {
@@ -72,6 +73,8 @@ NODE_METRICS = {
     "psi_full": "share of the run with all tasks stalled for memory",
     "compact_stalls": "allocations that compacted for themselves",
     "order9_min": "fewest free blocks of 2 MiB at any sample, all zones",
+    "order9_available": "share of samples at which a block of 2 MiB could be had at once",
+    "order9_unusable": "largest share of the free memory that lies in smaller blocks than 2 MiB",
 }
 CONTAINER_METRICS = {
     "kills": "processes OOM-killed",
@@ -254,6 +257,8 @@ def _memory(context: Context, of_node: NodeOutcome) -> Row:
         "psi_full": _number(of_node.psi_full_share),
         "compact_stalls": of_node.compact_stalls,
         "order9_min": sum(of_node.least_huge_blocks.values()),
+        "order9_available": of_node.order_available[HUGE] if of_node.order_available else None,
+        "order9_unusable": of_node.order9_unusable,
     }
 
 

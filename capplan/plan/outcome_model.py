@@ -163,6 +163,8 @@ class NodeOutcome:
     majfaults: int
     compact_stalls: int
     least_huge_blocks: dict[str, int] = field(default_factory=dict)  # zone -> free 2 MiB blocks
+    order_available: tuple[float, ...] = ()  # by order: share of samples at which one could be had
+    order9_unusable: float | None = None  # most of the free memory that huge pages could not use
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from capplan.plan.fragmentation import available_shares, most_unusable
 from capplan.plan.outcome_context import Context
 from capplan.plan.outcome_model import NodeOutcome, ZoneOutcome
 from capplan.plan.outcome_series import PAGE_SIZE, Array
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from capplan.plan.outcome_series import Series
 
 KIB = 1024
+HUGE = 9  # order of a block of 2 MiB
 
 
 def node(context: Context) -> NodeOutcome:
@@ -36,6 +38,8 @@ def node(context: Context) -> NodeOutcome:
         majfaults=int(series.increase(series.get("vmstat.pgmajfault"))),
         compact_stalls=int(series.increase(series.get("vmstat.compact_stall"))),
         least_huge_blocks=_huge_blocks(context),
+        order_available=available_shares(series, context.run.wmarks),
+        order9_unusable=most_unusable(series, context.run.wmarks, HUGE),
     )
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 NS_PER_S = 1_000_000_000
 NOTHING = "-"
+HUGE = 9  # order of a block of 2 MiB
 SIGNS_SHOWN = 4
 LATE_SHOWN_S = 0.01  # a turn of the engine and a stall of the disk are no lateness
 
@@ -165,8 +166,22 @@ def node_lines(node: NodeOutcome) -> list[tuple[str, str]]:
             for zone, count in node.least_huge_blocks.items()
             if zone != "DMA"
         ]
-        lines.append(("fragmentation", f"least free blocks of 2 MiB: {', '.join(said)}"))
+        lines.append(
+            ("fragmentation", f"least free blocks of 2 MiB: {', '.join(said)}{_had(node)}")
+        )
     return lines
+
+
+def _had(node: NodeOutcome) -> str:
+    """How often a huge page could be had, where that was not always."""
+    share = node.order_available[HUGE] if node.order_available else 1.0
+    if share == 1.0 or node.order9_unusable is None:
+        return ""
+    worst = percent(node.order9_unusable)
+    return (
+        f"; one could be had in {percent(share)} of the samples, and at worst {worst} of the free "
+        "memory lay in smaller ones"
+    )
 
 
 def _memory(node: NodeOutcome) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from capplan.mm import buddy, compaction, lruvec, state
+from capplan.mm import buddy, compaction, lruvec, state, vmstat
 from capplan.mm._jit import entry
 from capplan.mm.state import LRU_NONE, PG_FREE, PG_KERNEL, WMARK_LOW
 
@@ -17,7 +17,8 @@ pytestmark = pytest.mark.small
 
 Z = 2
 FIRST = 5  # zones need not begin at frame 0
-BLOCK = 512
+G = 3
+BLOCK = 64  # granules of 8 pages in a pageblock
 PAGE, KERNEL, FREE = 1, 2, 0
 
 
@@ -41,7 +42,7 @@ def give(k: Any, fr: Any, i: int, order: int) -> int:
 class World:
     """A zone whose granules are pages of one mapping, the kernel's, or free, as said."""
 
-    def __init__(self, layout: list[int], g: int = 0, lru_gen: int = 0) -> None:
+    def __init__(self, layout: list[int], g: int = G, lru_gen: int = 0) -> None:
         self.k = k = state.new_kernel()[0]
         self.fr = state.new_frames(FIRST + len(layout))
         self.pt = state.new_entries(len(layout))
@@ -107,7 +108,7 @@ def test_compact_zone_empties_the_lowest_pageblock_into_the_highest(lru_gen: int
     assert world.run() == compaction.COMPACT_SUCCESS
     assert world.after() == [FREE] * BLOCK + holes(3) + [PAGE] * BLOCK
     assert int(world.k.vmstat[state.VM_PGMIGRATE_SUCCESS]) == 256
-    assert int(world.k.vmstat[state.VM_COMPACT_MIGRATE_SCANNED]) == BLOCK
+    assert int(world.k.vmstat[state.VM_COMPACT_MIGRATE_SCANNED]) == 256 + 32
     assert world.k.work_ns == 256 * 1000.0
 
 
@@ -125,7 +126,7 @@ def test_compact_zone_a_free_block_is_enough() -> None:
 
 
 def test_compact_zone_prefers_the_pageblock_with_fewer_pages_to_move() -> None:
-    nearly = [PAGE] * 32 + [FREE] * 480
+    nearly = [PAGE] * 4 + [FREE] * 60
     world = World(holes(1) + nearly + holes(6))
     assert world.run() == compaction.COMPACT_SUCCESS
     assert int(world.k.vmstat[state.VM_PGMIGRATE_SUCCESS]) == 32
@@ -133,7 +134,7 @@ def test_compact_zone_prefers_the_pageblock_with_fewer_pages_to_move() -> None:
 
 
 def test_asynchronous_leaves_a_pageblock_with_a_page_that_cannot_move() -> None:
-    pinned = [PAGE] * 16 + [KERNEL] + [PAGE, FREE] * 247 + [FREE]
+    pinned = [PAGE] * 2 + [KERNEL] + [PAGE, FREE] * 30 + [FREE]
     world = World(pinned + holes(4))
     world.k.cc.sync, world.k.cc.direct, world.k.cc.ignore_skip = 0, 1, 1
     assert world.run() == compaction.COMPACT_SUCCESS
@@ -142,7 +143,7 @@ def test_asynchronous_leaves_a_pageblock_with_a_page_that_cannot_move() -> None:
     again = World(pinned + holes(6))
     again.k.cc.ignore_skip = 1
     assert again.run() == compaction.COMPACT_SUCCESS
-    assert again.after()[:BLOCK] == [FREE] * 16 + [KERNEL] + [FREE] * 495
+    assert again.after()[:BLOCK] == [FREE] * 2 + [KERNEL] + [FREE] * 61
 
 
 def test_huge_page_is_left_whole() -> None:
@@ -154,7 +155,7 @@ def test_huge_page_is_left_whole() -> None:
 
 
 def test_scanners_that_meet_have_failed_and_the_next_attempts_are_skipped() -> None:
-    world = World(([KERNEL] + [PAGE, FREE, FREE] * 170 + [FREE]) * 4)
+    world = World(([KERNEL] + [PAGE, FREE, FREE] * 21) * 4)
     world.k.cc.direct = 1
     assert world.run() == compaction.COMPACT_COMPLETE
     assert int(world.zone.compact_blockskip_flush) == 1
@@ -166,7 +167,7 @@ def test_compaction_stops_where_free_pages_reach_min() -> None:
     world = World(holes(6))
     world.zone.wmark[:] = (300, 300, 400, 500)  # LOW + 1024 leaves 212 of 1536 free pages
     assert world.run() == compaction.COMPACT_SUCCESS
-    world = World([KERNEL, PAGE] * 256 * 2 + [PAGE, FREE] * 256 * 6)
+    world = World([KERNEL, PAGE] * BLOCK + holes(6))
     world.zone.wmark[:] = (1535, 0, 0, 0)
     world.k.cc.ignore_skip = 1
     assert world.run() == compaction.COMPACT_CONTENDED
@@ -230,9 +231,9 @@ def test_block_that_was_made_lets_requests_of_its_order_through() -> None:
 @entry
 def scores(k: Any) -> tuple[int, int, int]:
     return (
-        compaction.fragmentation_score_wmark(k, True),
-        compaction.fragmentation_score_wmark(k, False),
-        compaction.proactive_score(k, 0),
+        vmstat.fragmentation_score_wmark(k, True),
+        vmstat.fragmentation_score_wmark(k, False),
+        vmstat.proactive_score(k, 0),
     )
 
 
@@ -290,15 +291,15 @@ def test_compact_zone_does_what_its_twin_does(blocks: list[tuple[int, bool, int]
         draws = np.random.default_rng(seed).integers(0, 10, BLOCK)
         layout += [PAGE if d < share else FREE for d in draws]
         if pinned:
-            layout[-1 - seed] = KERNEL
+            layout[-1 - seed % BLOCK] = KERNEL
     world = World(layout)
     world.k.extfrag_threshold = 0
     world.k.cc.ignore_skip = world.k.cc.whole_zone = 1
     status = world.run()
     if status == compaction.COMPACT_SKIPPED:
-        assert layout.count(FREE) <= 1024 or world.zone.nr_free[9:].sum() == 0
+        assert layout.count(FREE) << G <= 1024 or world.zone.nr_free[9:].sum() == 0
         return
     after, moved, success = twin(layout)
     assert (status == compaction.COMPACT_SUCCESS) == success
-    assert int(world.k.vmstat[state.VM_PGMIGRATE_SUCCESS]) == moved
+    assert int(world.k.vmstat[state.VM_PGMIGRATE_SUCCESS]) == moved << G
     assert world.after() == after
