@@ -6,6 +6,8 @@ import pytest
 
 from capplan.sim.run import run
 from capplan.sim.scenario import Cgroup, Change, Disk, Mapping, Op, Task
+from capplan.spec.node import Sysctl
+from capplan.spec.timeline import SET_AT_BOOT
 from tests.sim.engine_cases import MS, S, events, last, node, process, scenario
 
 pytestmark = pytest.mark.small
@@ -150,3 +152,16 @@ def test_sysctl_of_dirty_times_can_be_written() -> None:
     change = Change(AT, "", "vm.dirty_expire_centisecs", 100)
     found = run(scenario(parts, (Cgroup("a"),), (change,), node=node(disks=(disk,))))
     assert not events(found, "write_failed")
+
+
+def test_every_sysctl_that_a_timeline_may_set_can_be_written() -> None:
+    """What the engine cannot write is refused as the file is read (SET_AT_BOOT), never here."""
+    known = {field.alias for field in Sysctl.model_fields.values()}
+    assert known > SET_AT_BOOT
+    parts = [process("p", "a", 10, HOLD)]
+    for key in sorted(known - SET_AT_BOOT):
+        found = run(scenario(parts, (Cgroup("a"),), (Change(AT, "", key, 10),)))
+        assert found.series["t"][-1] > 0.3
+    for key in sorted(SET_AT_BOOT):
+        with pytest.raises(ValueError, match="cannot be written during a run"):
+            run(scenario(parts, (Cgroup("a"),), (Change(AT, "", key, 10),)))
