@@ -130,7 +130,7 @@ def test_mapped_files_unused_dentries_holes_and_huge_pages() -> None:
         Op("read", "f1", 512, 256.0),
         Op("slab", pages=256, rate=512.0),
         Op("grow", "p.heap", 1024, 1024.0),
-        Op("free", "p.heap", 512),
+        Op("punch", "p.heap", 1024),
     )
 
 
