@@ -131,11 +131,20 @@ def test_ctrl_c_ends_the_run_without_a_traceback(node: pathlib.Path) -> None:
     node.write_text(text.replace("{heap:", "{data: {kind: file, via: read, size: 32Mi}, heap:"))
     command = [sys.executable, "-m", "capplan", "simulate", str(node), "--duration", "30d"]
     wide = ["--set", "containers.hog.memory.max=24Mi", "--out", "result"]
-    with subprocess.Popen([*command, *wide], stderr=subprocess.PIPE, text=True) as run:
-        with pytest.raises(subprocess.TimeoutExpired, match="timed out"):
-            run.wait(timeout=4)
-        run.send_signal(signal.SIGINT)
-        _, err = run.communicate(timeout=120)  # the compiler hears it late
+    with subprocess.Popen(
+        [*command, *wide],
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell that starts tests in the background has SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as run:
+        try:
+            with pytest.raises(subprocess.TimeoutExpired, match="timed out"):
+                run.wait(timeout=4)
+            run.send_signal(signal.SIGINT)
+            _, err = run.communicate(timeout=120)  # the compiler hears it late
+        finally:
+            run.kill()
     assert run.returncode == 130
     assert err.splitlines()[-1] == "interrupted"
     assert not pathlib.Path("result").exists()
