@@ -21,7 +21,7 @@ from typing import Any
 
 from capplan.errors import InputError, Problem
 from capplan.sources.draft import Draft, doubt, legal_name
-from capplan.sources.host import Host, assumed, machine, profile
+from capplan.sources.host import Host, assumed, node_file, profile
 from capplan.spec.emit import Noted
 from capplan.spec.tree import parse_all, read_text
 from capplan.units import Dialect, UnitError, format_k8s, parse_size
@@ -271,16 +271,7 @@ def draft_of(
         draft.profiles[file] = _profile(key, service, _usage(service, stats or {}))
         groups.setdefault(service.parent or parent, {})
         containers[key] = _entry(service, file, service.parent or parent, host, problems)
-    draft.node.update(
-        {
-            "capplan": 1,
-            "name": legal_name(name),
-            "node": machine(host),
-            "cgroup": {"version": host.cgroup, "groups": groups},
-            "containers": containers,
-            "run": {"duration": "1h", "start": "warm", "seed": 1},
-        }
-    )
+    draft.node.update(node_file(name, host, groups, containers))
     draft.header = (
         f"{what} {name}: {len(services)} services.",
         "The machine is what the command line said.",

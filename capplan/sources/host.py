@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from capplan.sources.draft import legal_name
 from capplan.spec.emit import Noted
 from capplan.units import MIB, format_k8s
 
-__all__ = ["UNMEASURED", "Host", "assumed", "machine", "profile"]
+__all__ = ["UNMEASURED", "Host", "assumed", "machine", "node_file", "profile"]
 
 UNMEASURED = 64 * MIB  # a service of which nothing is known
 
@@ -33,6 +34,20 @@ def machine(host: Host) -> dict[str, Any]:
     if host.swap:
         made["swap"] = [{"device": "ssd", "size": format_k8s(host.swap)}]
     return made
+
+
+def node_file(
+    name: str, host: Host, groups: Mapping[str, Any], containers: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A node file of services on a host: an hour from a warm start."""
+    return {
+        "capplan": 1,
+        "name": legal_name(name),
+        "node": machine(host),
+        "cgroup": {"version": host.cgroup, "groups": groups},
+        "containers": containers,
+        "run": {"duration": "1h", "start": "warm", "seed": 1},
+    }
 
 
 def assumed(protected: int | None, limit: int | None) -> tuple[int, str]:

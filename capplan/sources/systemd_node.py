@@ -13,7 +13,7 @@ from typing import Any
 
 from capplan.errors import InputError, Problem
 from capplan.sources.draft import Draft, doubt, legal_name
-from capplan.sources.host import Host, assumed, machine, profile
+from capplan.sources.host import Host, assumed, node_file, profile
 from capplan.sources.systemd import Unit, slice_path
 from capplan.spec.emit import Noted
 from capplan.units import UNLIMITED, Dialect, UnitError, format_k8s, parse_duration, parse_size
@@ -71,16 +71,7 @@ def draft_of(
     if not containers:
         told = "".join(f"\n{problem}" for problem in problems[:12])
         raise InputError(f"there is no running service in these files{told}")
-    draft.node.update(
-        {
-            "capplan": 1,
-            "name": legal_name(name),
-            "node": machine(host),
-            "cgroup": {"version": host.cgroup, "groups": groups},
-            "containers": containers,
-            "run": {"duration": "1h", "start": "warm", "seed": 1},
-        }
-    )
+    draft.node.update(node_file(name, host, groups, containers))
     draft.header = (
         f"systemd units: {len(containers)} services and scopes, {len(slices)} slices.",
         "The machine is what the command line said.",
