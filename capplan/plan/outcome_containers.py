@@ -172,7 +172,10 @@ def _need(context: Context, path: str) -> Array | None:
     if usage is None:
         return None
     cache = group.cache
-    return usage if cache is None else np.asarray(np.maximum(usage - np.nan_to_num(cache), 0.0))
+    if cache is None:
+        return usage
+    known = cache if np.isfinite(cache).all() else np.nan_to_num(cache)
+    return np.asarray(np.maximum(usage - known, 0.0))
 
 
 # --- unfinished work ---------------------------------------------------------------------

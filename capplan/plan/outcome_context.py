@@ -115,7 +115,11 @@ class Context:
         return self._limits[path, key]
 
     def _limit_series(self, path: str, key: str) -> Array:
-        times = [0.0, *(t for t, _ in self._changes(path, key))]
+        changes = self._changes(path, key)
+        if not changes:
+            never = self.limit(path, key, 0.0)
+            return np.full(self.series.t.size, np.inf if never is None else float(never))
+        times = [0.0, *(t for t, _ in changes)]
         values = [self.limit(path, key, t) for t in times]
         numbers = np.array([np.inf if v is None else v for v in values], dtype=np.float64)
         index = np.searchsorted(np.array(times), self.series.t, side="right") - 1

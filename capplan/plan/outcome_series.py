@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +44,14 @@ class Series:
         if raw is None:
             return None
         values = np.asarray(raw, dtype=np.float64)
-        return values if values.size and not np.all(np.isnan(values)) else None
+        if not values.size or (math.isnan(values[0]) and np.isnan(values).all()):
+            return None
+        return values
 
     def total(self, *names: str) -> Array | None:
         """The sum of those of ``names`` that were recorded."""
         found = [s for s in (self.get(n) for n in names) if s is not None]
-        return np.asarray(np.nansum(found, axis=0)) if found else None
+        return _sum(found) if found else None
 
     def prefixed(self, prefix: str) -> Array | None:
         """The sum of all series whose name starts so (``vmstat.allocstall``: one per zone)."""
@@ -59,8 +62,10 @@ class Series:
         """The value of the last sample at or before ``t`` (0.0 when there is none)."""
         if values is None:
             return 0.0
-        seen = np.flatnonzero((self.t <= t) & ~np.isnan(values))
-        return float(values[seen[-1]]) if seen.size else 0.0
+        last = int(np.searchsorted(self.t, t, side="right")) - 1
+        while last >= 0 and math.isnan(values[last]):
+            last -= 1
+        return float(values[last]) if last >= 0 else 0.0
 
     def before(self, values: Array | None, t: float) -> float:
         """The value of the last sample before ``t``: what was there when it happened."""
@@ -71,7 +76,9 @@ class Series:
         values = self.get(f"{name}|{which}", name)
         if values is None:
             return None
-        index = int(np.nanargmin(values) if which == "min" else np.nanargmax(values))
+        index = int(values.argmin() if which == "min" else values.argmax())
+        if math.isnan(values[index]):  # of those that were not sampled the first is found
+            index = int(np.nanargmin(values) if which == "min" else np.nanargmax(values))
         return float(values[index]), float(self.t[index])
 
     def increase(self, values: Array | None, begin: float = 0.0, end: float = np.inf) -> float:
@@ -87,7 +94,7 @@ class Series:
     def rises(self, values: Array | None) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """For each sample whether the counter rose since the one before."""
         flags = np.zeros(self.t.size, dtype=np.bool_)
-        if values is not None and values.size > 1:
+        if values is not None and values.size > 1 and values.any():
             flags[1:] = np.diff(np.nan_to_num(values)) > 0
         return flags
 
@@ -211,4 +218,10 @@ class Group:
     def lasting(self) -> Array | None:
         """What only swap or an exit can take away: anon and shmem, in memory or in swap."""
         parts = [p for p in (self.anon, self.shmem, self.swap) if p is not None]
-        return np.asarray(np.nansum(parts, axis=0)) if parts else self.usage
+        return _sum(parts) if parts else self.usage
+
+
+def _sum(parts: list[Array]) -> Array:
+    """Sum of series; what was not sampled counts as nothing (nansum is three times as slow)."""
+    whole: Array = np.add.reduce(parts, axis=0)
+    return np.asarray(np.nansum(parts, axis=0)) if np.isnan(whole).any() else whole

@@ -143,6 +143,8 @@ def agents_of(
         )
     if file.earlyoom is not None:
         found.append(_earlyoom(spec, world))
+    if not spec.vpas and not spec.hpas:
+        return tuple(found)
     pods = {
         name: tuple(_pod(spec, (name, i), [(name, inst)]) for i, inst in enumerate(instances[name]))
         for name, container in spec.containers.items()

@@ -50,8 +50,7 @@ def read_events(machine: Machine, events: list[Event]) -> None:
     if k.nr_events == 0:
         return
     names = _Names(machine)
-    for i in range(int(k.nr_events)):
-        record = k.event[i]
+    for record in k.event[: int(k.nr_events)]:
         # the system's daemons are process 0; their begin is no news
         if record.proc != 0 or record.kind not in (s.KIND_START, s.KIND_EXIT):
             events.append(_event(names, record))
@@ -63,9 +62,9 @@ def end_open(machine: Machine, events: list[Event]) -> None:
     """Add the ends of throttling and of kswapd's work that nothing came after."""
     k = machine.kernel[0]
     names = _Names(machine)
-    for t in range(int(k.nr_tasks)):
-        task = k.task[t]
-        if task.throttle_told and task.throttle_end_ns <= k.now_ns:
+    tasks = k.task[: int(k.nr_tasks)]
+    for task in tasks[tasks["throttle_told"] != 0]:
+        if task.throttle_end_ns <= k.now_ns:
             p = int(task.proc)
             group = names.group(int(k.proc[p].memcg))
             end_s = int(task.throttle_end_ns) / s.NS_PER_S

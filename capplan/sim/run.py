@@ -162,63 +162,58 @@ def _totals(machine: Machine, ended_by: dict[int, str]) -> tuple[TaskTotals, ...
     k = machine.kernel[0]
     procs, tasks = k.proc[: int(k.nr_procs)], k.task[: int(k.nr_tasks)]
     # a process's tasks stand in a row, in the order of the processes; each has one at least
-    starts = np.searchsorted(tasks["proc"], np.arange(len(procs) + 1))
+    starts = np.searchsorted(tasks["proc"], np.arange(len(procs)))
     summed = {
-        field: np.add.reduceat(tasks[field], starts[:-1]).tolist()
+        field: np.add.reduceat(tasks[field], starts).tolist()
         for field in ("stall_ns", "throttle_ns", "pause_ns", "io_ns", "majfaults")
     }
-    late_max = np.maximum.reduceat(tasks["late_max_ns"], starts[:-1]).tolist()
+    late_max = np.maximum.reduceat(tasks["late_max_ns"], starts).tolist()
+    late = np.maximum.reduceat(tasks["late_ns"], starts).astype(np.float64)
+    live = procs["state"] == s.PROC_LIVE
+    late[live] = np.maximum(late, np.maximum.reduceat(_behind(machine, tasks), starts))[live]
+    waiting = tasks["state"] == s.TASK_OOM_WAIT
+    pausing = np.where(waiting, int(k.now_ns) - tasks["stall_begin_ns"], 0)
+    pausing_ns = np.add.reduceat(pausing, starts).tolist()
+    paused = np.logical_or.reduceat(waiting, starts).tolist()
+    restarts = procs["restarts"].tolist()
     out = []
     for p, process in enumerate(machine.scenario.processes, start=1):
-        own = tasks[starts[p] : starts[p + 1]]
-        late = _lateness(machine, procs[p], own)
+        late_s = float(late[p]) / 1e9
         out.append(
             TaskTotals(
                 process=process.name,
                 container=process.container,
                 cgroup=process.cgroup,
-                late_s=late,
-                late_max_s=max(late_max[p] / 1e9, late),
+                late_s=late_s,
+                late_max_s=max(late_max[p] / 1e9, late_s),
                 stall_s=summed["stall_ns"][p] / 1e9,
                 throttle_s=summed["throttle_ns"][p] / 1e9,
-                pause_s=(summed["pause_ns"][p] + _pausing(k, own)) / 1e9,
+                pause_s=(summed["pause_ns"][p] + pausing_ns[p]) / 1e9,
                 io_s=summed["io_ns"][p] / 1e9,
                 majfaults=int(summed["majfaults"][p]),
-                state=_state(procs[p], own, ended_by.get(p)),
-                restarts=int(procs[p].restarts),
+                state=_state(procs[p], paused[p], ended_by.get(p)),
+                restarts=restarts[p],
             )
         )
     return tuple(out)
 
 
-def _pausing(k: Any, own: Any) -> int:
-    """How long tasks that are paused at the end have been so [ns]."""
-    waiting = own[own["state"] == s.TASK_OOM_WAIT]
-    return int((int(k.now_ns) - waiting["stall_begin_ns"]).sum()) if len(waiting) else 0
-
-
-def _lateness(machine: Machine, proc: Any, own: Any) -> float:
-    """How far behind its schedule the latest task of a process is [s]."""
-    late = float(own["late_ns"].max())
-    if proc.state == s.PROC_LIVE:
-        late = max([late, *(_behind(machine, task) for task in own)])
-    return late / 1e9
-
-
-def _behind(machine: Machine, task: Any) -> float:
-    """How late a task is in the op it is at: one at a rate comes every 64 pages [ns]."""
-    if task["stage"] != 1 or task["pc"] >= task["pc_end"]:
-        return 0.0
-    op = machine.program[int(task["pc"])]
-    if op["rate"] <= 0.0 or op["op"] not in (OP_GROW, OP_READ, OP_WRITE):
-        return 0.0
+def _behind(machine: Machine, tasks: Any) -> Any:
+    """How late each task is in the op it is at: one at a rate comes every 64 pages [ns]."""
+    late = np.zeros(len(tasks))
+    at_one = np.flatnonzero((tasks["stage"] == 1) & (tasks["pc"] < tasks["pc_end"]))
+    op = machine.program[tasks["pc"][at_one]]
+    timed = (op["rate"] > 0.0) & np.isin(op["op"], (OP_GROW, OP_READ, OP_WRITE))
+    at_one, op = at_one[timed], op[timed]
     step = max(TURN_PAGES, int(machine.kernel[0].granule_pages))
-    due_pages = min(float(task["op_done"]) + step, float(op["pages"]))
-    due = float(task["op_start_ns"]) + due_pages / float(op["rate"]) * 1e9
-    return max(float(machine.kernel[0].now_ns) - due, 0.0)
+    done = tasks["op_done"][at_one].astype(np.float64) + step
+    due_pages = np.minimum(done, op["pages"].astype(np.float64))
+    due = tasks["op_start_ns"][at_one].astype(np.float64) + due_pages / op["rate"] * 1e9
+    late[at_one] = np.maximum(float(machine.kernel[0].now_ns) - due, 0.0)
+    return late
 
 
-def _state(proc: Any, own: Any, ended_by: str | None) -> str:
+def _state(proc: Any, paused: bool, ended_by: str | None) -> str:
     if proc.victim:
         return "killed"
     if ended_by is not None and proc.state in (s.PROC_EXITING, s.PROC_DEAD):
@@ -228,7 +223,7 @@ def _state(proc: Any, own: Any, ended_by: str | None) -> str:
     if proc.state == s.PROC_UNBORN:
         return "unborn"
     if proc.state == s.PROC_LIVE:
-        return "paused" if (own["state"] == s.TASK_OOM_WAIT).any() else "live"
+        return "paused" if paused else "live"
     return "exited"
 
 

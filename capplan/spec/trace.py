@@ -130,7 +130,7 @@ class MemoryTrace:
     def __len__(self) -> int:
         return int(self.t_s.size)
 
-    @property
+    @functools.cached_property
     def interval_s(self) -> float:
         """Median time between samples [s]; 0 for a single sample."""
         return float(np.median(np.diff(self.t_s))) if self.t_s.size > 1 else 0.0
@@ -302,7 +302,7 @@ def clipped_samples(values: FloatArray, limit: float) -> int:
     >>> clipped_samples(np.array([90.0, 99.5, 80.0, 99.9, 60.0]), 100.0)
     0
     """
-    if limit <= 0 or values.size == 0:
+    if limit <= 0 or values.size == 0 or values.max() < CLIP_SHARE * limit:
         return 0
     at_limit = np.concatenate(([False], values >= CLIP_SHARE * limit, [False]))
     edges = np.flatnonzero(np.diff(at_limit.astype(np.int8)))
