@@ -33,6 +33,7 @@ NR_MISSING_CLASSES = 31  # granules 2^c - 1 to 2^(c+1) - 2 of a mapping
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
+KSWAPD_SLICE_NS = NS_PER_MS  # kswapd runs beside the tasks: their turns come between
 INIT_BW = (100 << 20) >> 12  # wb_init(): a device is thought to write 100 MiB/s [pages/s]
 MEMCG_CHARGE_BATCH = 64
 NR_ORDERS = 11

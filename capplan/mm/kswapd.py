@@ -34,7 +34,6 @@ from capplan.mm.state import (
 from capplan.mm.swap import complete_io, local_ns, writeback_throttle_ns
 from capplan.mm.vmscan import (
     age_active_anon,
-    shrink_node,
     shrink_node_begin,
     shrink_node_end,
     shrink_node_some,
@@ -179,9 +178,6 @@ def _begin_pass(k, fr, pt, n):
     else:
         age_active_anon(k, fr, pt, n)
     mem_cgroup_soft_limit_reclaim(k, fr, pt, n)
-    if k.lru_gen:
-        shrink_node(k, fr, pt, n)  # the multi-gen LRU's pass is one piece
-        return False
     shrink_node_begin(k, n)
     node.kswapd_memcg = 0
     node.kswapd_in_lruvec = 0
@@ -221,12 +217,11 @@ def _balance(k, fr, pt, n):
             return True
     else:
         k.sc = node.kswapd_sc
-    if node.kswapd_memcg >= 0:
-        over = shrink_node_some(k, fr, pt, n)
-        if not over:
-            node.kswapd_sc = k.sc
-            return False
-        shrink_node_end(k, n, 0)
+    if not shrink_node_some(k, fr, pt, n):
+        node.kswapd_sc = k.sc
+        return False
+    node.kswapd_memcg = -1
+    shrink_node_end(k, n, 0)
     return _end_pass(k, fr, n)
 
 

@@ -39,6 +39,7 @@ from capplan.mm.lru_gen_memcg import (
     random_bin,
 )
 from capplan.mm.lru_gen_scan import get_swappiness, get_tier_idx, scan_folios, type_and_tier
+from capplan.mm.lru_gen_walk import suitable_to_scan, update_bloom_filter
 from capplan.mm.lruvec import lru_add, referenced
 from capplan.mm.page_counter import calculate_protection
 from capplan.mm.shrink_folio import shrink_folio
@@ -46,6 +47,7 @@ from capplan.mm.slab import shrink_slab
 from capplan.mm.state import (
     DEF_PRIORITY,
     EV_LOW,
+    KSWAPD_SLICE_NS,
     LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
     LRU_NONE,
@@ -70,10 +72,12 @@ from capplan.mm.state import (
     WMARK_HIGH,
     ZONES_PER_NODE,
 )
-from capplan.mm.swap import total_free_swap
+from capplan.mm.swap import plug_flush, total_free_swap
 from capplan.mm.watermark import wmark_pages, zone_watermark_ok
 from capplan.mm.writeback import nudge_flusher
 from capplan.mm.zswap_shrinker import shrink_zswap
+
+SLICE_OVER = -1
 
 
 @jit
@@ -108,7 +112,8 @@ def lru_gen_look_around(k: Any, fr: Any, pt: Any, i: int) -> None:
 
     Kernel
     ------
-    mm/vmscan.c, lru_gen_look_around(): 64 page table entries around, in the same table.
+    mm/vmscan.c, lru_gen_look_around(): 64 page table entries around, in the same table, which
+    the next walk looks at if one in eight of them was accessed.
 
     Departs from the kernel
     -----------------------
@@ -123,14 +128,18 @@ def lru_gen_look_around(k: Any, fr: Any, pt: Any, i: int) -> None:
     end = min(end, k.mapping[m].nr_ptes)
     c = fr[i].memcg
     zone = fr[i].zone
-    young_gen = k.memcg[c].lruvec[zone // ZONES_PER_NODE].max_seq % MAX_NR_GENS
+    max_seq = k.memcg[c].lruvec[zone // ZONES_PER_NODE].max_seq + 0
+    young = fr[i].nr_pages + 0
     for e in range(first + begin, first + end):
         j = pt[e].frame
         if pt[e].state != PTE_PRESENT or j == i or j < 0:
             continue
         same = fr[j].memcg == c and fr[j].zone // ZONES_PER_NODE == zone // ZONES_PER_NODE
         if same and fr[j].flags & (PG_MAPPED | PG_MLOCKED) == PG_MAPPED and referenced(k, fr, j):
-            folio_update_gen(k, fr, j, young_gen)
+            folio_update_gen(k, fr, j, max_seq % MAX_NR_GENS)
+            young += fr[j].nr_pages
+    if suitable_to_scan(max(end - begin, 1) * k.granule_pages, young):
+        update_bloom_filter(k, pt, m, fr[i].pte, c, zone // ZONES_PER_NODE, max_seq)
 
 
 @jit
@@ -221,7 +230,7 @@ def mem_cgroup_below_low(k: Any, target: int, c: int) -> bool:
 
 
 @jit
-def get_nr_to_scan(k: Any, fr: Any, c: int, n: int, can_swap: bool) -> int:
+def get_nr_to_scan(k: Any, fr: Any, pt: Any, c: int, n: int, can_swap: bool) -> int:
     """Return the pages to scan at this priority; 0: none; -1: leave this memcg.
 
     Ages the lruvec when that is due, but not at the default priority.
@@ -239,7 +248,7 @@ def get_nr_to_scan(k: Any, fr: Any, c: int, n: int, can_swap: bool) -> int:
         return nr_to_scan
     if not due or k.sc.priority == DEF_PRIORITY:
         return nr_to_scan >> k.sc.priority  # type: ignore[no-any-return]
-    try_to_inc_max_seq(k, fr, c, n, can_swap)
+    try_to_inc_max_seq(k, fr, pt, c, n, can_swap)
     return -1
 
 
@@ -261,27 +270,35 @@ def should_abort_scan(k: Any, n: int) -> bool:
 
 
 @jit
-def try_to_shrink_lruvec(k: Any, fr: Any, pt: Any, c: int, n: int) -> bool:
-    """Evict until this priority's share is scanned; True: the memcg is to be rotated.
+def try_to_shrink_lruvec(k: Any, fr: Any, pt: Any, c: int, n: int) -> int:
+    """Evict until this priority's share is scanned.
+
+    Returns
+    -------
+    int
+        1: the memcg is to be rotated, 0: it is not, SLICE_OVER: kswapd goes on with it later.
 
     Kernel
     ------
-    mm/vmscan.c, try_to_shrink_lruvec().
+    mm/vmscan.c, try_to_shrink_lruvec(): between two batches kswapd lets others run
+    (cond_resched()).
     """
-    scanned = 0
+    sc = k.sc
     swappiness = get_swappiness(k, c)
     while True:
-        nr_to_scan = get_nr_to_scan(k, fr, c, n, swappiness != 0)
+        nr_to_scan = get_nr_to_scan(k, fr, pt, c, n, swappiness != 0)
         if nr_to_scan <= 0:
             break
         delta = evict_folios(k, fr, pt, c, n, swappiness)
-        scanned += delta
-        if delta == 0 or scanned >= nr_to_scan or should_abort_scan(k, n):
+        sc.lruvec_scanned += delta
+        if delta == 0 or sc.lruvec_scanned >= nr_to_scan or should_abort_scan(k, n):
             break
-    sc = k.sc
+        if sc.kswapd and k.work_ns + k.wait_ns >= KSWAPD_SLICE_NS:
+            return SLICE_OVER
+    sc.lruvec_scanned = 0
     if sc.unqueued_dirty and sc.unqueued_dirty == sc.file_taken:
         nudge_flusher(k, fr, pt)
-    return bool(nr_to_scan < 0)
+    return 1 if nr_to_scan < 0 else 0
 
 
 @jit
@@ -293,7 +310,10 @@ def lru_gen_shrink_lruvec(k: Any, fr: Any, pt: Any, c: int, n: int) -> None:
     mm/vmscan.c, lru_gen_shrink_lruvec(). The walk over the target's subtree, the
     protections and the slab shrinkers are shrink_node_memcgs()'s.
     """
-    if try_to_shrink_lruvec(k, fr, pt, c, n):
+    k.sc.lruvec_scanned = 0
+    rotate = try_to_shrink_lruvec(k, fr, pt, c, n)
+    plug_flush(k, fr, 0)
+    if rotate:
         lru_gen_rotate_memcg(k, c, n, MEMCG_LRU_YOUNG)
 
 
@@ -306,50 +326,74 @@ def lruvec_is_sizable(k: Any, c: int, n: int) -> bool:
 
 @jit
 def _shrink_one(k: Any, fr: Any, pt: Any, c: int, n: int) -> int:
-    """Shrink one memcg of a global reclaim; how to rotate it in the memcg LRU.
+    """Shrink one memcg of a global reclaim; how to rotate it in the memcg LRU, or SLICE_OVER.
 
     Kernel
     ------
     mm/vmscan.c, shrink_one().
     """
     lv = k.memcg[c].lruvec[n]
-    if mem_cgroup_below_min(k, 0, c):
-        return MEMCG_LRU_YOUNG
-    if mem_cgroup_below_low(k, 0, c):
-        if lv.memcg_seg != MEMCG_LRU_TAIL:
-            return MEMCG_LRU_TAIL
-        memcg_event(k, c, EV_LOW)
-    success = try_to_shrink_lruvec(k, fr, pt, c, n)
+    if not k.sc.in_lruvec:
+        if mem_cgroup_below_min(k, 0, c):
+            return MEMCG_LRU_YOUNG
+        if mem_cgroup_below_low(k, 0, c):
+            if lv.memcg_seg != MEMCG_LRU_TAIL:
+                return MEMCG_LRU_TAIL
+            memcg_event(k, c, EV_LOW)
+        k.sc.lruvec_scanned = 0
+    rotate = try_to_shrink_lruvec(k, fr, pt, c, n)
+    k.sc.in_lruvec = 1 if rotate == SLICE_OVER else 0
+    if rotate == SLICE_OVER:
+        return SLICE_OVER
     shrink_slab(k, fr, c)
     shrink_zswap(k, fr, pt, c)
-    if success and k.memcg[c].online:
+    if rotate and k.memcg[c].online:
         return MEMCG_LRU_YOUNG
-    if not success and lruvec_is_sizable(k, c, n):
+    if not rotate and lruvec_is_sizable(k, c, n):
         return MEMCG_LRU_NOP
     return MEMCG_LRU_TAIL if lv.memcg_seg != MEMCG_LRU_TAIL else MEMCG_LRU_YOUNG
 
 
 @jit
-def _shrink_many(k: Any, fr: Any, pt: Any, n: int) -> None:
-    """Shrink the memcgs of the old generation, bin by bin from a random one.
+def _bin_head(k: Any, n: int) -> int:
+    """First memcg of the bin that shrink_many() is at."""
+    at = (k.sc.many_bin + k.sc.many_step) % MEMCG_NR_BINS
+    return k.node[n].memcg_lru_head[k.sc.many_gen, at]  # type: ignore[no-any-return]
+
+
+@jit
+def _shrink_many(k: Any, fr: Any, pt: Any, n: int) -> bool:
+    """Shrink the memcgs of the old generation, bin by bin; False: kswapd's slice is over.
 
     Kernel
     ------
-    mm/vmscan.c, shrink_many(): a memcg is rotated once the next one is known.
+    mm/vmscan.c, shrink_many(): a memcg is rotated once the next one is known. One that was
+    rotated by somebody else leads to the end of another generation's list: the bin is begun
+    again.
     """
-    g = k.node[n].memcg_lru_seq % MEMCG_NR_GENS
-    first_bin = random_bin(k, n)
-    for step in range(MEMCG_NR_BINS):
-        c = k.node[n].memcg_lru_head[g, (first_bin + step) % MEMCG_NR_BINS]
-        while c >= 0:
-            op = _shrink_one(k, fr, pt, c, n)
-            stop = should_abort_scan(k, n)
-            after = k.memcg[c].lruvec[n].memcg_next
+    sc = k.sc
+    while sc.many_step < MEMCG_NR_BINS:
+        end_gen = sc.many_gen + 0
+        while sc.many_memcg >= 0:
+            c = sc.many_memcg + 0
+            lv = k.memcg[c].lruvec[n]
+            op = MEMCG_LRU_NOP
+            stop = False
+            if sc.in_lruvec or lv.memcg_gen == sc.many_gen:
+                op = _shrink_one(k, fr, pt, c, n)
+                if op == SLICE_OVER:
+                    return False
+                stop = should_abort_scan(k, n)
+            end_gen = lv.memcg_gen + 0
+            sc.many_memcg = lv.memcg_next
             if op:
                 lru_gen_rotate_memcg(k, c, n, op)
             if stop:
-                return
-            c = after
+                return True
+        if end_gen == sc.many_gen:
+            sc.many_step += 1
+        sc.many_memcg = _bin_head(k, n)
+    return True
 
 
 @jit
@@ -387,24 +431,40 @@ def fls(value: int) -> int:
 
 
 @jit
-def lru_gen_shrink_node(k: Any, fr: Any, pt: Any, n: int) -> None:
-    """Shrink a node for global reclaim: direct reclaim or kswapd.
+def lru_gen_shrink_node_begin(k: Any, n: int) -> None:
+    """Begin to shrink a node for global reclaim: direct reclaim or kswapd."""
+    sc = k.sc
+    sc.reclaimed_before = sc.nr_reclaimed
+    sc.in_lruvec = 0
+    sc.many_step = MEMCG_NR_BINS
+    if not sc.may_writepage:
+        return  # kswapd working off a boost takes what is easy; there is no such thing here
+    set_initial_priority(k, n)
+    if sc.kswapd:
+        sc.nr_reclaimed = 0
+    sc.many_gen = k.node[n].memcg_lru_seq % MEMCG_NR_GENS
+    sc.many_bin = random_bin(k, n)
+    sc.many_step = 0
+    sc.many_memcg = _bin_head(k, n)
+
+
+@jit
+def lru_gen_shrink_node_some(k: Any, fr: Any, pt: Any, n: int) -> bool:
+    """Shrink the node, kswapd for a slice of time; whether that is all.
 
     Kernel
     ------
     mm/vmscan.c, lru_gen_shrink_node().
     """
-    if not k.sc.may_writepage:
-        return  # kswapd working off a boost takes what is easy; there is no such thing here
-    before = k.sc.nr_reclaimed
-    set_initial_priority(k, n)
-    if k.sc.kswapd:
-        k.sc.nr_reclaimed = 0
-    _shrink_many(k, fr, pt, n)
-    if k.sc.kswapd:
-        k.sc.nr_reclaimed += before
-    if k.sc.nr_reclaimed > before:
+    sc = k.sc
+    if not _shrink_many(k, fr, pt, n):
+        return False
+    plug_flush(k, fr, 1 if sc.kswapd else 0)
+    if sc.kswapd and sc.may_writepage:
+        sc.nr_reclaimed += sc.reclaimed_before
+    if sc.nr_reclaimed > sc.reclaimed_before:
         k.node[n].kswapd_failures = 0
+    return True
 
 
 @jit

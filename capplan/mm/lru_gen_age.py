@@ -12,18 +12,16 @@ from capplan.mm.lru_gen_lists import (
     LRU_GEN_ANON,
     LRU_GEN_FILE,
     folio_inc_gen,
-    folio_update_gen,
     gen_list_add,
     gen_list_del,
     get_nr_gens,
 )
-from capplan.mm.lruvec import referenced
+from capplan.mm.lru_gen_walk import walk_mms
 from capplan.mm.state import (
     LRU_INACTIVE_FILE,
     MAX_NR_GENS,
     MAX_NR_TIERS,
     MIN_NR_GENS,
-    PG_MAPPED,
     ZONES_PER_NODE,
 )
 
@@ -168,42 +166,9 @@ def inc_max_seq(k: Any, fr: Any, c: int, n: int, can_swap: bool) -> None:
 
 
 @jit
-def walk_mm(k: Any, fr: Any, c: int, n: int, can_swap: bool) -> None:
-    """Promote every mapped folio that was accessed since the last look.
-
-    Kernel
-    ------
-    mm/vmscan.c, walk_mm() to walk_pte_range().
-
-    Departs from the kernel
-    -----------------------
-    The lists are walked instead of page tables; since lists are sorted lazily, only the
-    set of promoted folios matters, not the order. Tables that the Bloom filter would skip
-    are looked at too (the kernel leaves those to lru_gen_look_around()), and a page that
-    only another memcg's processes map is promoted as well. An entry looked at costs the
-    walker ``touch_ns``, one found young twice that (its struct page).
-    """
-    lv = k.memcg[c].lruvec[n]
-    young_gen = lv.max_seq % MAX_NR_GENS
-    looked_at, young = 0, 0
-    for t in range(0 if can_swap else LRU_GEN_FILE, 2):
-        for g in range(MAX_NR_GENS):
-            for z in range(ZONES_PER_NODE):
-                i = lv.gen_head[g, t, z]
-                while i >= 0:
-                    if fr[i].flags & PG_MAPPED:
-                        looked_at += fr[i].nr_pages
-                        if referenced(k, fr, i):
-                            folio_update_gen(k, fr, i, young_gen)
-                            young += fr[i].nr_pages
-                    i = fr[i].next
-    k.work_ns += (looked_at + young) * k.cost.touch_ns
-
-
-@jit
-def try_to_inc_max_seq(k: Any, fr: Any, c: int, n: int, can_swap: bool) -> None:
+def try_to_inc_max_seq(k: Any, fr: Any, pt: Any, c: int, n: int, can_swap: bool) -> None:
     """Age a lruvec: promote what was accessed, then open a generation."""
-    walk_mm(k, fr, c, n, can_swap)
+    walk_mms(k, fr, pt, c, n, can_swap)
     inc_max_seq(k, fr, c, n, can_swap)
 
 

@@ -52,6 +52,7 @@ entry_t = record([
     ("nr_pages", i32),
     ("length", i32),  # bytes stored per page in zswap (0: same-filled)
     ("node", i8), ("referenced", i8),  # in zswap, not yet looked at by its shrinker
+    ("walk", i16),  # of a page table's first entry: the Bloom filter it is in (MGLRU), 0: none
     ("slot", i32), ("place", i32),  # list of missing granules: a place on it, and where this one is
     ("shadow", i64),  # nonresident_age at eviction (classic), min_seq (MGLRU)
 ])  # fmt: skip
@@ -81,6 +82,7 @@ lruvec_t = record([
     ("avg_refaulted", i64, (2, MAX_NR_TIERS)), ("avg_total", i64, (2, MAX_NR_TIERS)),
     ("tier_protected", i64, (2, MAX_NR_TIERS)),
     ("tier_evicted", i64, (2, MAX_NR_TIERS)), ("tier_refaulted", i64, (2, MAX_NR_TIERS)),
+    ("walked", i8), ("walk_ns", i64),  # its processes' page tables, the last time
     ("gen_credit", i64), ("memcg_seg", i8), ("memcg_bin", i8), ("memcg_gen", i8),
     ("memcg_next", i32), ("memcg_prev", i32),  # in the memcg LRU's bin
 ])  # fmt: skip
@@ -200,6 +202,8 @@ mapping_t = record([
     # pattern that this is kept for, -1: not yet
     ("missing", i32, (NR_MISSING_CLASSES,)), ("missing_mass", f64), ("listed", i8),
     ("thp_spare", i64),  # of the last huge page: in memory, not touched yet
+    # multi-gen LRU: number of the last walk, and how far the region was then
+    ("walk", i64), ("walk_used", i32), ("walk_progress", f64),
 ])  # fmt: skip
 
 zone_t = record([
@@ -247,6 +251,9 @@ scan_control_t = record([  # struct scan_control, of the reclaim that is going o
     ("immediate", i64), ("taken", i64), ("file_taken", i64), ("pageout", i64),
     ("nr", i64, (NR_LRU_LISTS,)), ("target_scan", i64, (NR_LRU_LISTS,)),
     ("lruvec_reclaimed", i64), ("lruvec_adjusted", i8),  # of the lruvec under way
+    # multi-gen LRU: the same, and where shrink_many() is in the memcg LRU
+    ("lruvec_scanned", i64), ("in_lruvec", i8), ("reclaimed_before", i64),
+    ("many_gen", i8), ("many_bin", i8), ("many_step", i8), ("many_memcg", i32),
 ])  # fmt: skip
 
 compact_control_t = record([  # struct compact_control, of the compaction that is going on
@@ -373,6 +380,7 @@ kernel_t = record([
     ("plug_disk", i32, (2,)),
     ("isolated", i32, (64,)), ("nr_isolated", i32),  # written pages of the present batch
     ("lru_gen_isolated", i32, (64,)),  # a batch on its way out (MIN_LRU_BATCH)
+    ("walks", i64),
     # the stepping loop
     ("heap", i32, (MAX_TASKS + 64,)), ("heap_due", i64, (MAX_TASKS + 64,)), ("heap_len", i32),
     ("cpu_free_ns", i64, (MAX_CPUS,)), ("cpu_actor", i32, (MAX_CPUS,)),  # who had it last

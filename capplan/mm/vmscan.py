@@ -18,7 +18,11 @@ import math
 
 from capplan.mm._jit import jit, prefetch
 from capplan.mm.events import memcg_event
-from capplan.mm.lru_gen import lru_gen_shrink_lruvec, lru_gen_shrink_node
+from capplan.mm.lru_gen import (
+    lru_gen_shrink_lruvec,
+    lru_gen_shrink_node_begin,
+    lru_gen_shrink_node_some,
+)
 from capplan.mm.lruvec import lru_add, lru_del, referenced
 from capplan.mm.page_counter import calculate_protection
 from capplan.mm.scan_count import get_scan_count, list_is_scanned, skip_turns
@@ -26,11 +30,11 @@ from capplan.mm.shrink_folio import shrink_folio
 from capplan.mm.slab import shrink_slab
 from capplan.mm.state import (
     EV_LOW,
+    KSWAPD_SLICE_NS,
     LRU_ACTIVE_ANON,
     LRU_ACTIVE_FILE,
     LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
-    NS_PER_MS,
     PG_ACTIVE,
     PG_EXEC,
     PG_MAPPED,
@@ -68,8 +72,6 @@ __all__ = [
     "shrink_node_end",
     "shrink_node_some",
 ]
-
-SLICE_NS = NS_PER_MS  # kswapd runs beside the tasks: their turns come between
 
 
 @jit
@@ -398,6 +400,8 @@ def _shrink_node_memcgs(k, fr, pt, n):
 def shrink_node_some(k, fr, pt, n):
     """A slice of kswapd's pass over all groups of node n; whether the pass is over."""
     node = k.node[n]
+    if k.lru_gen:
+        return lru_gen_shrink_node_some(k, fr, pt, n)
     while node.kswapd_memcg < k.nr_memcgs:
         c = node.kswapd_memcg
         if not node.kswapd_in_lruvec:
@@ -407,14 +411,13 @@ def shrink_node_some(k, fr, pt, n):
             _begin_lruvec(k, c, n)
             node.kswapd_in_lruvec = 1
         while not _turn_lruvec(k, fr, pt, c, n):
-            if k.work_ns + k.wait_ns >= SLICE_NS:
+            if k.work_ns + k.wait_ns >= KSWAPD_SLICE_NS:
                 return False
         _end_lruvec(k, fr, pt, c, n)
         shrink_slab(k, fr, c)
         k.work_ns += k.cost.visit_ns
         node.kswapd_in_lruvec = 0
         node.kswapd_memcg += 1
-    node.kswapd_memcg = -1
     return True
 
 
@@ -432,6 +435,8 @@ def shrink_node_begin(k, n):
     sc.file_taken = 0
     if not k.lru_gen:
         _prepare_scan_control(k, n)
+    elif sc.target == 0:
+        lru_gen_shrink_node_begin(k, n)
 
 
 @jit
@@ -440,7 +445,7 @@ def shrink_node(k, fr, pt, n):
     before = k.sc.nr_reclaimed
     shrink_node_begin(k, n)
     if k.lru_gen and k.sc.target == 0:
-        lru_gen_shrink_node(k, fr, pt, n)
+        lru_gen_shrink_node_some(k, fr, pt, n)
         return
     _shrink_node_memcgs(k, fr, pt, n)
     shrink_node_end(k, n, before)
@@ -451,6 +456,8 @@ def shrink_node_end(k, n, before):
     """What a pass says about dirty pages and congestion (shrink_node, its end)."""
     sc = k.sc
     node = k.node[n]
+    if k.lru_gen and sc.target == 0:
+        return
     if sc.kswapd:
         if sc.writeback and sc.writeback == sc.taken:
             node.flag_writeback = 1

@@ -11,6 +11,8 @@ from capplan.mm.state import (
     MAP_ANON,
     MAP_FILE,
     PG_SWAPBACKED,
+    PROC_LIVE,
+    PTE_PRESENT,
     ZONE_NORMAL,
     new_entries,
     new_frames,
@@ -21,7 +23,10 @@ ANON, FILE = 0, 1
 
 
 def world(nr_memcgs: int = 1, nr_frames: int = 64) -> tuple[Any, Any, Any]:
-    """One node with one zone, an anonymous mapping 0 and a mmapped file 1; idle accesses."""
+    """One node with one zone, an anonymous mapping 0 and a mmapped file 1; idle accesses.
+
+    Process 0 of memcg 0 maps both; :func:`present` puts a page into its tables.
+    """
     k, fr, pt = new_kernel()[0], new_frames(nr_frames), new_entries(2 * nr_frames)
     k.lru_gen, k.nr_nodes, k.nr_memcgs, k.granule_pages = 1, 1, nr_memcgs, 1
     k.sc.reclaim_idx, k.sc.priority, k.sc.may_swap = ZONE_NORMAL, 12, 1
@@ -31,7 +36,9 @@ def world(nr_memcgs: int = 1, nr_frames: int = 64) -> tuple[Any, Any, Any]:
         mapping = k.mapping[m]
         mapping.kind, mapping.pattern = kind, ACCESS_IDLE
         mapping.first_pte, mapping.nr_ptes = m * nr_frames, nr_frames
-        mapping.size_pages = nr_frames
+        mapping.size_pages = mapping.used = nr_frames
+        k.vma[m].mapping, k.vma[m].next = m, 1 if m == 0 else -1
+    k.nr_procs, k.proc[0].state, k.proc[0].first_vma = 1, PROC_LIVE, 0
     for c in range(nr_memcgs):
         k.memcg[c].online, k.memcg[c].parent = 1, c - 1 if c < 2 else 0
         lru_gen_lists.lru_gen_init_lruvec(k, c, 0)
@@ -53,6 +60,11 @@ def add(k: Any, fr: Any, i: int, t: int, flags: int = 0, **kw: int) -> int:
     page(fr, i, t, flags, **kw)
     assert lru_gen_lists.lru_gen_add_folio(k, fr, i, False)
     return i
+
+
+def present(fr: Any, pt: Any, i: int) -> None:
+    """Have process 0's page tables reach frame i."""
+    pt[fr[i].pte].state, pt[fr[i].pte].frame = PTE_PRESENT, i
 
 
 def seq_of(k: Any, fr: Any, i: int) -> int:

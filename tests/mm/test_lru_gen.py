@@ -24,14 +24,13 @@ from capplan.mm.state import (
     PG_SWAPCACHE,
     PG_WORKINGSET,
     PG_YOUNG,
-    PTE_PRESENT,
     ST_ACTIVATE_FILE,
     ST_REFAULT_FILE,
     ST_RESTORE_FILE,
     VM_REFAULT_FILE,
     ZONE_NORMAL,
 )
-from tests.mm.lru_gen_world import ANON, FILE, add, list_of, page, seq_of, world
+from tests.mm.lru_gen_world import ANON, FILE, add, list_of, page, present, seq_of, world
 
 pytestmark = [
     pytest.mark.small,
@@ -214,28 +213,31 @@ def test_reset_ctrl_pos_halves() -> None:
 
 
 def test_aging_promotes_what_was_touched_and_opens_a_generation() -> None:
-    k, fr, _ = world()
+    k, fr, pt = world()
     k.cost.touch_ns = 10.0
     add(k, fr, 0, ANON, PG_MAPPED | PG_YOUNG)
     add(k, fr, 1, ANON, PG_MAPPED)
     add(k, fr, 2, FILE, PG_YOUNG)  # not mapped: page tables know nothing of it
-    lru_gen_age.try_to_inc_max_seq(k, fr, 0, 0, True)
+    for i in range(3):
+        present(fr, pt, i)
+    lru_gen_age.try_to_inc_max_seq(k, fr, pt, 0, 0, True)
     lv = k.memcg[0].lruvec[0]
     assert (lv.max_seq, lv.min_seq[ANON], lv.min_seq[FILE]) == (4, 1, 1)
     assert [seq_of(k, fr, i) for i in range(3)] == [3, 2, 1]
-    assert k.work_ns == 30.0
+    assert k.work_ns == 40.0  # three entries, and the folio of the young one
     assert lv.pages[LRU_ACTIVE_ANON] == 1  # generation 2 became inactive
     assert lv.pages[LRU_INACTIVE_ANON] == 1
-    lru_gen_age.try_to_inc_max_seq(k, fr, 0, 0, True)
+    lru_gen_age.try_to_inc_max_seq(k, fr, pt, 0, 0, True)
     assert [seq_of(k, fr, i) for i in range(3)] == [3, 2, 2]  # the oldest one merged
     assert lv.pages[LRU_ACTIVE_ANON] == 0
 
 
 def test_aging_without_swap_leaves_anon_behind() -> None:
-    k, fr, _ = world()
+    k, fr, pt = world()
     add(k, fr, 0, ANON, PG_MAPPED | PG_YOUNG)
+    present(fr, pt, 0)
     for _ in range(3):
-        lru_gen_age.try_to_inc_max_seq(k, fr, 0, 0, False)
+        lru_gen_age.try_to_inc_max_seq(k, fr, pt, 0, 0, False)
     lv = k.memcg[0].lruvec[0]
     assert fr[0].flags & PG_YOUNG  # never looked at
     assert lv.max_seq - lv.min_seq[ANON] == 3
@@ -397,21 +399,21 @@ def test_set_initial_priority(inactive: int, target: int, priority: int) -> None
 
 
 def test_get_nr_to_scan_ages_below_the_default_priority() -> None:
-    k, fr, _ = world()
+    k, fr, pt = world()
     fill(k, 300000, 50000, 50000)
-    assert lru_gen.get_nr_to_scan(k, fr, 0, 0, False) == 400000 >> 12
+    assert lru_gen.get_nr_to_scan(k, fr, pt, 0, 0, False) == 400000 >> 12
     assert k.memcg[0].lruvec[0].max_seq == 5
     k.sc.priority = 11
-    assert lru_gen.get_nr_to_scan(k, fr, 0, 0, False) == -1
+    assert lru_gen.get_nr_to_scan(k, fr, pt, 0, 0, False) == -1
     assert k.memcg[0].lruvec[0].max_seq == 6
 
 
 def test_get_nr_to_scan_respects_memory_min() -> None:
-    k, fr, _ = world(nr_memcgs=2)
+    k, fr, pt = world(nr_memcgs=2)
     k.memcg[1].memory.usage, k.memcg[1].memory.emin = 100, 100
-    assert lru_gen.get_nr_to_scan(k, fr, 1, 0, False) == -1
+    assert lru_gen.get_nr_to_scan(k, fr, pt, 1, 0, False) == -1
     k.sc.target = 1  # its own limit: min does not protect it
-    assert lru_gen.get_nr_to_scan(k, fr, 1, 0, False) == 0
+    assert lru_gen.get_nr_to_scan(k, fr, pt, 1, 0, False) == 0
 
 
 def test_should_abort_scan_kswapd_stops_above_high() -> None:
@@ -447,7 +449,7 @@ def test_large_granule_leaves_a_debt_that_later_batches_pay() -> None:
     k.memcg[0].lruvec[0].min_seq[:] = 1
     for i in range(2):
         add(k, fr, i, FILE, PG_MAPPED | PG_YOUNG, nr_pages=512)
-        pt[fr[i].pte].state, pt[fr[i].pte].frame = PTE_PRESENT, i
+        present(fr, pt, i)
     assert lru_gen.evict_folios(k, fr, pt, 0, 0, 0) == 512
     assert k.memcg[0].lruvec[0].gen_credit == 64 - 512
     assert [seq_of(k, fr, i) for i in range(2)] == [3, 1]  # touched: kept, activated
@@ -462,7 +464,7 @@ def test_look_around_promotes_touched_neighbours_of_the_same_table() -> None:
     k, fr, pt = world(nr_frames=600)
     for i in (0, 31, 511, 512, 540):
         add(k, fr, i, FILE, PG_MAPPED | (0 if i == 31 else PG_YOUNG))
-        pt[fr[i].pte].state, pt[fr[i].pte].frame = PTE_PRESENT, i
+        present(fr, pt, i)
     lru_gen.lru_gen_look_around(k, fr, pt, 512)
     assert [seq_of(k, fr, i) for i in (0, 31, 511, 540)] == [1, 1, 1, 3]
     lru_gen.lru_gen_look_around(k, fr, pt, 31)

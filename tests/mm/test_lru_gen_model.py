@@ -17,7 +17,7 @@ from capplan.mm.state import (
     PG_YOUNG,
     ZONE_NORMAL,
 )
-from tests.mm.lru_gen_world import ANON, FILE, list_of, page, seq_of, world
+from tests.mm.lru_gen_world import ANON, FILE, list_of, page, present, seq_of, world
 
 pytestmark = [
     pytest.mark.small,
@@ -109,7 +109,7 @@ moves = st.one_of(
 )
 
 
-def play(k: Any, fr: Any, naive: Naive, move: tuple[Any, ...]) -> None:
+def play(k: Any, fr: Any, pt: Any, naive: Naive, move: tuple[Any, ...]) -> None:
     """Do one move on both sides."""
     if move[0] == "add" and move[1] not in naive.seq:
         _, i, is_file, active, reclaiming = move
@@ -123,7 +123,10 @@ def play(k: Any, fr: Any, naive: Naive, move: tuple[Any, ...]) -> None:
         naive.age(move[1])
         for i in move[1]:
             fr[i].flags |= PG_YOUNG
-        lru_gen_age.try_to_inc_max_seq(k, fr, 0, 0, True)
+            if i in naive.seq:
+                present(fr, pt, i)
+        k.proc[0].start_ns = k.now_ns + 1  # a new process: all of its tables are walked
+        lru_gen_age.try_to_inc_max_seq(k, fr, pt, 0, 0, True)
     elif move[0] == "scan":
         _, nr, _ = lru_gen_scan.scan_folios(k, fr, 0, 0, move[1], 3)
         assert list(k.lru_gen_isolated[:nr]) == naive.scan(move[1])
@@ -135,11 +138,11 @@ def play(k: Any, fr: Any, naive: Naive, move: tuple[Any, ...]) -> None:
 @settings(max_examples=80)
 @given(st.lists(moves, min_size=20, max_size=60))
 def test_lists_match_a_naive_model(played: list[tuple[Any, ...]]) -> None:
-    k, fr, _ = world(nr_frames=16)
+    k, fr, pt = world(nr_frames=16)
     naive = Naive()
     lv = k.memcg[0].lruvec[0]
     for move in played:
-        play(k, fr, naive, move)
+        play(k, fr, pt, naive, move)
         for i in range(FOLIOS):
             fr[i].flags &= ~PG_YOUNG
         assert (lv.max_seq, list(lv.min_seq)) == (naive.max_seq, naive.min_seq)
