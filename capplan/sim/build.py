@@ -110,16 +110,18 @@ def _empty_node(scenario: Scenario, *, keep: bool) -> Empty:
         _KEPT[:] = [(made_of, _boot(scenario))]
         _SPARE.clear()
     kernel, frames, index, notes = _KEPT[0][1]
-    if not _SPARE:
-        return kernel.copy(), frames.copy(), dict(index), notes
-    own_kernel, own_frames = _SPARE.pop()
-    begin, end = _unused_groups(kernel)
+    is_fresh = not _SPARE
+    own_kernel, own_frames = (
+        (np.empty_like(kernel), np.empty_like(frames)) if is_fresh else _SPARE.pop()
+    )
+    begin, end = (0, 0) if is_fresh else _unused_groups(kernel)
     for own, whole, part in (
         (own_kernel, kernel, slice(begin)),
         (own_kernel, kernel, slice(end, None)),
         (own_frames, frames, slice(None)),
     ):
-        # as bytes: numpy copies records field by field, which takes eight times as long
+        # as bytes: numpy copies records field by field, which takes eight times as long, and
+        # leaves the bytes between fields as they were
         own.view(np.uint8)[part] = whole.view(np.uint8)[part]
     return own_kernel, own_frames, dict(index), notes
 

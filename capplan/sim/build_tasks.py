@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from capplan.sim.ops import (
     OP_WAIT,
     OP_WRITE,
 )
-from capplan.sim.scenario import Mapping, Op, Process, Scenario, Task
+from capplan.sim.scenario import Mapping, Op, Process, Scenario, Task, TracePoints
 
 __all__ = ["SYSTEM", "build_tasks"]
 
@@ -134,40 +135,47 @@ def _mappings(
 ) -> np.ndarray[Any, Any]:  # fmt: skip
     disks = {disk.name: d for d, disk in enumerate(scenario.node.disks)}
     granule = int(k.granule_pages)
-    at = 0
     k.nr_mappings = len(mappings)
-    table = k.mapping
-    for m, mapping in enumerate(mappings):
-        record = table[m]
-        size = _extent(mapping)
-        if mapping.cow_of:
-            size = max(size, _extent(mappings[numbers[mapping.cow_of]]))
-        record.kind = KINDS[mapping.kind]
-        record.via_read = int(mapping.via == "read" and mapping.kind != "anon")
-        record.exec = int(mapping.exec)
-        record.thp = int(mapping.thp)
-        record.max_pages = size
-        record.locked = int(mapping.locked)
-        record.disk = disks.get(mapping.disk, 0)
-        record.first_pte = at
-        # a region may end short and go on: one granule to spare for each end
-        nr_ptes = -(-size // granule) + (2 if mapping.kind == "anon" else 0)
-        record.nr_ptes = nr_ptes
-        record.owner = cgroups[mapping.owner.strip("/")] if mapping.owner is not None else -1
-        record.cow_parent = numbers[mapping.cow_of] if mapping.cow_of else -1
-        record.length_mean = mapping.length_mean
-        record.length_sd = mapping.length_sd
-        record.same_filled = mapping.same_filled
-        record.incompressible = mapping.incompressible
-        record.zipf_s = 1.0
-        record.stream = _stream(mapping.name)
-        record.dirtied_ns = s.NEVER_NS
-        at += nr_ptes
-    entries = s.new_entries(max(at, 1))
+    sizes = np.array([_whole_extent(m, mappings, numbers) for m in mappings])
+    # a region may end short and go on: one granule to spare for each end
+    spare = np.array([2 if m.kind == "anon" else 0 for m in mappings])
+    nr_ptes = -(-sizes // granule) + spare
+    ends = np.cumsum(nr_ptes)
+    table = k.mapping[: len(mappings)]
+    # a column at a time: a record in Python takes a microsecond for each field
+    for name, values in {
+        "kind": [KINDS[m.kind] for m in mappings],
+        "via_read": [m.via == "read" and m.kind != "anon" for m in mappings],
+        "exec": [m.exec for m in mappings],
+        "thp": [m.thp for m in mappings],
+        "max_pages": sizes,
+        "locked": [m.locked for m in mappings],
+        "disk": [disks.get(m.disk, 0) for m in mappings],
+        "first_pte": ends - nr_ptes,
+        "nr_ptes": nr_ptes,
+        "owner": [-1 if m.owner is None else cgroups[m.owner.strip("/")] for m in mappings],
+        "cow_parent": [numbers[m.cow_of] if m.cow_of else -1 for m in mappings],
+        "length_mean": [m.length_mean for m in mappings],
+        "length_sd": [m.length_sd for m in mappings],
+        "same_filled": [m.same_filled for m in mappings],
+        "incompressible": [m.incompressible for m in mappings],
+        "zipf_s": 1.0,
+        "stream": [_stream(m.name) for m in mappings],
+        "dirtied_ns": s.NEVER_NS,
+    }.items():
+        table[name] = values
+    entries = s.new_entries(max(int(ends[-1]) if mappings else 0, 1))
     for m, mapping in enumerate(mappings):
         if mapping.kind == "file" and mapping.size_pages > 0:
             _lay_out_file(table[m], entries, mapping.size_pages, granule)
     return entries
+
+
+def _whole_extent(mapping: Mapping, mappings: list[Mapping], numbers: dict[str, int]) -> int:
+    """The most pages of a mapping; copies on write may be as many as what they copy."""
+    if not mapping.cow_of:
+        return _extent(mapping)
+    return max(_extent(mapping), _extent(mappings[numbers[mapping.cow_of]]))
 
 
 def _extent(mapping: Mapping) -> int:
@@ -187,6 +195,7 @@ def _lay_out_file(record: Any, entries: np.ndarray[Any, Any], pages: int, granul
     record.nonresident = count
 
 
+@functools.lru_cache(maxsize=4096)  # runs of many have the same names
 def _stream(name: str) -> int:
     """A number for a mapping's draws that depends on its name only (FNV-1a, 31 bits)."""
     value = 2166136261
@@ -219,7 +228,8 @@ class _Program:
         self.procs = procs
         self.numbers = numbers
         self.mappings = mappings
-        self.blocks: list[np.ndarray[Any, Any]] = []
+        self.blocks: list[tuple[int, np.ndarray[Any, Any]]] = []  # where they stand, and ops
+        self.traces: list[tuple[int, TracePoints, int]] = []  # where, points, vma
         self.length = 0
         self.nr_tasks = 0
         self.nr_vmas = 0
@@ -339,12 +349,8 @@ class _Program:
 
     def _trace(self, task: Task, vmas: dict[str, int]) -> None:
         assert task.trace is not None
-        block = np.zeros(len(task.trace.at_ns), s.op_t)
-        block["op"] = OP_TARGET
-        block["vma"] = vmas[task.trace.mapping]
-        block["pages"] = task.trace.pages
-        block["t_ns"] = task.trace.at_ns
-        self._append(block)
+        self.traces.append((self.length, task.trace, vmas[task.trace.mapping]))
+        self.length += len(task.trace.at_ns)
 
     def _ops(self, ops: tuple[Op, ...], vmas: dict[str, int]) -> None:
         block = np.zeros(len(ops), s.op_t)
@@ -359,15 +365,19 @@ class _Program:
         self._append(block)
 
     def _append(self, block: np.ndarray[Any, Any]) -> None:
-        self.blocks.append(block)
-        self.length += len(block)
+        if block.size:
+            self.blocks.append((self.length, block))
+            self.length += len(block)
 
     def finish(self) -> np.ndarray[Any, Any]:
         """All ops, as ``(P,) op_t``."""
         program = s.new_program(self.length + 1)
-        at = 0
-        for block in self.blocks:
-            # as bytes: numpy copies records field by field
-            program[at : at + len(block)].view(np.uint8)[:] = block.view(np.uint8)
-            at += len(block)
+        for at, block in self.blocks:
+            program[at : at + len(block)] = block
+        for at, trace, vma in self.traces:  # most of a program: written in place
+            part = program[at : at + len(trace.at_ns)]
+            part["op"] = OP_TARGET
+            part["vma"] = vma
+            part["pages"] = trace.pages
+            part["t_ns"] = trace.at_ns
         return program

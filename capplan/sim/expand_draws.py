@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
@@ -26,11 +27,11 @@ Names = tuple[str | int, ...]
 Blend = tuple[tuple[int, float], ...]
 
 _UNIT = NormalDist()
-_CHUNK = 16  # scores drawn at a time; a stream's k-th number does not depend on it
+_CHUNK = 16  # scores drawn at first; a stream's k-th number does not depend on it
 
 
-def stream(seed: int, replicate: int, *names: str | int) -> np.random.Generator:
-    """Generator of the stream that belongs to these names.
+def normals(count: int, seed: int, replicate: int, *names: str | int) -> FloatArray:
+    """The first standard normal numbers of the stream that belongs to these names.
 
     The key is 128 bits of BLAKE2b over the parts, each with its length, so that
     ("a", "bc") and ("ab", "c") differ; it is the same on every machine.
@@ -39,33 +40,51 @@ def stream(seed: int, replicate: int, *names: str | int) -> np.random.Generator:
     for part in (seed, replicate, *names):
         text = str(part).encode()
         digest.update(len(text).to_bytes(4, "little") + text)
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest.digest(), "little")))
+    _LOCAL.set_key(digest.digest())
+    return _LOCAL.generator.standard_normal(count)
+
+
+class _Local(threading.local):
+    """A thread's generator, whose key is set anew for each stream.
+
+    A new one would gather entropy that it does not need, which takes seven times as long.
+    """
+
+    def __init__(self) -> None:
+        self.philox = np.random.Philox(key=0)
+        self.generator = np.random.Generator(self.philox)
+        self._state: Any = self.philox.state
+
+    def set_key(self, key: bytes) -> None:
+        """Begin at the first number of a key's stream."""
+        self._state["state"]["key"] = np.frombuffer(key, "<u8").astype(np.uint64)
+        self.philox.state = self._state
+
+
+_LOCAL = _Local()
 
 
 @dataclass
 class _Scores:
-    """Standard normal numbers of one stream, by ordinal."""
+    """Standard normal numbers of one stream, or of several blended, by ordinal."""
 
-    source: Normals
+    seed: int
+    parts: Blend
+    names: Names
     drawn: list[float] = field(default_factory=list)
 
     def get(self, ordinal: int) -> float:
-        while ordinal >= len(self.drawn):
-            self.drawn.extend(self.source.next(_CHUNK).tolist())
+        if ordinal >= len(self.drawn):
+            self.drawn = self.first(max(_CHUNK, 2 * ordinal)).tolist()
         return self.drawn[ordinal]
 
-
-@dataclass
-class Normals:
-    """Standard normal numbers: of one replicate's stream, or a blend of several."""
-
-    parts: list[tuple[np.random.Generator, float]]
-
-    def next(self, count: int) -> FloatArray:
-        """The next numbers."""
-        if len(self.parts) == 1:
-            return self.parts[0][0].standard_normal(count)
-        return np.asarray(sum(weight * g.standard_normal(count) for g, weight in self.parts))
+    def first(self, count: int) -> FloatArray:
+        """The first numbers."""
+        (replicate, weight), *others = self.parts
+        drawn = weight * normals(count, self.seed, replicate, *self.names)
+        for replicate, weight in others:
+            drawn += weight * normals(count, self.seed, replicate, *self.names)
+        return drawn
 
 
 @dataclass
@@ -118,7 +137,7 @@ class Draws:
 
     def normals(self, count: int, *what: str | int) -> FloatArray:
         """Standard normal scores that are shared with nobody."""
-        return self._normals((*self.own, *what)).next(count)
+        return self._scores((*self.own, *what)).first(count)
 
     def uniform(self, *what: str | int) -> float:
         """A number from 0 to 1 that is shared with nobody."""
@@ -126,12 +145,9 @@ class Draws:
 
     def _scores(self, names: Names) -> _Scores:
         if names not in self._streams:
-            self._streams[names] = _Scores(self._normals(names))
+            parts = self.blend or ((self.replicate, 1.0),)
+            self._streams[names] = _Scores(self.seed, parts, names)
         return self._streams[names]
-
-    def _normals(self, names: Names) -> Normals:
-        parts = self.blend or ((self.replicate, 1.0),)
-        return Normals([(stream(self.seed, r, *names), weight) for r, weight in parts])
 
 
 def quantile(dist: Dist[Any], score: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,82 +42,95 @@ class Recorder:
         self.log = np.zeros(rows * width, np.int64)
         k.log_width = width
 
-    def _read(self) -> None:
-        """Name the blocks of the rows that were written (see capplan.sim.sample)."""
+    def _blocks(self) -> dict[str, Array]:
+        """Blocks of the rows that were written, by name (see capplan.sim.sample)."""
         k, c = self.k, self.memcgs
         width = int(k.log_width)
         table = self.log[: int(k.log_row) * width].reshape(-1, width)
-        blocks = np.split(
+        label, node, vmstat, node_psi, zones, memcgs, rss = np.split(
             table,
             np.cumsum([1, NODE_COUNTERS, s.NR_VMSTAT, 2, len(self.zones) * ZONE_WIDTH,
                        c * MEMCG_WIDTH]),
             axis=1,
         )  # fmt: skip
-        label, node, self.vmstat, self.node_psi, zones, memcgs, rss = blocks
-        self.t = label[:, 0] / 1e9
-        self.node = node.astype(np.float64)
-        zones = zones.reshape(-1, len(self.zones), ZONE_WIDTH)
-        self.zone_free, self.zone_free_min = zones[:, :, 0], zones[:, :, 1]
-        self.zone_orders = zones[:, :, 2:]
         parts = np.split(
             memcgs.reshape(-1, c, MEMCG_WIDTH),
             np.cumsum([3, 1, 1, s.NR_MEMCG_STATS, s.NR_LRU_LISTS, s.NR_MEMCG_EVENTS, 2]),
             axis=2,
         )
-        self.usage, swap, zswap, self.stat, self.lists, self.events, self.psi, self.times = parts
-        self.swap, self.zswap = swap[:, :, 0], zswap[:, :, 0]
-        self.rss = np.where(rss < 0, np.nan, rss)
+        of_groups = ("usage", "swap", "zswap", "stat", "lists", "events", "psi", "times")
+        return {
+            "t": label / 1e9,
+            "node": node.astype(np.float64),
+            "vmstat": vmstat,
+            "node_psi": node_psi,
+            "zones": zones.reshape(-1, len(self.zones), ZONE_WIDTH),
+            "rss": np.where(rss < 0, np.nan, rss),
+            **dict(zip(of_groups, parts, strict=True)),
+        }
 
     def series(self) -> LazySeries:
         """All series by name (see capplan.sim.result)."""
-        self._read()
-        out = LazySeries()
-        out.add("t", self.t)
-        for j, name in enumerate(_MEMINFO):
-            out.add(f"meminfo_kb.{name}", self.node[:, j], 4)
-        out.add("meminfo_kb.HugePages_Total", self.node[:, 24])  # a count
-        out.add("meminfo_kb.Hugetlb", self.node[:, 24], 2048)
-        out.add("pcp.pages", self.node[:, 21])
-        out.add("kswapd.cpu_us", self.node[:, 22], 1 / 1000)
-        for j, name in enumerate(s.VMSTAT):
-            out.add(f"vmstat.{name}", self.vmstat[:, j])
-        for kind, name in enumerate(("some", "full")):
-            out.add(f"psi.memory.{name}.total_us", self.node_psi[:, kind], 1 / 1000)
-        for j, z in enumerate(self.zones):
-            name = zone_name(self.k, z)
-            out.add(f"zone.{name}.free", self.zone_free[:, j])
-            out.add(f"zone.{name}.free|min", self.zone_free_min[:, j])
-            for order in range(s.NR_ORDERS):
-                out.add(f"zone.{name}.order{order}", self.zone_orders[:, j, order])
-        for path, c in self.machine.cgroup_index.items():
-            if c > 0:
-                self._cgroup(out, path, c)
-        for p, name in enumerate(self.machine.proc_names):
-            if p > 0:
-                out.add(f"process.{name}.rss_pages", self.rss[:, p])
-        return out
+        groups = tuple((path, c, self.ends[c]) for path, c in self.machine.cgroup_index.items())
+        zones = tuple(zone_name(self.k, z) for z in self.zones)
+        places = _places(zones, groups, tuple(self.machine.proc_names), bool(self.k.cgroup_v1))
+        return LazySeries(places, self._blocks())
 
-    def _cgroup(self, out: LazySeries, path: str, c: int) -> None:
-        head = f"cgroup.{path}"
-        v1 = bool(self.k.cgroup_v1)
-        current = f"{head}.memory.usage_in_bytes" if v1 else f"{head}.memory.current"
-        for j, suffix in enumerate(("", "|min", "|max")):
-            out.add(current + suffix, self.usage[:, c, j], 4096)
-        # memory.stat is hierarchical: a group and all below it
-        whole = slice(c, self.ends[c])
-        for j, name in enumerate(s.MEMCG_STATS):
-            out.add(f"{head}.stat.{name}", self.stat[:, whole, j], 4096 if name in _BYTES else 1)
-        for j, name in enumerate(_LISTS):
-            out.add(f"{head}.stat.{name}", self.lists[:, whole, j], 4096)
-        out.add(f"{head}.stat.zswap", self.zswap[:, c])
-        for j, name in enumerate(_EVENTS):
-            out.add(f"{head}.events.{name}", self.events[:, c, j])
-        out.add(f"{head}.memory.swap.current", self.swap[:, c], 4096)
-        out.add(f"{head}.memory.zswap.current", self.zswap[:, c])
-        for kind, name in enumerate(("some", "full")):
-            out.add(f"{head}.psi.{name}", self.psi[:, c, kind], 1 / 1000)
-        for j, name in enumerate(("throttle_us", "stall_us", "pause_us")):
-            out.add(f"{head}.{name}", self.times[:, whole, j], 1 / 1000)
+
+Place = tuple[str, tuple[int | slice, ...], float]
+"""A block of the rows, what stands in it behind the row's number, and the factor."""
+
+
+@functools.lru_cache(maxsize=4)  # runs of many have the same names
+def _places(
+    zones: tuple[str, ...],
+    groups: tuple[tuple[str, int, int], ...],
+    processes: tuple[str, ...],
+    v1: bool,
+) -> dict[str, Place]:
+    """Where each series stands."""
+    out: dict[str, Place] = {"t": ("t", (0,), 1)}
+    out |= {f"meminfo_kb.{name}": ("node", (j,), 4) for j, name in enumerate(_MEMINFO)}
+    out["meminfo_kb.HugePages_Total"] = ("node", (24,), 1)  # a count
+    out["meminfo_kb.Hugetlb"] = ("node", (24,), 2048)
+    out["pcp.pages"] = ("node", (21,), 1)
+    out["kswapd.cpu_us"] = ("node", (22,), 1 / 1000)
+    out |= {f"vmstat.{name}": ("vmstat", (j,), 1) for j, name in enumerate(s.VMSTAT)}
+    for kind, name in enumerate(("some", "full")):
+        out[f"psi.memory.{name}.total_us"] = ("node_psi", (kind,), 1 / 1000)
+    for j, name in enumerate(zones):
+        columns = ("free", "free|min", *(f"order{order}" for order in range(s.NR_ORDERS)))
+        out |= {f"zone.{name}.{what}": ("zones", (j, i), 1) for i, what in enumerate(columns)}
+    for path, c, end in groups:
+        if c > 0:
+            out |= _places_of_group(f"cgroup.{path}", c, end, v1)
+    for p, name in enumerate(processes):
+        if p > 0:
+            out[f"process.{name}.rss_pages"] = ("rss", (p,), 1)
+    return out
+
+
+def _places_of_group(head: str, c: int, end: int, v1: bool) -> dict[str, Place]:
+    out: dict[str, Place] = {}
+    current = f"{head}.memory.usage_in_bytes" if v1 else f"{head}.memory.current"
+    for j, suffix in enumerate(("", "|min", "|max")):
+        out[current + suffix] = ("usage", (c, j), 4096)
+    # memory.stat is hierarchical: a group and all below it
+    whole = slice(c, end)
+    for j, name in enumerate(s.MEMCG_STATS):
+        out[f"{head}.stat.{name}"] = ("stat", (whole, j), 4096 if name in _BYTES else 1)
+    for j, name in enumerate(_LISTS):
+        out[f"{head}.stat.{name}"] = ("lists", (whole, j), 4096)
+    out[f"{head}.stat.zswap"] = ("zswap", (c, 0), 1)
+    for j, name in enumerate(_EVENTS):
+        out[f"{head}.events.{name}"] = ("events", (c, j), 1)
+    out[f"{head}.memory.swap.current"] = ("swap", (c, 0), 4096)
+    out[f"{head}.memory.zswap.current"] = ("zswap", (c, 0), 1)
+    for kind, name in enumerate(("some", "full")):
+        out[f"{head}.psi.{name}"] = ("psi", (c, kind), 1 / 1000)
+    for j, name in enumerate(("throttle_us", "stall_us", "pause_us")):
+        out[f"{head}.{name}"] = ("times", (whole, j), 1 / 1000)
+    return out
 
 
 class LazySeries(Mapping[str, Array]):
@@ -125,17 +139,16 @@ class LazySeries(Mapping[str, Array]):
     A run of many asks for a few dozen of some thousand.
     """
 
-    def __init__(self) -> None:
-        self._raw: dict[str, tuple[Array, float]] = {}
+    def __init__(self, places: Mapping[str, Place], blocks: Mapping[str, Array]) -> None:
+        self._places = places
+        self._blocks = blocks
         self._made: dict[str, Array] = {}
-
-    def add(self, name: str, samples: Array, factor: float = 1) -> None:
-        """Name a series: samples of one thing, or (two dimensions) of several to be added up."""
-        self._raw[name] = (samples, factor)
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._made:
-            samples, factor = self._raw[name]
+            block, index, factor = self._places[name]
+            samples = self._blocks[block][:, *index]
+            # several columns are those of a group and all below it
             whole = samples if samples.ndim == 1 else samples.sum(axis=1)
             if factor == 1:
                 self._made[name] = whole
@@ -144,13 +157,13 @@ class LazySeries(Mapping[str, Array]):
         return self._made[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._raw
+        return name in self._places
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._raw)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._raw)
+        return len(self._places)
 
 
 _MEMINFO = (

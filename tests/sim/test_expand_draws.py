@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import math
 from statistics import NormalDist
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capplan.sim.expand_draws import Draws, quantile, stream
+from capplan.sim.expand_draws import Draws, normals, quantile
 from capplan.spec.common import Dist
 
 SCORES = st.floats(-8, 8)
@@ -18,21 +19,29 @@ def dist(**kind: object) -> Dist[float]:
     return Dist[float].model_validate(kind)
 
 
-def test_stream_is_the_same_on_every_machine() -> None:
+def test_normals_are_the_same_on_every_machine() -> None:
     # a change of these numbers changes every seeded result: it needs a note in the changelog
-    first = stream(1, 0, "web", 0, "worker").standard_normal(3)
+    first = normals(3, 1, 0, "web", 0, "worker")
     assert first.tolist() == pytest.approx(
         [-0.38448351577970075, -0.14399920577721026, 0.8790449163750697]
     )
 
 
-def test_stream_names_do_not_run_together() -> None:
-    assert stream(1, 0, "a", "bc").random() != stream(1, 0, "ab", "c").random()
+def test_normals_names_do_not_run_together() -> None:
+    assert normals(1, 1, 0, "a", "bc") != normals(1, 1, 0, "ab", "c")
 
 
 @pytest.mark.parametrize("other", [(2, 0, "web"), (1, 1, "web"), (1, 0, "web2")])
-def test_stream_each_part_of_the_key_counts(other: tuple[int, int, str]) -> None:
-    assert stream(1, 0, "web").random() != stream(*other).random()
+def test_normals_each_part_of_the_key_counts(other: tuple[int, int, str]) -> None:
+    assert normals(1, 1, 0, "web") != normals(1, *other)
+
+
+def test_normals_are_those_of_numpys_own_stream() -> None:
+    normals(3, 5, 0, "odd")  # what a stream left over is not the next one's
+    key = hashlib.blake2b(b"\1\0\0\01\1\0\0\00\3\0\0\0web", digest_size=16)
+    philox = np.random.Philox(key=int.from_bytes(key.digest(), "little"))
+    expected = np.random.Generator(philox).standard_normal(40)
+    assert normals(40, 1, 0, "web").tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(
