@@ -12,12 +12,8 @@ the head of a free block carries PG_FREE, its order and the list's links. The mi
 a pageblock is kept in ``fr[first frame of the pageblock].migratetype``, for free and used
 pageblocks alike: nobody else may write that field.
 
-Below order g there are counts only, the *bag*. Free blocks that were there at boot
-(``bag_seed``, from buddyinfo) are used first, smallest first; then whole granules are broken
-one after the other and handed out densely, the last broken one being whole again first. So
-the counts are a function of ``bag_used``, and pages are conserved exactly:
-``zone.free == sum(nr_free[o, :] << o)`` always holds. At g = 0 the bag is simply a stack of
-single frames. A zone with ``counters_only`` is all bag.
+Below order g there are counts only (``singles.py``). ``zone.free == sum(nr_free[o, :] << o)``
+always holds.
 """
 
 from __future__ import annotations
@@ -30,24 +26,19 @@ from capplan.mm.state import (
     MAX_PAGE_ORDER,
     MT_HIGHATOMIC,
     MT_MOVABLE,
-    MT_UNMOVABLE,
-    NR_ORDERS,
     PAGEBLOCK_ORDER,
     PG_FREE,
     PG_KERNEL,
+    PG_MOVABLE,
 )
 from capplan.mm.watermark import boost_watermark
 
 __all__ = [
     "alloc_block",
-    "alloc_scattered",
     "buddy_init",
     "free_block",
-    "free_scattered",
-    "give_counted_block",
     "isolate_free_granule",
     "pageblock_migratetype",
-    "take_counted_block",
 ]
 
 PAGEBLOCK_PAGES = 1 << PAGEBLOCK_ORDER
@@ -174,7 +165,7 @@ def _claim_pageblock(k: Any, fr: Any, z: int, i: int, mt: int, other: int) -> bo
             free += pages
             j += pages >> g
         else:
-            if fr[j].flags & PG_KERNEL == 0 and fr[j].mapping >= 0:
+            if fr[j].mapping >= 0 and fr[j].flags & PG_KERNEL == 0 or fr[j].flags & PG_MOVABLE:
                 movable += 1 << g
             j += 1
     alike = 0
@@ -357,117 +348,3 @@ def free_block(k: Any, fr: Any, z: int, i: int, order: int) -> None:
         step = 1 << (PAGEBLOCK_ORDER - k.g)
         for n in range(1 << (order - PAGEBLOCK_ORDER)):
             _free_one(k, fr, z, i + n * step, PAGEBLOCK_ORDER)
-
-
-@jit
-def _count_bag(k: Any, z: int) -> None:
-    """Write the free counts of the bag: they follow from ``bag_used``."""
-    zone = k.zone[z]
-    orders = NR_ORDERS if zone.counters_only else k.g
-    used = zone.bag_used
-    free = zone.bag_seed_pages + (zone.bag_granules << k.g) - used
-    left = min(used, zone.bag_seed_pages)
-    seeds = 0
-    for o in range(orders):
-        blocks = zone.bag_seed[o]
-        taken = min(blocks, (left + (1 << o) - 1) >> o)
-        left = max(left - (taken << o), 0)
-        zone.nr_free[o, MT_MOVABLE] = blocks - taken
-        seeds += (blocks - taken) << o
-    # What is left of the block in use: its free tail is aligned, one block per binary digit.
-    tail = free - seeds
-    for o in range(orders):
-        zone.nr_free[o, MT_MOVABLE] += (tail >> o) & 1
-
-
-@jit
-def alloc_scattered(k: Any, fr: Any, z: int, n_pages: int) -> int:
-    """Take `n_pages` single pages of zone `z`, as kernel memory below a granule needs.
-
-    Returns the pages obtained: fewer when the zone has no more. They have no frame record;
-    give them back with :func:`free_scattered`, in any portions.
-
-    Departs from the kernel
-    -----------------------
-    Single pages fill one granule after the other, and the granule in use is whole again when
-    enough pages, whichever, have come back: no fragmentation by long-lived single pages.
-    """
-    zone = k.zone[z]
-    g = k.g
-    want = zone.bag_used + n_pages
-    room = zone.bag_seed_pages + (zone.bag_granules << g)
-    while want > room:
-        i = alloc_block(k, fr, z, g, MT_UNMOVABLE)
-        if i < 0:
-            want = room
-            break
-        fr[i].flags = PG_KERNEL
-        fr[i].nr_pages = 1 << g
-        fr[i].next = zone.bag_head
-        zone.bag_head = i
-        zone.bag_granules += 1
-        zone.free += 1 << g
-        room += 1 << g
-    got = want - zone.bag_used
-    zone.bag_used = want
-    zone.free -= got
-    zone.free_min = min(zone.free_min, zone.free)
-    _count_bag(k, z)
-    return got  # type: ignore[no-any-return]
-
-
-@jit
-def free_scattered(k: Any, fr: Any, z: int, n_pages: int) -> None:
-    """Give back `n_pages` of :func:`alloc_scattered`; granules that are whole again merge."""
-    zone = k.zone[z]
-    g = k.g
-    zone.bag_used -= n_pages
-    zone.free += n_pages
-    while zone.bag_granules > 0 and zone.bag_used <= zone.bag_seed_pages + (
-        (zone.bag_granules - 1) << g
-    ):
-        i = zone.bag_head
-        zone.bag_head = fr[i].next
-        zone.bag_granules -= 1
-        zone.free -= 1 << g
-        zone.free_min = min(zone.free_min, zone.free)
-        free_block(k, fr, z, i, g)
-    _count_bag(k, z)
-
-
-@jit
-def take_counted_block(k: Any, z: int, order: int) -> bool:
-    """Take a block of `order` from a zone that is counted only; False when it has none.
-
-    Worked example
-    --------------
-    One free block of order 10: an order-9 request leaves one of order 9.
-    """
-    zone = k.zone[z]
-    o = order
-    while o <= MAX_PAGE_ORDER and min(zone.nr_free[o, MT_MOVABLE], zone.bag_seed[o]) == 0:
-        o += 1
-    if o > MAX_PAGE_ORDER:
-        return False
-    zone.bag_seed[o] -= 1
-    for half in range(order, o):
-        zone.bag_seed[half] += 1
-    zone.bag_seed_pages -= 1 << order
-    zone.free -= 1 << order
-    zone.free_min = min(zone.free_min, zone.free)
-    _count_bag(k, z)
-    return True
-
-
-@jit
-def give_counted_block(k: Any, z: int, order: int) -> None:
-    """Give back a block of :func:`take_counted_block`; two of them merge."""
-    zone = k.zone[z]
-    zone.free += 1 << order
-    zone.bag_seed_pages += 1 << order
-    zone.bag_seed[order] += 1
-    while order < MAX_PAGE_ORDER and zone.bag_seed[order] == 2:
-        zone.bag_seed[order] = 0
-        order += 1
-        zone.bag_seed[order] += 1
-    _count_bag(k, z)

@@ -11,8 +11,16 @@ state by a history that nobody wrote down.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.buddy import alloc_scattered, free_block
-from capplan.mm.state import MT_MOVABLE, NR_MIGRATETYPES, NR_ORDERS, PG_KERNEL
+from capplan.mm.buddy import free_block
+from capplan.mm.singles import alloc_scattered
+from capplan.mm.state import (
+    MT_HIGHATOMIC,
+    MT_MOVABLE,
+    MT_UNMOVABLE,
+    NR_MIGRATETYPES,
+    NR_ORDERS,
+    PG_KERNEL,
+)
 
 __all__ = ["finish", "placing_pages", "placing_zone"]
 
@@ -24,13 +32,13 @@ def placing_zone(k, z):
 
 
 @jit
-def placing_pages(k, fr, nr):
-    """Single pages for the kernel while placing: from the highest zone down, the pages obtained."""
+def placing_pages(k, fr, nr, mt):
+    """Single pages of a migratetype while placing: from the highest zone down, those obtained."""
     got = 0
     for step in range(k.nr_zones):
         z = k.nr_zones - 1 - step
         if got < nr and placing_zone(k, z):
-            got += alloc_scattered(k, fr, z, nr - got)
+            got += alloc_scattered(k, fr, z, nr - got, mt)
     return got
 
 
@@ -38,7 +46,10 @@ def placing_pages(k, fr, nr):
 def _take_the_rest(k, fr, z):
     """Pages in use that no process, cache or slab asked for are the kernel's: taken for good."""
     zone = k.zone[z]
-    taken = alloc_scattered(k, fr, z, (zone.bag_granules << k.g) - zone.bag_used)
+    taken = 0
+    for mt in range(MT_HIGHATOMIC):
+        rest = (zone.bag_granules[mt] << k.g) - zone.bag_used[mt]
+        taken += alloc_scattered(k, fr, z, rest, mt)
     for order in range(NR_ORDERS):
         for mt in range(NR_MIGRATETYPES):
             i = zone.head[order, mt]
@@ -68,10 +79,10 @@ def _bring_back(k, fr, z):
         i = after
     if k.g == 0:
         return
-    # what the bag has handed out becomes part of its seed, which is used first
-    used = zone.bag_used
-    zone.bag_granules = 0
-    zone.bag_head = -1
+    # what the Unmovable bag has handed out becomes part of its seed, which is used first
+    used = zone.bag_used[MT_UNMOVABLE]
+    zone.bag_granules[MT_UNMOVABLE] = 0
+    zone.bag_head[MT_UNMOVABLE] = -1
     zone.bag_seed_pages = used
     for order in range(NR_ORDERS):
         zone.bag_seed[order] = zone.stash_seed[order]

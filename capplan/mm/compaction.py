@@ -199,8 +199,9 @@ def _is_huge(k: Any, fr: Any, first: int) -> bool:
 
 @jit
 def _may_isolate(k: Any, z: int) -> bool:
+    """Whether a granule may be taken: MIN without its boost is left (__isolate_free_page())."""
     zone = k.zone[z]
-    mark = zone.wmark[WMARK_MIN] + zone.boost + k.granule_pages
+    mark = zone.wmark[WMARK_MIN] + k.granule_pages
     return zone_watermark_ok(k, z, 0, mark, 0, 0)
 
 

@@ -72,11 +72,12 @@ PG_SWAPCACHE = 256  # holds a swap slot while resident
 PG_MLOCKED = 512
 PG_YOUNG = 1024  # touched by the fault that brought it in; cleared at the first look
 PG_EXEC = 2048
-PG_KERNEL = 4096  # on no list: page tables, slab, stacks, pool pages
+PG_KERNEL = 4096  # on no list: page tables, slab, stacks
 PG_SCATTERED = 8192  # a frame record without a block of its own (pages from the sub-g bag)
 PG_SWAP_CLEAN = 32768  # in the swap cache, written and not touched since
 PG_DOOMED = 65536  # freed while under writeback: goes when the I/O ends
 PG_READAHEAD = 131072  # in the swap cache, read along with another and not touched yet
+PG_MOVABLE = 262144  # on no list, but can be migrated: single pages of a pool (__PageMovable())
 PG_MAPPED = 16384  # reached by page tables (anon, shmem that was mapped, mmapped file)
 
 # Entry states (pt).

@@ -89,8 +89,10 @@ def _reset(k: Any, fr: Any, z: int) -> Any:
     zone.head[:] = -1
     zone.tail[:] = -1
     zone.bag_seed[:] = 0
-    zone.bag_seed_pages = zone.bag_used = zone.bag_granules = 0
-    zone.bag_head = -1
+    zone.bag_seed_pages = 0
+    zone.bag_used[:] = 0
+    zone.bag_granules[:] = 0
+    zone.bag_head[:] = -1
     return frames
 
 

@@ -16,10 +16,11 @@ from __future__ import annotations
 from typing import Any
 
 from capplan.mm._jit import jit
-from capplan.mm.buddy import alloc_block, free_block, give_counted_block, take_counted_block
+from capplan.mm.buddy import alloc_block, free_block
 from capplan.mm.captured import placing_zone
 from capplan.mm.page_alloc import alloc_huge_page, zonelist_zone
 from capplan.mm.page_alloc_costly import alloc_costly
+from capplan.mm.singles import give_counted_block, take_counted_block
 from capplan.mm.state import (
     MT_MOVABLE,
     PAGEBLOCK_ORDER,

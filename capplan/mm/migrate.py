@@ -12,10 +12,12 @@ from capplan.mm.lruvec import lru_add, lru_del
 from capplan.mm.pcp import pcp_free
 from capplan.mm.state import (
     LRU_NONE,
+    MT_MOVABLE,
     PCP_CPUS,
     PG_DOOMED,
     PG_FREE,
     PG_KERNEL,
+    PG_MOVABLE,
     PG_WRITEBACK,
     VM_PGMIGRATE_SUCCESS,
 )
@@ -32,33 +34,36 @@ def is_movable(k: Any, fr: Any, i: int) -> bool:
     Kernel
     ------
     mm/compaction.c, isolate_migratepages_block(). A page of the per-cpu lists, of the kernel
-    and one that an exit has gathered are on no list.
+    and one that an exit has gathered are on no list; one of zsmalloc need not be (__PageMovable()).
     """
     f = fr[i]
+    if f.flags & PG_MOVABLE:
+        return True
     return f.lru != LRU_NONE and f.flags & _PINNED == 0 and f.nr_pages == k.granule_pages  # type: ignore[no-any-return]
 
 
 @jit
-def migrate_folio(k: Any, fr: Any, pt: Any, i: int, j: int) -> None:
-    """Move the page of frame `i` to the free frame `j` of the same zone.
+def _migrate_single_pages(k: Any, fr: Any, i: int, j: int) -> None:
+    """Granule `j` takes the place of `i`, whose single pages a pool holds (zs_page_migrate())."""
+    zone = k.zone[fr[i].zone]
+    fr[j].flags = PG_MOVABLE
+    fr[j].nr_pages = fr[i].nr_pages
+    fr[j].next = fr[i].next
+    fr[j].prev = fr[i].prev
+    if fr[i].next >= 0:
+        fr[fr[i].next].prev = j
+    if fr[i].prev >= 0:
+        fr[fr[i].prev].next = j
+    else:
+        zone.bag_head[MT_MOVABLE] = j
 
-    `i` is freed, to the per-cpu list of the CPU that does this.
 
-    The CPU time is that of unmapping, copying and putting back a page.
-
-    Kernel
-    ------
-    mm/migrate.c, migrate_pages(), folio_migrate_flags(); mm/swap.c, folio_add_lru().
-
-    Departs from the kernel
-    -----------------------
-    Nobody touches a page while it is moved.
-    """
-    nr = k.granule_pages
-    z = fr[i].zone
+@jit
+def _migrate_folio(k: Any, fr: Any, pt: Any, i: int, j: int) -> None:
+    """Frame `j` takes the place of `i`, a page on an LRU list (folio_migrate_flags())."""
     lru_del(k, fr, i)
     fr[j].flags = fr[i].flags
-    fr[j].nr_pages = nr
+    fr[j].nr_pages = fr[i].nr_pages
     fr[j].memcg = fr[i].memcg
     fr[j].mapping = fr[i].mapping
     fr[j].pte = fr[i].pte
@@ -76,7 +81,31 @@ def migrate_folio(k: Any, fr: Any, pt: Any, i: int, j: int) -> None:
     fr[i].memcg = -1
     fr[i].swap = -1
     lru_add(k, fr, j)
+
+
+@jit
+def migrate_folio(k: Any, fr: Any, pt: Any, i: int, j: int) -> None:
+    """Move the page of frame `i` to the free frame `j` of the same zone.
+
+    `i` is freed, to the per-cpu list of the CPU that does this.
+
+    The CPU time is that of unmapping, copying and putting back a page.
+
+    Kernel
+    ------
+    mm/migrate.c, migrate_pages(), folio_migrate_flags(); mm/swap.c, folio_add_lru();
+    mm/zsmalloc.c, zs_page_migrate().
+
+    Departs from the kernel
+    -----------------------
+    Nobody touches a page while it is moved.
+    """
+    nr = k.granule_pages
+    if fr[i].flags & PG_MOVABLE:
+        _migrate_single_pages(k, fr, i, j)
+    else:
+        _migrate_folio(k, fr, pt, i, j)
     fr[i].flags = 0
-    pcp_free(k, fr, z, k.cpu % PCP_CPUS, i)
+    pcp_free(k, fr, fr[i].zone, k.cpu % PCP_CPUS, i)
     k.work_ns += (k.cost.unmap_ns + k.cost.file_copy_ns + k.cost.rotate_ns) * nr
     k.vmstat[VM_PGMIGRATE_SUCCESS] += nr

@@ -10,7 +10,7 @@ path is in ``page_alloc_slowpath``; what lies below a granule comes from the zon
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.buddy import alloc_block, alloc_scattered, free_scattered
+from capplan.mm.buddy import alloc_block
 from capplan.mm.captured import placing_pages, placing_zone
 from capplan.mm.cpuset import node_allowed, numa_node_id
 from capplan.mm.pcp import (
@@ -20,9 +20,11 @@ from capplan.mm.pcp import (
     pcp_free_kernel,
     pcp_put,
 )
+from capplan.mm.singles import alloc_scattered, free_scattered
 from capplan.mm.state import (
     LRU_NONE,
     MT_MOVABLE,
+    MT_UNMOVABLE,
     PAGEBLOCK_ORDER,
     PCP_CPUS,
     PG_SCATTERED,
@@ -79,10 +81,10 @@ def rmqueue(k, fr, z, nr_pages):
         i = _take_spare(k, fr)
         if i < 0:
             return -1
-        got = alloc_scattered(k, fr, z, nr_pages)
+        got = alloc_scattered(k, fr, z, nr_pages, MT_MOVABLE)
         if got < nr_pages:
             if got > 0:
-                free_scattered(k, fr, z, got)
+                free_scattered(k, fr, z, got, MT_MOVABLE)
             fr[i].next = k.frames_free_spare
             k.frames_free_spare = i
             return -1
@@ -230,7 +232,7 @@ def free_frame(k, fr, i):
     fr[i].flags = 0
     if scattered:
         k.zone[z].bag_lru -= nr
-        free_scattered(k, fr, z, nr)
+        free_scattered(k, fr, z, nr, MT_MOVABLE)
         fr[i].next = k.frames_free_spare
         k.frames_free_spare = i
         return
@@ -258,7 +260,7 @@ def alloc_kernel_pages(k, fr, nr, kind):
     not fail before the user page beside them does.
     """
     if k.captured == 1:
-        return placing_pages(k, fr, nr)
+        return placing_pages(k, fr, nr, kind << 1)
     got = 0
     local = numa_node_id(k)
     for attempt in range(3):
@@ -276,17 +278,22 @@ def alloc_kernel_pages(k, fr, nr, kind):
             ):
                 continue
             if zone.counters_only:
-                got += alloc_scattered(k, fr, z, nr - got)
+                got += alloc_scattered(k, fr, z, nr - got, MT_UNMOVABLE)
             else:
                 got += pcp_alloc_kernel(k, fr, z, k.cpu % PCP_CPUS, nr - got, kind)
     return got
 
 
 @jit
-def _kernel_pages_of(k, z):
-    """Single pages of zone z that the kernel holds (those on per-cpu lists are nobody's)."""
+def _held_singly(k, z, mt):
+    """Single pages of zone z and a type that are in use (those on per-cpu lists are nobody's)."""
     zone = k.zone[z]
-    return zone.bag_used - zone.bag_lru - zone.pcp_kernel.sum()
+    held = zone.bag_used[mt]
+    if mt != MT_MOVABLE:
+        held -= zone.pcp_kernel[mt >> 1].sum()
+    if mt == (MT_UNMOVABLE if zone.counters_only else MT_MOVABLE):
+        held -= zone.bag_lru
+    return held
 
 
 @jit
@@ -296,38 +303,42 @@ def free_kernel_pages(k, fr, nr, kind):
         if nr <= 0:
             return
         z = zonelist_zone(k, 0, step)
-        part = min(nr, _kernel_pages_of(k, z))
+        counted = k.zone[z].counters_only
+        part = min(nr, _held_singly(k, z, MT_UNMOVABLE if counted else kind << 1))
         if part > 0:
-            if k.zone[z].counters_only:
-                free_scattered(k, fr, z, part)
+            if counted:
+                free_scattered(k, fr, z, part, MT_UNMOVABLE)
             else:
                 pcp_free_kernel(k, fr, z, k.cpu % PCP_CPUS, part, kind)
             nr -= part
 
 
 @jit
-def pool_free_pages(k, fr, nr):
+def pool_free_pages(k, fr, nr, mt):
     """Give nr pages of a compressed pool back to the zones they are counted in."""
     for step in range(k.nr_zones):
         if nr <= 0:
             return
         z = zonelist_zone(k, 0, step)
-        part = min(nr, _kernel_pages_of(k, z))
+        part = min(nr, _held_singly(k, z, MT_UNMOVABLE if k.zone[z].counters_only else mt))
         if part > 0:
-            free_scattered(k, fr, z, part)
+            free_scattered(k, fr, z, part, mt)
             nr -= part
 
 
 @jit
-def pool_alloc_pages(k, fr, nr):
+def pool_alloc_pages(k, fr, nr, mt):
     """Single pages for a compressed pool from within reclaim: those obtained, nr at most.
+
+    mt : MT_MOVABLE for zsmalloc, whose pages can be migrated; MT_UNMOVABLE for zbud and z3fold
+    (zpool_malloc_support_movable())
 
     As nr calls of :func:`alloc_kernel_pages` for one page: the marks are tried first, in all
     zones; the reclaimer runs with PF_MEMALLOC, so when every zone is below MIN none holds it
     back (ALLOC_NO_WATERMARKS).
     """
     if k.captured == 1:
-        return placing_pages(k, fr, nr)
+        return placing_pages(k, fr, nr, mt)
     got = 0
     local = numa_node_id(k)
     for attempt in range(3):
@@ -343,7 +354,7 @@ def pool_alloc_pages(k, fr, nr):
                 mark = zone.wmark[WMARK_LOW] if attempt == 0 else zone.wmark[WMARK_MIN]
                 room = min(room, zone.free - 1 - (mark + zone.boost + zone.reserve[HZ_NORMAL]))
             if room > 0:
-                got += alloc_scattered(k, fr, z, room)
+                got += alloc_scattered(k, fr, z, room, mt)
     return got
 
 

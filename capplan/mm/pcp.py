@@ -17,7 +17,8 @@ lists before it cannot fill. The pages of compressed pools go past the lists.
 from __future__ import annotations
 
 from capplan.mm._jit import jit, prefetch
-from capplan.mm.buddy import alloc_block, alloc_scattered, free_block, free_scattered
+from capplan.mm.buddy import alloc_block, free_block
+from capplan.mm.singles import alloc_scattered, free_scattered
 from capplan.mm.state import MAX_PAGE_ORDER, MT_MOVABLE, PCP_CPUS, WMARK_HIGH
 
 __all__ = [
@@ -39,7 +40,8 @@ __all__ = [
 
 PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX
 
-# The lists in the order of their numbers (order_to_pindex()); of the kernel's two the row too.
+# The lists in the order of their numbers (order_to_pindex()), which for order 0 are migratetypes;
+# of the kernel's two the row too.
 PCP_UNMOVABLE, PCP_RECLAIMABLE = 0, 1
 _UNMOVABLE, _MOVABLE, _RECLAIMABLE, _LISTS = 0, 1, 2, 4
 
@@ -225,7 +227,7 @@ def _free_bulk(k, fr, z, cpu, nr, first):
             if part > 0:
                 zone.pcp_kernel[which >> 1, cpu] -= part
                 zone.pcp_count[cpu] -= part
-                free_scattered(k, fr, z, part)
+                free_scattered(k, fr, z, part, which)
                 nr -= part
         else:
             nr = _free_frames(k, fr, z, cpu, nr, which == _MOVABLE)
@@ -273,7 +275,7 @@ def pcp_alloc_kernel(k, fr, z, cpu, nr, kind):
     got = 0
     while got < nr:
         if zone.pcp_kernel[kind, cpu] == 0:
-            more = alloc_scattered(k, fr, z, _nr_pcp_alloc(k, zone, cpu))
+            more = alloc_scattered(k, fr, z, _nr_pcp_alloc(k, zone, cpu), kind << 1)
             if more == 0:
                 return got
             zone.pcp_kernel[kind, cpu] = more

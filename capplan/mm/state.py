@@ -215,10 +215,10 @@ zone_t = record([
     ("head", i32, (NR_ORDERS, NR_MIGRATETYPES)), ("tail", i32, (NR_ORDERS, NR_MIGRATETYPES)),
     ("first_frame", i32), ("nr_frames", i32),
     ("counters_only", i8),  # too small for frames (DMA)
-    ("bag_used", i64),  # pages handed out singly from broken granules
-    ("bag_lru", i64),  # of these, in short frames of users' memory; the rest is the kernel's
+    ("bag_used", i64, (3,)),  # pages handed out singly from broken granules, by migratetype
+    ("bag_lru", i64),  # of these, in short frames of users' memory (Movable; all, where counted only)
     ("bag_seed", i64, (NR_ORDERS,)), ("bag_seed_pages", i64),  # free blocks below order g at boot
-    ("bag_head", i32), ("bag_granules", i64),  # stack of broken granules
+    ("bag_head", i32, (3,)), ("bag_granules", i64, (3,)),  # stack of broken granules, by migratetype
     ("nr_free_highatomic", i64),
     # a captured start: free blocks put by until all is placed (chained by fr.next)
     ("stash", i32), ("stash_seed", i64, (NR_ORDERS,)), ("boost_boot", i64),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.page_alloc import pool_alloc_pages, pool_free_pages
+from capplan.mm.state import MT_MOVABLE
 from capplan.mm.zsmalloc import zs_huge_class_bytes, zs_object_bytes
 from capplan.mm.zswap import stored_length
 
@@ -19,7 +20,7 @@ def _resize(k, fr, area):
     """Grow or shrink the pool to what its bytes need; 0 when memory or mem_limit is exhausted."""
     more = (area.zram_bytes + 4095) // 4096 - area.zram_pages
     if more < 0:
-        pool_free_pages(k, fr, -more)
+        pool_free_pages(k, fr, -more, MT_MOVABLE)
         area.zram_pages += more
         k.nr_kernel += more
     if more <= 0:
@@ -27,7 +28,7 @@ def _resize(k, fr, area):
     allowed = more
     if area.zram_limit > 0:
         allowed = max(min(more, area.zram_limit - area.zram_pages), 0)
-    got = pool_alloc_pages(k, fr, allowed)
+    got = pool_alloc_pages(k, fr, allowed, MT_MOVABLE)
     area.zram_pages += got
     k.nr_kernel += got
     return 1 if got == more else 0

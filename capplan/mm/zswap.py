@@ -20,6 +20,8 @@ from capplan.mm.lruvec import draw
 from capplan.mm.page_alloc import pool_alloc_pages, pool_free_pages
 from capplan.mm.page_counter import charge_memory, uncharge_memory
 from capplan.mm.state import (
+    MT_MOVABLE,
+    MT_UNMOVABLE,
     PTE_SWAP,
     PTE_ZSWAP,
     ST_KERNEL,
@@ -101,12 +103,13 @@ def zswap_pool_pages(k):
 def _resize(k, fr):
     """Take or give pool pages to fit; 0 when no zone has a page left."""
     more = zswap_pool_pages(k) - k.zswap_pages
+    mt = MT_MOVABLE if k.zswap_zpool == ZSMALLOC else MT_UNMOVABLE
     if more > 0:
-        got = pool_alloc_pages(k, fr, more)
+        got = pool_alloc_pages(k, fr, more, mt)
         k.zswap_pages += got
         return 1 if got == more else 0
     if more < 0:
-        pool_free_pages(k, fr, -more)
+        pool_free_pages(k, fr, -more, mt)
         k.zswap_pages += more
     return 1
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capplan.mm import buddy, state
+from capplan.mm import buddy, singles, state
 from capplan.mm._jit import entry
 from capplan.mm.state import MT_MOVABLE, MT_RECLAIMABLE, MT_UNMOVABLE
 
@@ -33,12 +33,12 @@ def free(k: Any, fr: Any, i: int, order: int) -> int:
 
 @entry
 def alloc_singles(k: Any, fr: Any, n: int) -> int:
-    return buddy.alloc_scattered(k, fr, Z, n)
+    return singles.alloc_scattered(k, fr, Z, n, MT_UNMOVABLE)
 
 
 @entry
 def free_singles(k: Any, fr: Any, n: int) -> int:
-    buddy.free_scattered(k, fr, Z, n)
+    singles.free_scattered(k, fr, Z, n, MT_UNMOVABLE)
     return 0
 
 
@@ -275,10 +275,10 @@ def test_alloc_scattered_uses_boot_fragments_first_then_breaks_granules() -> Non
     assert alloc_singles(zone.k, zone.fr, 4) == 4
     assert zone.counts()[:3] == [1, 1, 0]  # one of the order-1 blocks was split
     assert alloc_singles(zone.k, zone.fr, 3 + 5) == 8
-    assert zone.zone.bag_granules == 1
+    assert zone.zone.bag_granules[MT_UNMOVABLE] == 1
     assert zone.counts()[:4] == [1, 1, 0, 1]  # 11 of 16 left: 1 + 2 + 8
     zone.check()
-    assert zone.zone.bag_used == 12
+    assert zone.zone.bag_used[MT_UNMOVABLE] == 12
 
 
 def test_free_scattered_makes_granules_and_boot_fragments_whole_again() -> None:
@@ -287,7 +287,7 @@ def test_free_scattered_makes_granules_and_boot_fragments_whole_again() -> None:
     assert alloc_singles(zone.k, zone.fr, 100) == 100
     free_singles(zone.k, zone.fr, 33)
     zone.check()
-    assert zone.zone.bag_granules == 4  # 67 pages: 7 fragments and 60 of 64
+    assert zone.zone.bag_granules[MT_UNMOVABLE] == 4  # 67 pages: 7 fragments and 60 of 64
     free_singles(zone.k, zone.fr, 67)
     assert zone.counts() == start
     zone.check()

@@ -23,7 +23,7 @@ def machine(pages: int, pinned: int) -> tuple[Any, Any]:
     k.nr_slab_reclaimable = pages
     k.nr_slab_pinned = pinned
     k.zone[1].managed = 10_000
-    k.zone[1].bag_used = pages
+    k.zone[1].bag_used[state.MT_RECLAIMABLE] = pages
     init_scan_control(k, 0, 32, 1)
     k.sc.priority = 0
     return k, state.new_frames(pages + 8)

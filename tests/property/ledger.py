@@ -79,11 +79,11 @@ def z1_zones(ledger: Ledger, boot: dict[int, int]) -> list[str]:
         whole = ledger.held[first:end] & ~ledger.has(s.PG_SCATTERED)[first:end]
         used = int(whole.sum()) << int(k["g"])
         listed = int(zone["pcp_count"].sum() - zone["pcp_kernel"].sum())  # those are in bag_used
-        total = int(zone["free"] + zone["bag_used"]) + listed + used
+        total = int(zone["free"] + zone["bag_used"].sum()) + listed + used
         total += int(zone["nr_hugetlb"]) << s.PAGEBLOCK_ORDER
         found += _differ(f"Z1: zone {z} pages in all", total, boot[z])
         found += _pcp(ledger, z)
-        if zone["free"] < 0 or zone["bag_used"] < 0:
+        if zone["free"] < 0 or zone["bag_used"].min() < 0:
             found.append(f"Z1: zone {z} free {zone['free']}, bag {zone['bag_used']}")
     return found
 
@@ -106,7 +106,7 @@ def z2_single_pages(ledger: Ledger) -> list[str]:
     """Pages handed out singly are those the kernel, the pools and short granules hold."""
     k = ledger.k
     zones = k["zone"]
-    bag = sum(int(zones["bag_used"][z] - zones["pcp_kernel"][z].sum()) for z in ledger.zones)
+    bag = sum(int(zones["bag_used"][z].sum() - zones["pcp_kernel"][z].sum()) for z in ledger.zones)
     short = ledger.held & ledger.has(s.PG_SCATTERED)
     scattered = int(ledger.pages[short].sum())
     in_zone = np.bincount(ledger.frames["zone"][short], ledger.pages[short], len(k["zone"]))

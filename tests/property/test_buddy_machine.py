@@ -11,11 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from capplan.mm import buddy, state
+from capplan.mm import buddy, singles, state
 from capplan.mm._jit import entry
 from capplan.mm.state import MT_MOVABLE, MT_RECLAIMABLE, MT_UNMOVABLE
 
 Z, FIRST = 1, 3
+TYPES = (MT_UNMOVABLE, MT_MOVABLE, MT_RECLAIMABLE)
 ORDERS = state.NR_ORDERS
 
 
@@ -31,13 +32,13 @@ def free(k: Any, fr: Any, i: int, order: int) -> int:
 
 
 @entry
-def alloc_singles(k: Any, fr: Any, n: int) -> int:
-    return buddy.alloc_scattered(k, fr, Z, n)
+def alloc_singles(k: Any, fr: Any, n: int, mt: int) -> int:
+    return singles.alloc_scattered(k, fr, Z, n, mt)
 
 
 @entry
-def free_singles(k: Any, fr: Any, n: int) -> int:
-    buddy.free_scattered(k, fr, Z, n)
+def free_singles(k: Any, fr: Any, n: int, mt: int) -> int:
+    singles.free_scattered(k, fr, Z, n, mt)
     return 0
 
 
@@ -84,7 +85,7 @@ class BuddyMachine(RuleBasedStateMachine):
         for order, b, _ in self.listed():
             self.free_map[b : b + (1 << (order - g))] = True
         self.held: list[tuple[int, int]] = []
-        self.single = 0
+        self.single = [0, 0, 0]  # by migratetype
         self.start = (self.free_map.copy(), free_pages, self.zone.nr_free.sum(axis=1))
 
     def listed(self) -> list[tuple[int, int, int]]:
@@ -102,12 +103,23 @@ class BuddyMachine(RuleBasedStateMachine):
         return found
 
     def bag_frames(self) -> set[int]:
-        found, i = set(), int(self.zone.bag_head)
-        while i >= 0:
-            found.add(i - FIRST)
-            i = int(self.fr["next"][i])
-        assert len(found) == self.zone.bag_granules
+        found = set()
+        for mt in TYPES:
+            i, before = int(self.zone.bag_head[mt]), -1
+            count = len(found)
+            while i >= 0:
+                assert self.fr["prev"][i] == before
+                found.add(i - FIRST)
+                i, before = int(self.fr["next"][i]), i
+            assert len(found) - count == self.zone.bag_granules[mt]
         return found
+
+    def room(self, mt: int) -> int:
+        """Single pages of a type that there are: its bag's, and those of whole granules."""
+        own = (int(self.zone.bag_granules[mt]) << self.g) - self.single[mt]
+        if mt == MT_UNMOVABLE:
+            own += int(self.zone.bag_seed_pages)
+        return own + sum(1 << order for order, _, _ in self.listed())
 
     def follow_bag(self, before: set[int]) -> None:
         """The bitmap follows the granules that the bag broke or made whole."""
@@ -150,24 +162,25 @@ class BuddyMachine(RuleBasedStateMachine):
             free(self.k, self.fr, FIRST + b, order)
             self.free_map[b : b + (1 << (order - self.g))] = True
 
-    @rule(n=st.integers(0, 700))
-    def alloc_singles(self, n: int) -> None:
-        had, before = int(self.zone.free), self.bag_frames()
-        got = int(alloc_singles(self.k, self.fr, n))
-        assert got == min(n, had)
+    @rule(n=st.integers(0, 700), mt=st.sampled_from(TYPES))
+    def alloc_singles(self, n: int, mt: int) -> None:
+        had, before, room = int(self.zone.free), self.bag_frames(), self.room(mt)
+        got = int(alloc_singles(self.k, self.fr, n, mt))
+        assert got == min(n, room)
         assert int(self.zone.free) == had - got
         self.follow_bag(before)
-        self.single += got
+        self.single[mt] += got
 
-    @precondition(lambda self: self.single)
+    @precondition(lambda self: any(self.single))
     @rule(data=st.data())
     def free_singles(self, data: st.DataObject) -> None:
-        n = data.draw(st.integers(1, self.single))
+        mt = data.draw(st.sampled_from([mt for mt in TYPES if self.single[mt]]))
+        n = data.draw(st.integers(1, self.single[mt]))
         had, before = int(self.zone.free), self.bag_frames()
-        free_singles(self.k, self.fr, n)
+        free_singles(self.k, self.fr, n, mt)
         assert int(self.zone.free) == had + n
         self.follow_bag(before)
-        self.single -= n
+        self.single[mt] -= n
 
     @invariant()
     def lists_are_what_the_bitmap_implies(self) -> None:
@@ -189,14 +202,15 @@ class BuddyMachine(RuleBasedStateMachine):
         counts = zone.nr_free.sum(axis=1)
         assert (zone.nr_free >= 0).all()
         assert int(zone.free) == sum(int(n) << o for o, n in enumerate(counts))
-        held = sum(1 << order for _, order in self.held) + self.single
+        held = sum(1 << order for _, order in self.held) + sum(self.single)
         assert int(zone.free) + held == self.start[1]
-        assert zone.bag_used == self.single
+        assert zone.bag_used.tolist() == self.single
 
     def teardown(self) -> None:
         if not hasattr(self, "held"):
             return
-        free_singles(self.k, self.fr, self.single)
+        for mt in TYPES:
+            free_singles(self.k, self.fr, self.single[mt], mt)
         for b, order in self.held:
             free(self.k, self.fr, FIRST + b, order)
         free_map, free_pages, counts = self.start
