@@ -196,6 +196,7 @@ def _python(scenario: Scenario) -> Iterator[str]:
     where = f"{FILES}/sys/fs/cgroup" + ("/memory" if v1 else "")
     yield f"mount proc none {FILES}/proc -"
     yield f"mount sysfs none {FILES}/sys -"
+    yield f"mount debugfs none {FILES}/sys/kernel/debug -"  # lru_gen: how old pages are
     if v1:
         yield f"mount tmpfs none {FILES}/sys/fs/cgroup -"
         yield f"mkdir {where}"

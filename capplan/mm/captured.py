@@ -1,25 +1,33 @@
-"""A start from a captured state: what a node held is placed, then its free lists are as seen.
+"""A start from a captured state: what a node held is placed, then its lists are as seen.
 
     placing   user and cache pages come from the pages that were in use, marks and limits apart
-    finish    what nothing asked for is the kernel's own; the captured free blocks go on the lists
+    finish    what nothing asked for is the kernel's own; the captured free blocks go on the lists;
+              each group's pages go on the LRU lists, or generations, that they were on
 
-So MemFree, the free blocks of each order and the per-cpu lists at t = 0 are those that were
-seen, whatever had to be placed. This stands for no code of the kernel: a real node came to its
-state by a history that nobody wrote down.
+So MemFree, the free blocks of each order, the per-cpu lists and the sizes of all LRU lists at
+t = 0 are those that were seen, whatever had to be placed. Which of a group's pages are the old
+ones is not known: those that were placed first. This stands for no code of the kernel: a real
+node came to its state by a history that nobody wrote down.
 """
 
 from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.buddy import free_block
+from capplan.mm.lru_gen_lists import gen_list_add, lru_gen_isolate, lru_gen_update_size
+from capplan.mm.lruvec import lru_add, lru_del
 from capplan.mm.singles import alloc_scattered
 from capplan.mm.state import (
+    LRU_INACTIVE_FILE,
+    MAX_NR_GENS,
     MT_HIGHATOMIC,
     MT_MOVABLE,
     MT_UNMOVABLE,
     NR_MIGRATETYPES,
     NR_ORDERS,
+    PG_ACTIVE,
     PG_KERNEL,
+    ZONES_PER_NODE,
 )
 
 __all__ = ["finish", "placing_pages", "placing_zone"]
@@ -93,8 +101,100 @@ def _bring_back(k, fr, z):
 
 
 @jit
+def _oldest(k, c, n, t):
+    """The page of a type that would be scanned first: -1 where none is on a list."""
+    lv = k.memcg[c].lruvec[n]
+    if not k.lru_gen:
+        i = lv.tail[t * LRU_INACTIVE_FILE]
+        return i if i >= 0 else lv.tail[t * LRU_INACTIVE_FILE + 1]
+    for seq in range(lv.min_seq[t], lv.max_seq + 1):
+        for z in range(ZONES_PER_NODE):
+            i = lv.gen_tail[seq % MAX_NR_GENS, t, z]
+            if i >= 0:
+                return i
+    return -1
+
+
+@jit
+def _take_off(k, fr, c, n, t):
+    """Take a group's pages of a type off its lists: the first of their chain, oldest first."""
+    first = -1
+    last = -1
+    i = _oldest(k, c, n, t)
+    while i >= 0:
+        if k.lru_gen:
+            lru_gen_isolate(k, fr, i)
+        else:
+            lru_del(k, fr, i)
+        fr[i].next = -1
+        if last < 0:
+            first = i
+        else:
+            fr[last].next = i
+        last = i
+        i = _oldest(k, c, n, t)
+    return first
+
+
+@jit
+def _put_on(k, fr, c, n, t, i, d):
+    """Put a page on list d of those that were seen, as the newest there."""
+    if not k.lru_gen:
+        fr[i].flags = fr[i].flags | PG_ACTIVE if d else fr[i].flags & ~PG_ACTIVE
+        lru_add(k, fr, i)
+        return
+    lv = k.memcg[c].lruvec[n]
+    g = (lv.max_seq - (k.memcg[c].seen_lists - 1 - d)) % MAX_NR_GENS
+    fr[i].flags &= ~PG_ACTIVE
+    fr[i].gen = g + 1
+    fr[i].lru = t * LRU_INACTIVE_FILE
+    lru_gen_update_size(k, fr, i, -1, g)
+    gen_list_add(k, fr, i, g, False)
+
+
+@jit
+def _restore_lists(k, fr, c, n):
+    """Spread a group's pages on a node over its lists as they were seen.
+
+    On several nodes each has its share of every list; pages that were not counted are on the
+    youngest.
+    """
+    memcg = k.memcg[c]
+    lv = memcg.lruvec[n]
+    for t in range(2):
+        lru = t * LRU_INACTIVE_FILE
+        here = lv.pages[lru] + lv.pages[lru + 1]
+        everywhere = 0
+        for other in range(k.nr_nodes):
+            lists = memcg.lruvec[other]
+            everywhere += lists.pages[lru] + lists.pages[lru + 1]
+        i = _take_off(k, fr, c, n, t)
+        d = 0
+        placed = 0
+        bound = memcg.seen_pages[0, t] * here // max(everywhere, 1)
+        while i >= 0:
+            after = fr[i].next
+            while d < memcg.seen_lists - 1 and placed >= bound:
+                d += 1
+                bound += memcg.seen_pages[d, t] * here // max(everywhere, 1)
+            _put_on(k, fr, c, n, t, i, d)
+            placed += fr[i].nr_pages
+            i = after
+    if k.lru_gen:
+        for t in range(2):
+            lv.min_seq[t] = lv.max_seq - (memcg.seen_lists - 1)
+        for d in range(memcg.seen_lists):
+            g = (lv.min_seq[0] + d) % MAX_NR_GENS
+            lv.gen_birth_ns[g] = k.now_ns - memcg.seen_age_ns[d]
+
+
+@jit
 def finish(k, fr):
-    """All that was held is in place: the kernel takes the rest, the free lists come back."""
+    """All that was held is in place: the kernel takes the rest, the lists are as seen."""
+    for c in range(k.nr_memcgs):
+        if k.memcg[c].seen_lists:
+            for n in range(k.nr_nodes):
+                _restore_lists(k, fr, c, n)
     for z in range(k.nr_zones):
         if not placing_zone(k, z):
             continue

@@ -119,6 +119,8 @@ memcg_t = record([
     ("slab_deferred", i64), ("zswap_deferred", i64), ("zswap_disk_swapins", i64),
     ("no_victim_until_ns", i64), ("no_victims", i64),  # told until then; not told since
     ("working_set", i64),  # when cAdvisor sampled it last
+    # its lists when it was captured, oldest first (capplan/mm/captured.py)
+    ("seen_lists", i8), ("seen_pages", i64, (MAX_NR_GENS, 2)), ("seen_age_ns", i64, (MAX_NR_GENS,)),
     ("lruvec", lruvec_t, (MAX_NODES,)),
     ("psi", psi_t),
 ])  # fmt: skip

@@ -22,7 +22,7 @@ from capplan.mm.watermark import (
     setup_per_zone_wmarks,
 )
 from capplan.mm.zone import setup_per_zone_lowmem_reserve
-from capplan.sim.build_captured import capture_free_lists, zone_number
+from capplan.sim.build_captured import capture_free_lists, capture_lru, zone_number
 from capplan.sim.build_tasks import build_tasks
 from capplan.sim.costs import COSTS
 from capplan.sim.scenario import Cgroup, Node, Scenario
@@ -165,7 +165,9 @@ def _boot(scenario: Scenario) -> Empty:
         notes += capture_free_lists(k, frames, scenario)
     else:
         _free_lists(k, frames, node)
-    return kernel, frames, _cgroups(k, scenario.cgroups), notes
+    index = _cgroups(k, scenario.cgroups)
+    capture_lru(k, scenario, index)
+    return kernel, frames, index, notes
 
 
 def _features(k: Any, node: Node, cgroup_version: str) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from capplan.mm import state as s
 from capplan.mm.freelists import buddy_init, buddy_init_captured
-from capplan.sim.scenario import Scenario, Zone
+from capplan.sim.scenario import LruLists, Scenario, Zone
 
-__all__ = ["capture_free_lists", "zone_number"]
+__all__ = ["capture_free_lists", "capture_lru", "zone_number"]
 
 MIGRATETYPES = {
     "Unmovable": s.MT_UNMOVABLE, "Movable": s.MT_MOVABLE, "Reclaimable": s.MT_RECLAIMABLE,
@@ -92,3 +92,37 @@ def _one_zone(k: Any, frames: np.ndarray[Any, Any], zone: Zone, free: int) -> No
     used = zone.managed - free
     buddy_init_captured(k, frames, z, free, used, blocks)
     k.nr_slab_unreclaimable += used - int(record.free)
+
+
+def capture_lru(k: Any, scenario: Scenario, index: dict[str, int]) -> None:
+    """Note how old what each captured group holds is, for the lists that this kernel has."""
+    for path, lists in scenario.lru:
+        if path not in index or not scenario.node.captured:
+            continue
+        memcg = k.memcg[index[path]]
+        parts = generations(lists) if k.lru_gen else inactive_and_active(lists)
+        memcg.seen_lists = len(parts.anon)
+        for d, (anon, file) in enumerate(zip(parts.anon, parts.file, strict=True)):
+            memcg.seen_pages[d] = (anon, file)
+        for d, age_ns in enumerate(parts.age_ns):
+            memcg.seen_age_ns[d] = age_ns
+
+
+def generations(lists: LruLists) -> LruLists:
+    """Lists as generations: a page that comes in inactive goes to the second of four, an active
+    one to the youngest (lru_gen_add_folio()).
+    """
+    if lists.age_ns:
+        return lists
+    (cold_anon, warm_anon), (cold_file, warm_file) = lists.anon, lists.file
+    return LruLists((0, cold_anon, 0, warm_anon), (0, cold_file, 0, warm_file), (0, 0, 0, 0))
+
+
+def inactive_and_active(lists: LruLists) -> LruLists:
+    """Generations as two lists: the two youngest are what is reported as active
+    (lru_gen_is_active()).
+    """
+    anon, file = lists.anon, lists.file
+    if not lists.age_ns:
+        return lists
+    return LruLists((sum(anon[:-2]), sum(anon[-2:])), (sum(file[:-2]), sum(file[-2:])))

@@ -28,7 +28,7 @@ from capplan.sim.expand_draws import Blend, Draws
 from capplan.sim.expand_node import expand_node
 from capplan.sim.expand_phases import to_pages
 from capplan.sim.expand_world import World
-from capplan.sim.scenario import PAGE_SIZE, Cgroup, Process, Scenario
+from capplan.sim.scenario import PAGE_SIZE, Cgroup, LruLists, Process, Scenario
 from capplan.spec.cgroup import CgroupFiles
 from capplan.spec.node import Container, Machine
 from capplan.spec.profile import Region
@@ -104,6 +104,22 @@ def expand(
         seed=seed,
         granule_order=run.granule,
         assumptions=world.noted(),
+        lru=_lru(spec) if world.warm else (),
+    )
+
+
+def _lru(spec: NodeSpec) -> tuple[tuple[str, LruLists], ...]:
+    """How old what was captured is, in pages."""
+    return tuple(
+        (
+            path.strip("/"),
+            LruLists(
+                tuple(size // PAGE_SIZE for size in lists.anon),
+                tuple(size // PAGE_SIZE for size in lists.file),
+                lists.age,
+            ),
+        )
+        for path, lists in spec.cgroup.lru.items()
     )
 
 

@@ -127,6 +127,17 @@ class Cgroup:
     oom_kill_disable_assumed: bool = False  # nothing was written: capplan's assumption
 
 
+@dataclass(frozen=True)
+class LruLists:
+    """Pages on a group's own lists when it was captured, oldest first: inactive and active, or
+    the generations of multi-gen LRU with their ages.
+    """
+
+    anon: tuple[int, ...]
+    file: tuple[int, ...]
+    age_ns: tuple[int, ...] = ()
+
+
 # Cgroup files that hold a limit in bytes, v2's and v1's, and the field each sets.
 LIMIT_FILES = {
     "memory.max": "memory_max",
@@ -311,3 +322,4 @@ class Scenario:
     seed: int = 1
     granule_order: int | None = None  # None: chosen from RAM
     assumptions: tuple[str, ...] = ()  # printed with the verdict
+    lru: tuple[tuple[str, LruLists], ...] = ()  # of captured groups, by path; "" is the root

@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from capplan.errors import InputError, Problem
-from capplan.sources.capture_groups import profile_of, root_group, set_slab, share_out
+from capplan.sources.capture_groups import (
+    lru_lists,
+    profile_of,
+    read_again,
+    root_group,
+    set_slab,
+    share_out,
+)
 from capplan.sources.capture_machine import machine
 from capplan.sources.cgroupfs import Group, Tree, find_tree, group_paths, own, read_group
 from capplan.sources.draft import Draft, doubt, legal_name
-from capplan.sources.procfs import Host, Process, parse_meminfo, parse_swaps
+from capplan.sources.procfs import Host, Process, parse_lru_gen, parse_meminfo, parse_swaps
 from capplan.spec.emit import Noted
 
 __all__ = ["capture"]
@@ -67,6 +74,12 @@ def capture(root: str | Path = "/") -> Draft:
     problems += _doubts(host, meminfo, node["zones"], processes)
     draft = Draft({"capplan": 1}, header=_header(host, meminfo), problems=problems)
     _fill(draft, node, tree, groups, _by_group(processes, tree, groups))
+    shown = host.read("sys/kernel/debug/lru_gen") if node["lru_gen"].value else ""
+    generations = parse_lru_gen(shown)
+    lists = lru_lists(groups, generations)
+    if lists:
+        origin = "/sys/kernel/debug/lru_gen" if generations else "memory.stat (inactive, active)"
+        draft.node["cgroup"]["lru"] = Noted(lists, f"oldest first, of {origin}")
     return draft
 
 
@@ -190,8 +203,9 @@ def _header(host: Host, meminfo: dict[str, int]) -> tuple[str, ...]:
         "  capplan simulate node.yaml --set vm.min_free_kbytes=131072",
         "",
         "Zones, limits and what is in memory are as they were. How memory is accessed cannot be",
-        "seen in a snapshot: regions are idle until an access is written (access: {pattern:",
-        "uniform, rate: 20Mi/s}); capplan record measures it.",
+        "seen in a snapshot, but for page cache that was read again after its eviction: regions",
+        "are idle until an access is written (access: {pattern: uniform, rate: 20Mi/s}); capplan",
+        "record measures it.",
     )
 
 
@@ -210,7 +224,9 @@ def _fill(
         adj = _usual_adj(members)
         base = path.rpartition("/")[2] if path else ROOT
         name = legal_name(base, containers)
-        profile = profile_of(name, share_out(group, members), adj)
+        held = share_out(group, members)
+        held.read_again = read_again(group, members)
+        profile = profile_of(name, held, adj)
         if profile is not None:
             file = f"profiles/{name}.yaml"
             draft.profiles[file] = profile

@@ -18,7 +18,16 @@ from capplan.sources.draft import legal_name
 from capplan.sources.procfs import Process
 from capplan.spec.emit import Noted
 
-__all__ = ["Held", "kernel_pages", "profile_of", "root_group", "set_slab", "share_out"]
+__all__ = [
+    "Held",
+    "kernel_pages",
+    "lru_lists",
+    "profile_of",
+    "read_again",
+    "root_group",
+    "set_slab",
+    "share_out",
+]
 
 PAGE = 4096
 THREAD_BYTES = 26 * 1024  # what a simulated thread is charged (capplan.sim.expand_container)
@@ -29,6 +38,8 @@ GROUP = "group"
 # meminfo's kernel memory that groups are charged for and no shrinker takes
 FIXED_KERNEL = ("SUnreclaim", "KernelStack", "PageTables", "Percpu")
 KINDS = ("anon", "file", "shmem", "swap")
+STATES = ("inactive", "active")  # the classic LRU's lists, oldest first
+MIN_NR_GENS = 2
 
 
 @dataclass
@@ -42,10 +53,13 @@ class Held:
     rest
         Charged to the group and mapped by none of its processes, by kind; ``kernel`` is what
         the usage holds beside anon and file.
+    read_again
+        Pages of page cache that came back after their eviction, and in how long [s].
     """
 
     processes: list[tuple[str, Process, int, dict[str, int]]] = field(default_factory=list)
     rest: dict[str, int] = field(default_factory=dict)
+    read_again: tuple[int, float] = (0, 0.0)
 
 
 def root_group(meminfo: dict[str, int], swap_used: int, groups: Iterable[Group]) -> Group:
@@ -60,6 +74,10 @@ def root_group(meminfo: dict[str, int], swap_used: int, groups: Iterable[Group])
         "shmem": meminfo.get("Shmem", 0) << 10,
         "mapped": meminfo.get("Mapped", 0) << 10,
         "swap": swap_used,
+    } | {
+        f"{state}_{kind}": meminfo.get(f"{state.title()}({kind})", 0) << 10
+        for state in STATES
+        for kind in ("anon", "file")
     }
     below = list(groups)
     left = {
@@ -114,6 +132,17 @@ def share_out(group: Group, processes: list[Process]) -> Held:
     kernel = kernel_pages(group) - group.own.get("slab_reclaimable", 0) // PAGE
     held.rest["kernel"] = max(kernel - _own_kernel(held), 0)
     return held
+
+
+def read_again(group: Group, processes: list[Process]) -> tuple[int, float]:
+    """How much page cache a group read again after its eviction, and since when. [pages, s]
+
+    The kernel counts since the group was made; nobody read before its oldest process, and what
+    was read by those that are gone is counted too. Reads of what was still there are not counted:
+    a lower bound of its use, on average over that time.
+    """
+    seconds = max((process.age_s for process in processes), default=0.0)
+    return (group.own.get("refault_file", 0), seconds) if seconds > 0 else (0, 0.0)
 
 
 def _factor(charged: int, processes: list[Process], kind: str) -> float:
@@ -177,6 +206,11 @@ def profile_of(name: str, held: Held, adj: int) -> dict[str, Any] | None:
     for key, process, count, each in held.processes:
         processes[key] = _process(process, count, each, adj)
     rest = _rest_regions(held.rest)
+    pages, seconds = held.read_again
+    if pages and "cache" in rest:
+        note = f"at least: {pages} refaults in the {seconds:.0f} s of its oldest process"
+        rate = f"{pages * PAGE / seconds:.0f}/s"
+        rest["cache"]["access"] = Noted({"pattern": "uniform", "rate": rate}, note)
     if rest:
         processes[GROUP] = Noted(
             {"oom_score_adj": -1000, "regions": rest},
@@ -243,6 +277,41 @@ def _with_swap(kind: str, pages: int, swapped: int) -> dict[str, Any]:
         "resident": _size(pages),
         "swapped": _size(swapped),
     }
+
+
+def lru_lists(
+    groups: dict[str, Group], generations: dict[str, list[tuple[int, int, int]]]
+) -> dict[str, Any]:
+    """``cgroup.lru``: how old what each group holds is.
+
+    Parameters
+    ----------
+    groups : dict
+        By path, each with what is charged to it alone.
+    generations : dict
+        :func:`capplan.sources.procfs.parse_lru_gen`'s; empty where they cannot be read: then
+        the inactive and active lists of memory.stat, and meminfo's for the root.
+    """
+    found: dict[str, Any] = {}
+    for path, group in groups.items():
+        parts = generations.get(f"/{path}", [])
+        if len(parts) >= MIN_NR_GENS:
+            lists = {
+                "anon": [_size(anon) for _, anon, _ in parts],
+                "file": [_size(file) for _, _, file in parts],
+                "age": [f"{age}ms" for age, _, _ in parts],
+            }
+            held = any(anon or file for _, anon, file in parts)
+        else:
+            pages = {
+                kind: [group.own.get(f"{state}_{kind}", 0) // PAGE for state in STATES]
+                for kind in ("anon", "file")
+            }
+            lists = {kind: [_size(count) for count in counts] for kind, counts in pages.items()}
+            held = any(any(counts) for counts in pages.values())
+        if held:
+            found[path or "/"] = lists
+    return found
 
 
 def _size(pages: int) -> str:

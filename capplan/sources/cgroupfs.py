@@ -39,6 +39,7 @@ _KEYS = {  # what is counted -> memory.stat's key, v1 and v2
     "active_anon": ("active_anon", "active_anon"),
     "inactive_anon": ("inactive_anon", "inactive_anon"),
     "zswapped": ("", "zswapped"),
+    "refault_file": ("workingset_refault_file", "workingset_refault_file"),  # pages
 }
 
 
@@ -185,5 +186,5 @@ def own(groups: dict[str, Group]) -> None:
         sums = below.get(path, {})
         group.own["usage"] = max(group.usage - sums.get("usage", 0), 0)
         if group.hierarchical:
-            for name in _KEYS:
+            for name in group.own.keys() - {"usage"}:
                 group.own[name] = max(group.own[name] - sums.get(name, 0), 0)

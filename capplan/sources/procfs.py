@@ -20,6 +20,7 @@ __all__ = [
     "SwapArea",
     "ZoneInfo",
     "parse_buddyinfo",
+    "parse_lru_gen",
     "parse_meminfo",
     "parse_pagetypeinfo",
     "parse_pairs",
@@ -32,6 +33,7 @@ MAX_FILE = 4 << 20  # the largest procfs text that is read (zoneinfo of 512 CPUs
 MAX_LINES = 200_000
 _NODE = re.compile(r"Node\s+(\d+),\s+zone\s+(\S+)(.*)")
 _DIGITS = 19  # of an int64
+USER_HZ = 100  # clock ticks that procfs counts in, on every architecture but alpha and ia64
 
 
 def number(text: str) -> int | None:
@@ -169,6 +171,50 @@ def parse_swaps(text: str) -> list[SwapArea]:
     return areas
 
 
+def parse_lru_gen(text: str) -> dict[str, list[tuple[int, int, int]]]:
+    """/sys/kernel/debug/lru_gen: each group's generations, oldest first.
+
+    Returns
+    -------
+    dict of str to list
+        By the group's path: (age, anon, file) [ms, pages, pages], the pages of all NUMA nodes
+        added up from the youngest generation on.
+
+    Kernel
+    ------
+    mm/vmscan.c, lru_gen_seq_show().
+
+    Worked example
+    --------------
+    ``memcg 3 /web``, ``node 0``, ``1 46432 0 12192``, ``2 46432 0 0``: two generations of /web,
+    46.4 s old; the older one holds 12192 pages of page cache.
+    """
+    groups: dict[str, list[list[tuple[int, int, int]]]] = {}
+    nodes: list[list[tuple[int, int, int]]] = []
+    for line in text.splitlines()[:MAX_LINES]:
+        parts = line.split()
+        if parts[:1] == ["memcg"]:
+            nodes = groups.setdefault("".join(line.split(None, 2)[2:]), [])
+        elif parts[:1] == ["node"]:
+            nodes.append([])
+        elif nodes and len(parts) == 4:
+            values = [number(part) for part in parts[1:]]
+            if None not in values:
+                age, anon, file = (value for value in values if value is not None)
+                nodes[-1].append((age, anon, file))
+    return {path: _youngest_beside(nodes) for path, nodes in groups.items()}
+
+
+def _youngest_beside(nodes: list[list[tuple[int, int, int]]]) -> list[tuple[int, int, int]]:
+    """Generations of several NUMA nodes as one node's: the youngest of each are the same."""
+    found = []
+    for back in range(max(map(len, nodes), default=0), 0, -1):
+        alike = [node[-back] for node in nodes if len(node) >= back]
+        ages, anon, file = zip(*alike, strict=True)
+        found.append((max(ages), sum(anon), sum(file)))
+    return found
+
+
 def parse_pressure(text: str) -> dict[str, int]:
     """A PSI file: the totals of ``some`` and ``full``. [us]"""
     found = {}
@@ -192,6 +238,8 @@ class Process:
         What is mapped, counted whole.
     exact
         Whether anon, file and shmem are PSS.
+    age_s
+        How long ago it began; 0 where that cannot be seen. [s]
     cgroups
         Path by controller list of ``/proc/PID/cgroup`` ("" is v2's).
     """
@@ -210,6 +258,7 @@ class Process:
     tables: int = 0
     root: bool = False
     exact: bool = False
+    age_s: float = 0.0
     cgroups: dict[str, str] = field(default_factory=dict)
 
 
@@ -298,9 +347,21 @@ class Host:
             referenced=rollup.get("Referenced", 0) << 10,
             tables=status.get("VmPTE", 0) << 10,
             exact=pss,
+            age_s=self._age(pid),
             cgroups=_cgroups(self.read(f"proc/{pid}/cgroup", 1 << 16)),
             **held,
         )
+
+    def _age(self, pid: int) -> float:
+        """Since when a process runs; a clone counts from its parent's fork. [s]"""
+        up = self.read("proc/uptime", 64).split()
+        # a name may hold spaces and brackets; starttime is the 22nd field (proc(5)), in USER_HZ
+        fields = self.read(f"proc/{pid}/stat", 4096).rpartition(")")[2].split()
+        begun = number(fields[19]) if len(fields) > 19 else None
+        try:
+            return max(float(up[0]) - (begun or 0) / USER_HZ, 0.0) if up and begun else 0.0
+        except ValueError:
+            return 0.0
 
 
 def _comm(status: str) -> str:

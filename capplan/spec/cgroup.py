@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from capplan.spec.agents import ManagedOOM
-from capplan.spec.common import Bytes, Limit, Model, problem
+from capplan.spec.common import Bytes, Duration, Limit, Model, problem
 
 CgroupVersion = Literal["v1", "v2"]
 
@@ -160,12 +160,36 @@ class Group(CgroupFiles, ManagedOOM):
     ``node.system.slab_reclaimable``, which nobody is charged for."""
 
 
+Parts = Annotated[tuple[Bytes, ...], Field(min_length=2, max_length=4)]  # MAX_NR_GENS
+
+
+class LruLists(Model):
+    """What a group's own LRU lists held, the oldest pages first."""
+
+    anon: Parts
+    """Of the inactive and the active list; with ``age``, of each generation of multi-gen LRU."""
+    file: Parts
+    age: tuple[Duration, ...] = ()
+    """How long ago each generation was begun."""
+
+    @model_validator(mode="after")
+    def _alike(self) -> LruLists:
+        if len(self.anon) != len(self.file) or (self.age and len(self.age) != len(self.anon)):
+            raise problem("file", "anon, file and age differ in length", "one value for each list")
+        if not self.age and len(self.anon) != 2:
+            raise problem("anon", "generations have an age", "two values, or age beside them")
+        return self
+
+
 class Cgroup(Model):
     """The node's control groups."""
 
     version: CgroupVersion = "v2"
     groups: dict[str, Group] = Field(default_factory=dict)
     """Keyed by path below the root: ``kubepods.slice`` or ``kubepods.slice/burstable``."""
+    lru: dict[str, LruLists] = Field(default_factory=dict)
+    """How old what was captured is, by group (``/`` is the root): where its pages start on the
+    lists. Left out: where the kernel puts pages that are new. Of a captured warm start only."""
 
 
 __all__ = [

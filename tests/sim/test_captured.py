@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from capplan.sim.build_captured import generations, inactive_and_active
 from capplan.sim.run import run
-from capplan.sim.scenario import Cgroup, Mapping, Process, Scenario, Zone
+from capplan.sim.scenario import Cgroup, LruLists, Mapping, Process, Scenario, Zone
 from tests.sim.engine_cases import node, scenario
 
 # Free blocks per order: 3 + 4 + 16 + 1536 + 1024 pages in each list together.
@@ -169,3 +170,28 @@ def _that_exits(process: Process) -> Process:
     from capplan.sim.scenario import Op, Task
 
     return dataclasses.replace(process, tasks=(Task((Op("hold", ns=10**8), Op("exit"))),))
+
+
+def test_lists_and_generations_turn_into_those_that_the_kernel_has() -> None:
+    gens = LruLists((1, 2, 3, 4), (10, 20, 30, 40), (9, 8, 7, 6))
+    assert inactive_and_active(gens) == LruLists((3, 7), (30, 70))
+    assert generations(gens) == gens
+    lists = LruLists((1, 2), (10, 20))
+    assert inactive_and_active(lists) == lists
+    assert generations(lists) == LruLists((0, 1, 0, 2), (0, 10, 0, 20), (0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("lru_gen", [False, True])
+@pytest.mark.parametrize("g", [0, 2])
+def test_pages_start_on_the_lists_that_they_were_on(g: int, lru_gen: bool) -> None:
+    case = captured(g)
+    case = dataclasses.replace(
+        case,
+        node=dataclasses.replace(case.node, lru_gen=lru_gen),
+        lru=(("a", LruLists((1200, 800), (96, 404))), ("gone", LruLists((1, 1), (1, 1)))),
+    )
+    found = at_start(case)
+    assert found["cgroup.a.stat.inactive_anon"] == 1200 * 4096
+    assert found["cgroup.a.stat.active_anon"] == 800 * 4096
+    assert found["cgroup.a.stat.inactive_file"] == 96 * 4096
+    assert found["cgroup.a.stat.active_file"] == 404 * 4096

@@ -12,9 +12,10 @@ import capplan.api
 from capplan.cli.main import cli
 from capplan.errors import InputError
 from capplan.sources.capture import capture
-from capplan.sources.cgroupfs import USAGE, find_tree, group_paths, read_group
+from capplan.sources.capture_groups import profile_of, read_again, share_out
+from capplan.sources.cgroupfs import USAGE, Group, find_tree, group_paths, own, read_group
 from capplan.sources.draft import Draft
-from capplan.sources.procfs import Host, parse_meminfo, parse_zoneinfo
+from capplan.sources.procfs import Host, Process, parse_meminfo, parse_zoneinfo
 from capplan.sources.write import write
 from capplan.spec import load
 from capplan.units import parse_k8s
@@ -187,3 +188,53 @@ def test_capture_this_host_as_a_user_calls_it(tmp_path: pathlib.Path) -> None:
     again = CliRunner().invoke(cli, ["capture", "--out", str(tmp_path / "host")])
     assert again.exit_code == 2
     assert "already there: nothing was written" in again.stderr
+
+
+def test_a_group_starts_with_the_generations_that_it_had(tmp_path: pathlib.Path) -> None:
+    root = unpack("v2", tmp_path)
+    tree = find_tree(Host(root))
+    assert tree is not None
+    sizes = {path: read_group(Host(root), tree, path) for path in group_paths(Host(root), tree)}
+    own({path: group for path, group in sizes.items() if group is not None})
+    held = {p: g.own["anon"] + g.own["shmem"] for p, g in sizes.items() if g is not None}
+    path = max(held, key=lambda path: held[path])
+    pages = held[path] // 4096  # shmem is on the lists of anonymous memory
+    debug = root / "sys" / "kernel" / "debug"
+    debug.mkdir(parents=True)
+    lines = f"memcg 9 /{path}\n node 0\n 4 9000 {pages - 50} 0\n 5 8000 30 0\n 6 700 20 9\n"
+    (debug / "lru_gen").write_text(lines)
+    write(capture(root), tmp_path / "out", force=False)
+    spec = load(tmp_path / "out" / "node.yaml")
+    found = spec.cgroup.lru[path]
+    assert [size // 4096 for size in found.anon] == [pages - 50, 30, 20]
+    assert found.age == (9_000_000_000, 8_000_000_000, 700_000_000)
+    series = capplan.api.simulate(spec).run.series
+    assert series[f"cgroup.{path}.stat.active_anon"][0] == pytest.approx(50 * 4096)
+    assert series[f"cgroup.{path}.stat.inactive_anon"][0] == pytest.approx((pages - 50) * 4096)
+
+
+@pytest.mark.parametrize("name", ["v1", "v2"])
+def test_without_debugfs_the_lists_of_memory_stat_are_taken(
+    tmp_path: pathlib.Path, name: str
+) -> None:
+    root = unpack(name, tmp_path)
+    lists = capture(root).node["cgroup"]["lru"].value
+    info = parse_meminfo((root / "proc" / "meminfo").read_text())
+    assert all(len(held["file"]) == 2 and "age" not in held for held in lists.values())
+    for kind in ("anon", "file"):  # what no group is charged for is the root's
+        old = float(sum(parse_k8s(held[kind][0]) for held in lists.values())) / 1024
+        assert old == pytest.approx(info[f"Inactive({kind})"], rel=0.02, abs=64)
+
+
+def test_page_cache_that_was_read_again_is_in_use(tmp_path: pathlib.Path) -> None:
+    """1000 refaults in the 50 s of the older process: 80 KiB/s."""
+    group = Group("a", own={"anon": 0, "file": 8192, "usage": 8192, "refault_file": 1000})
+    members = [Process(1, "a", age_s=50.0), Process(2, "b", age_s=10.0)]
+    held = share_out(group, [])
+    held.read_again = read_again(group, members)
+    profile = profile_of("a", held, 0)
+    assert profile is not None
+    access = profile["processes"]["group"].value["regions"]["cache"]["access"]
+    assert access.value == {"pattern": "uniform", "rate": "81920/s"}
+    assert "1000 refaults in the 50 s" in access.note
+    assert read_again(group, []) == (0, 0.0)

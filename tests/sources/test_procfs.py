@@ -26,6 +26,7 @@ PARSERS = (
     procfs.parse_zoneinfo,
     procfs.parse_buddyinfo,
     procfs.parse_pagetypeinfo,
+    procfs.parse_lru_gen,
     procfs.parse_swaps,
     procfs.parse_pressure,
 )
@@ -129,3 +130,40 @@ def test_own_takes_off_what_is_below() -> None:
     own(groups)
     assert [groups[p].own["usage"] for p in groups] == [30, 0, 80]
     assert [groups[p].own["anon"] for p in groups] == [10, 30, 20]
+
+
+LRU_GEN = """\
+memcg     1 /
+ node     0
+          0      57388         42          29 
+ node     1
+          0      50000          1           2 
+          1      40000          3           4 
+memcg     3 /web slice/cache
+ node     0
+          1      46432          0       12192 
+          2      46000          0x          0 
+          3      45000      12305           0 
+ node     1
+"""  # noqa: W291 - the kernel's lines end so
+
+
+def test_generations_are_read_by_group_and_nodes_are_added_up_from_the_youngest_on() -> None:
+    found = procfs.parse_lru_gen(LRU_GEN)
+    assert found["/"] == [(50000, 1, 2), (57388, 45, 33)]
+    assert found["/web slice/cache"] == [(46432, 0, 12192), (45000, 12305, 0)]
+
+
+def test_a_process_knows_its_age_whatever_its_name_is(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "proc" / "7").mkdir(parents=True)
+    (tmp_path / "proc" / "uptime").write_text("100.50 50.00\n")
+    (tmp_path / "proc" / "7" / "status").write_text("Name:\ta) 1 (b\nVmRSS:\t 4 kB\n")
+    fields = " ".join(["S", *["0"] * 18, "4050", "0"])
+    (tmp_path / "proc" / "7" / "stat").write_text(f"7 (a) 1 (b) {fields}\n")
+    process = Host(tmp_path).process(7)
+    assert process is not None
+    assert process.age_s == pytest.approx(60.0)
+    (tmp_path / "proc" / "7" / "stat").write_text("7 (cut")
+    process = Host(tmp_path).process(7)
+    assert process is not None
+    assert process.age_s == 0.0

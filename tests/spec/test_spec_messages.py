@@ -49,6 +49,14 @@ BAD_NODE = {
             did you mean 'memory.max'?                              [C010]
         """,
     ),
+    "lists of different length": (
+        "cgroup:\n",
+        "cgroup:\n  lru:\n    kubepods.slice: {anon: [1Mi, 2Mi], file: [0, 0, 1Mi]}\n",
+        """
+        node.yaml:7:21: cgroup.lru.kubepods.slice: anon, file and age differ in length
+            expected one value for each list                        [C019]
+        """,
+    ),
     "missing key": (
         "    profile: web.yaml\n",
         "",
