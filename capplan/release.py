@@ -90,6 +90,11 @@ class Features:
     """Default allocator of zswap."""
     zsmalloc_chain: int = 4
     """Pages of zsmalloc's longest zspage. [pages]"""
+    fallback_claims: bool = False
+    """A request that no pageblock of its type can meet takes a pageblock over or the smallest block
+    that fits; before, the largest moves to its type's free lists."""
+    proactive_counted: bool = False
+    """compact_daemon_{migrate,free}_scanned count proactive compaction too."""
     zswap_memcg_writeback: bool = False
     """memory.zswap.writeback exists, and a memcg at its limit writes back first."""
     oom_group: bool = False
@@ -105,7 +110,7 @@ KERNEL_FIELDS = (
     "pcp_auto", "zeromap", "anon_starts_active", "oom_reaper_delay_ns", "root_bonus",
     "badness_clamped", "badness_per_mille", "oom_ties_to_first", "empty_lru_counts_free",
     "high_penalty", "zswap_shrinker", "vma_readahead", "full_walk_retry", "proactive_reclaim_shift",
-    "memcg_slab_counts", "soft_limit", "zsmalloc_chain",
+    "memcg_slab_counts", "soft_limit", "zsmalloc_chain", "fallback_claims", "proactive_counted",
 )  # fmt: skip
 
 Version = tuple[int, ...]
@@ -156,10 +161,12 @@ HISTORY: tuple[Change, ...] = (
     _change((6, 8), SOURCE, zswap_shrinker=True, zswap_memcg_writeback=True),
     _change((6, 9), SOURCE, proactive_reclaim_shift=2),
     _change((6, 11), SOURCE, direct_reclaim_cursor=True, full_walk_retry=True),
-    _change((6, 12), SOURCE, zeromap=True, soft_limit=False),
+    _change((6, 12), SOURCE, zeromap=True, soft_limit=False, proactive_counted=True),
     # The stable series took it in January 2025; the first patch level of each is background.
     _change((6, 13), SOURCE, (5, 15, 176), (6, 1, 124), (6, 6, 70), (6, 12, 9),
             empty_lru_counts_free=True),
+    # 6.12's stable series took it later; which patch level is the first is not known
+    _change((6, 15), SOURCE, (6, 12, 117), fallback_claims=True),
 )  # fmt: skip
 """What changed upstream. Where the change lies between two sources that were read, the exact
 version in between is background."""

@@ -10,7 +10,8 @@ One frame record stands for 2^g pages (``k.g``), so blocks of order g and more a
 frames: frame ``zone.first_frame + b`` is block number b, at pfn ``b << g`` of its zone. Only
 the head of a free block carries PG_FREE, its order and the list's links. The migratetype of
 a pageblock is kept in ``fr[first frame of the pageblock].migratetype``, for free and used
-pageblocks alike: nobody else may write that field.
+pageblocks alike: nobody else may write that field. A free block is on the list of its
+pageblock's type, but where a kernel before 6.15 has moved it to another's (``refs`` of its head).
 
 Below order g there are counts only (``singles.py``). ``zone.free == sum(nr_free[o, :] << o)``
 always holds.
@@ -60,9 +61,10 @@ def pageblock_migratetype(k: Any, fr: Any, z: int, i: int) -> int:
 
 @jit
 def _link(zone: Any, fr: Any, i: int, order: int, mt: int, tail: bool) -> None:
-    """Put the block at `i` on a free list (__add_to_free_list())."""
+    """Put the block at `i` on a free list (__add_to_free_list()); its ``refs`` tell which."""
     fr[i].flags = PG_FREE
     fr[i].order = order
+    fr[i].refs = mt
     if tail:
         other = zone.tail[order, mt]
         fr[i].next = -1
@@ -85,8 +87,9 @@ def _link(zone: Any, fr: Any, i: int, order: int, mt: int, tail: bool) -> None:
 
 
 @jit
-def _unlink(zone: Any, fr: Any, i: int, order: int, mt: int) -> None:
+def _unlink(zone: Any, fr: Any, i: int, order: int) -> None:
     """Take the block at `i` off its free list (__del_page_from_free_list())."""
+    mt = fr[i].refs
     following, before = fr[i].next, fr[i].prev
     if before >= 0:
         fr[before].next = following
@@ -119,7 +122,7 @@ def _rmqueue_smallest(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
     while o <= MAX_PAGE_ORDER:
         i = zone.head[o, mt]
         if i >= 0:
-            _unlink(zone, fr, i, o, mt)
+            _unlink(zone, fr, i, o)
             _expand(zone, fr, i, order, o, mt, k.g)
             return i  # type: ignore[no-any-return]
         o += 1
@@ -146,46 +149,81 @@ def _find_suitable_fallback(zone: Any, order: int, mt: int) -> int:
 
 
 @jit
-def _claim_pageblock(k: Any, fr: Any, z: int, i: int, mt: int, other: int) -> bool:
-    """Retag the pageblock of free block `i` if at least half of it is free or alike.
+def _is_whole(k: Any, zone: Any, first: int) -> bool:
+    """Whether the zone does not end inside this pageblock."""
+    return first + (1 << (PAGEBLOCK_ORDER - k.g)) <= zone.first_frame + zone.nr_frames  # type: ignore[no-any-return]
 
-    mm/page_alloc.c, try_to_steal_block() (6.12), steal_suitable_fallback() (6.1).
+
+@jit
+def _alike_pages(k: Any, fr: Any, first: int, mt: int, other: int) -> tuple[int, int]:
+    """Free pages of a pageblock of type `other`, and those in use that go with a request of `mt`.
+
+    mm/page_alloc.c, prep_move_freepages_block(), try_to_steal_block(): among `other`'s pages those
+    that are not movable cannot be told apart, but in a Movable pageblock they all go with the
+    kernel's.
     """
-    zone = k.zone[z]
-    g = k.g
-    first = _pageblock(zone, g, i)
-    end = first + (1 << (PAGEBLOCK_ORDER - g))
-    if end > zone.first_frame + zone.nr_frames:
-        return False  # the zone ends inside this pageblock
     free = movable = 0
     j = first
-    while j < end:
-        if fr[j].flags & PG_FREE:
+    while j < first + (1 << (PAGEBLOCK_ORDER - k.g)):
+        flags = fr[j].flags
+        if flags & PG_FREE:
             pages = 1 << int(fr[j].order)
             free += pages
-            j += pages >> g
+            j += pages >> k.g
         else:
-            if fr[j].mapping >= 0 and fr[j].flags & PG_KERNEL == 0 or fr[j].flags & PG_MOVABLE:
-                movable += 1 << g
+            if flags & PG_MOVABLE or (fr[j].mapping >= 0 and flags & PG_KERNEL == 0):
+                movable += 1 << k.g
             j += 1
-    alike = 0
     if mt == MT_MOVABLE:
-        alike = movable
-    elif other == MT_MOVABLE:
-        alike = PAGEBLOCK_PAGES - free - movable
-    if free + alike < PAGEBLOCK_PAGES // 2:
-        return False
+        return free, movable
+    return free, PAGEBLOCK_PAGES - free - movable if other == MT_MOVABLE else 0
+
+
+@jit
+def _move_freepages(k: Any, fr: Any, z: int, first: int, mt: int) -> None:
+    """All free blocks of a pageblock go to the lists of `mt` (move_freepages_block())."""
+    zone = k.zone[z]
     j = first
-    while j < end:
+    while j < first + (1 << (PAGEBLOCK_ORDER - k.g)):
         if fr[j].flags & PG_FREE:
             order = int(fr[j].order)
-            _unlink(zone, fr, j, order, other)
+            _unlink(zone, fr, j, order)
             _link(zone, fr, j, order, mt, True)
-            j += 1 << (order - g)
+            j += 1 << (order - k.g)
         else:
             j += 1
+
+
+@jit
+def _boost(k: Any, z: int) -> None:
+    if boost_watermark(k, z):
+        k.zone[z].boosted = 1
+
+
+@jit
+def _claim_pageblock(k: Any, fr: Any, z: int, i: int, mt: int, other: int) -> bool:
+    """Retag the pageblock of free block `i` if at least half of it is free or alike."""
+    first = _pageblock(k.zone[z], k.g, i)
+    if not _is_whole(k, k.zone[z], first):
+        return False
+    free, alike = _alike_pages(k, fr, first, mt, other)
+    if free + alike < PAGEBLOCK_PAGES // 2:
+        return False
+    _move_freepages(k, fr, z, first, mt)
     fr[first].migratetype = mt
     return True
+
+
+@jit
+def _can_steal_fallback(order: int, mt: int) -> bool:
+    """Whether a block lets a pageblock be taken over: a small movable request must not."""
+    return order >= PAGEBLOCK_ORDER // 2 or mt != MT_MOVABLE
+
+
+@jit
+def _least_order(k: Any, order: int) -> int:
+    """Smallest block that is looked at: with ALLOC_NOFRAGMENT no pageblock is broken up."""
+    return max(order, PAGEBLOCK_ORDER) if k.nofragment else order
 
 
 @jit
@@ -193,20 +231,18 @@ def _rmqueue_claim(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
     """Take over a pageblock of another migratetype, largest free block first, or -1."""
     zone = k.zone[z]
     o = MAX_PAGE_ORDER
-    while o >= order:
+    while o >= _least_order(k, order):
         other = _find_suitable_fallback(zone, o, mt)
         if other >= 0:
-            # can_steal_fallback(): a small movable request must not break up a pageblock
-            if o < PAGEBLOCK_ORDER // 2 and mt == MT_MOVABLE:
+            if not _can_steal_fallback(o, mt):
                 return -1
             i = zone.head[o, other]
             if o >= PAGEBLOCK_ORDER:
-                _unlink(zone, fr, i, o, other)
+                _unlink(zone, fr, i, o)
                 _set_pageblocks(zone, fr, k.g, i, o, mt)
                 _expand(zone, fr, i, order, o, mt, k.g)
                 return i  # type: ignore[no-any-return]
-            if boost_watermark(k, z):
-                zone.boosted = 1
+            _boost(k, z)
             if _claim_pageblock(k, fr, z, i, mt, other):
                 return _rmqueue_smallest(k, fr, z, order, mt)
         o -= 1
@@ -225,12 +261,70 @@ def _rmqueue_steal(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
 
 
 @jit
+def _steal_suitable_fallback(k: Any, fr: Any, z: int, o: int, mt: int, whole: bool) -> None:
+    """Move a block of order `o`, or all of its pageblock that is free, to the lists of `mt`."""
+    zone = k.zone[z]
+    i = zone.head[o, _find_suitable_fallback(zone, o, mt)]
+    first = _pageblock(zone, k.g, i)
+    old = fr[first].migratetype
+    if o >= PAGEBLOCK_ORDER:
+        _set_pageblocks(zone, fr, k.g, i, o, mt)
+    elif old != MT_HIGHATOMIC:
+        _boost(k, z)
+        if whole and _is_whole(k, zone, first):
+            free, alike = _alike_pages(k, fr, first, mt, old)
+            _move_freepages(k, fr, z, first, mt)
+            if free + alike >= PAGEBLOCK_PAGES // 2:
+                fr[first].migratetype = mt
+            return
+    _unlink(zone, fr, i, o)
+    _link(zone, fr, i, o, mt, True)
+
+
+@jit
+def _rmqueue_fallback(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
+    """A block out of the largest of another migratetype, which moves as a whole, or -1.
+
+    Where no pageblock can be taken over it is the smallest that fits, of which what is left over
+    moves too.
+    """
+    zone = k.zone[z]
+    o = MAX_PAGE_ORDER
+    while o >= _least_order(k, order) and _find_suitable_fallback(zone, o, mt) < 0:
+        o -= 1
+    if o < _least_order(k, order):
+        return -1
+    whole = _can_steal_fallback(o, mt)
+    if not whole:
+        o = order
+        while _find_suitable_fallback(zone, o, mt) < 0:
+            o += 1
+    _steal_suitable_fallback(k, fr, z, o, mt, whole)
+    return _rmqueue_smallest(k, fr, z, order, mt)
+
+
+@jit
+def _rmqueue(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
+    """A block of the migratetype's own lists, or by way of another's (__rmqueue()), or -1."""
+    i = _rmqueue_smallest(k, fr, z, order, mt)
+    if i >= 0:
+        return i
+    if not k.fallback_claims:
+        return _rmqueue_fallback(k, fr, z, order, mt)
+    i = _rmqueue_claim(k, fr, z, order, mt)
+    if i < 0 and not k.nofragment:
+        i = _rmqueue_steal(k, fr, z, order, mt)
+    return i
+
+
+@jit
 def alloc_block(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
     """Allocate 2^order pages of zone `z`; watermarks are the caller's business.
 
     Parameters
     ----------
     k : kernel_t
+        ``nofragment``: ALLOC_NOFRAGMENT of the request.
     fr : (F,) frame_t
     z, order : int
         Zone, and order of at least ``k.g``.
@@ -244,25 +338,22 @@ def alloc_block(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
 
     Kernel
     ------
-    mm/page_alloc.c, __rmqueue(), __rmqueue_claim(), __rmqueue_steal() (split in 6.15, in
-    6.12.117; before, one __rmqueue_fallback() decided alike).
+    mm/page_alloc.c, __rmqueue(); __rmqueue_claim(), __rmqueue_steal() since c2f6ea38fc1b ("mm:
+    page_alloc: don't steal single pages from biggest buddy") (in v6.15, and read in 6.12.117);
+    before, __rmqueue_fallback(), steal_suitable_fallback() (read in 6.1.192).
 
     Departs from the kernel
     -----------------------
-    No CMA; no ALLOC_NOFRAGMENT; highatomic blocks are not a last resort.
+    No CMA; highatomic blocks are not a last resort.
 
     Worked example
     --------------
     One free order-4 block at pfn 0: an order-0 allocation returns pfn 0 and leaves 1 (order
     0), 2 (order 1), 4 (order 2), 8 (order 3).
     """
-    i = _rmqueue_smallest(k, fr, z, order, mt)
+    i = _rmqueue(k, fr, z, order, mt)
     if i < 0:
-        i = _rmqueue_claim(k, fr, z, order, mt)
-        if i < 0:
-            i = _rmqueue_steal(k, fr, z, order, mt)
-            if i < 0:
-                return -1
+        return -1
     k.zone[z].free -= 1 << order
     k.zone[z].free_min = min(k.zone[z].free_min, k.zone[z].free)
     return i
@@ -278,8 +369,8 @@ def isolate_free_granule(k: Any, fr: Any, z: int, i: int) -> None:
     """
     zone = k.zone[z]
     order = int(fr[i].order)
-    mt = fr[_pageblock(zone, k.g, i)].migratetype
-    _unlink(zone, fr, i, order, mt)
+    mt = fr[i].refs
+    _unlink(zone, fr, i, order)
     _expand(zone, fr, i, k.g, order, mt, k.g)
     zone.free -= 1 << k.g
     zone.free_min = min(zone.free_min, zone.free)
@@ -313,7 +404,7 @@ def _free_one(k: Any, fr: Any, z: int, i: int, order: int) -> None:
             other = fr[_pageblock(zone, g, first + buddy)].migratetype
             if other != mt and (other == MT_HIGHATOMIC or mt == MT_HIGHATOMIC):
                 break
-        _unlink(zone, fr, first + buddy, o, other)
+        _unlink(zone, fr, first + buddy, o)
         if other != mt:
             _set_pageblocks(zone, fr, g, first + buddy, o, mt)
         block &= buddy

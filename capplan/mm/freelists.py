@@ -284,6 +284,7 @@ def _write_list(
     links = heads + first
     frames["flags"][heads] = PG_FREE
     frames["order"][heads] = order
+    frames["refs"][heads] = mt
     frames["next"][heads] = np.append(links[1:], -1)
     frames["prev"][heads] = np.append(-1, links[:-1])
     zone.head[order, mt] = links[0]

@@ -119,8 +119,9 @@ def _begin_zone(k: Any, fr: Any, cc: Any, z: int) -> int:
 @jit
 def _end_zone(k: Any, fr: Any, cc: Any, status: int) -> None:
     compact_zone_end(k, cc)
-    k.vmstat[VM_COMPACT_DAEMON_MIGRATE_SCANNED] += cc.migrate_scanned
-    k.vmstat[VM_COMPACT_DAEMON_FREE_SCANNED] += cc.free_scanned
+    if cc.order >= 0 or k.proactive_counted:
+        k.vmstat[VM_COMPACT_DAEMON_MIGRATE_SCANNED] += cc.migrate_scanned
+        k.vmstat[VM_COMPACT_DAEMON_FREE_SCANNED] += cc.free_scanned
     if cc.order < 0:
         return
     if status == COMPACT_SUCCESS:

@@ -33,11 +33,13 @@ from capplan.mm.state import (
     WMARK_HIGH,
     WMARK_LOW,
     WMARK_MIN,
+    ZONE_NORMAL,
     ZONES_PER_NODE,
 )
-from capplan.mm.watermark import zone_watermark_ok_free
+from capplan.mm.watermark import ALLOC_NOFRAGMENT, zone_watermark_ok_free
 
 __all__ = [
+    "alloc_flags_nofragment",
     "alloc_huge_page",
     "alloc_kernel_pages",
     "free_frame",
@@ -187,19 +189,32 @@ def _place_frame(k, fr, node, nr_pages):
 
 
 @jit
-def get_page_from_freelist(k, fr, node, nr_pages, mark, flags):
-    """A frame for user memory from the first zone that stays above ``mark``; -1 if none does.
+def alloc_flags_nofragment(k, node):
+    """ALLOC_NOFRAGMENT where a request can go to DMA32 before it mixes pageblocks in Normal.
 
-    mark : WMARK_MIN, WMARK_LOW or WMARK_HIGH; boost is added as everywhere. A granule stands
-    for as many single pages: the last of them must leave the mark too.
+    Kernel
+    ------
+    mm/page_alloc.c, alloc_flags_nofragment(): the zonelist begins with Normal, and the node has
+    a DMA32 (an only node always has one). Only the fast path has the flag.
     """
-    if k.captured == 1:
-        return _place_frame(k, fr, node, nr_pages)
+    normal = node * ZONES_PER_NODE + ZONE_NORMAL
+    if k.zone[normal].managed == 0 or k.zone[normal + 1].managed > 0:
+        return 0
+    if k.nr_nodes > 1 and k.zone[normal - 1].managed == 0:
+        return 0
+    return ALLOC_NOFRAGMENT
+
+
+@jit
+def _take_from_zonelist(k, fr, node, nr_pages, mark, flags):
+    """One walk of :func:`get_page_from_freelist` through the zonelist: a frame, or -1."""
     for step in range(k.nr_zones):
         z = zonelist_zone(k, node, step)
         zone = k.zone[z]
         if zone.managed == 0 or not node_allowed(k, z // ZONES_PER_NODE):
             continue
+        if k.nofragment and z // ZONES_PER_NODE != node:
+            return -1  # a local pageblock is rather mixed
         if k.spread_dirty and not node_dirty_ok(k, z // ZONES_PER_NODE):
             continue
         left = zone.free - (nr_pages - 1)  # when the last of them is asked for
@@ -217,6 +232,24 @@ def get_page_from_freelist(k, fr, node, nr_pages, mark, flags):
         if i >= 0:
             return i
     return -1
+
+
+@jit
+def get_page_from_freelist(k, fr, node, nr_pages, mark, flags):
+    """A frame for user memory from the first zone that stays above ``mark``; -1 if none does.
+
+    mark : WMARK_MIN, WMARK_LOW or WMARK_HIGH; boost is added as everywhere. A granule stands
+    for as many single pages: the last of them must leave the mark too.
+    """
+    if k.captured == 1:
+        return _place_frame(k, fr, node, nr_pages)
+    if flags & ALLOC_NOFRAGMENT:
+        k.nofragment = 1
+        i = _take_from_zonelist(k, fr, node, nr_pages, mark, flags)
+        k.nofragment = 0
+        if i >= 0:
+            return i
+    return _take_from_zonelist(k, fr, node, nr_pages, mark, flags)
 
 
 @jit
@@ -250,6 +283,29 @@ def put_back_frame(k, fr, i):
     pcp_put(k, fr, fr[i].zone, k.cpu % PCP_CPUS, i)
 
 
+_ATTEMPTS = 4  # LOW without mixing pageblocks, LOW, MIN, whatever is left
+
+
+@jit
+def _zones_to_try(k, node, attempt):
+    """Zones of the zonelist that an attempt at single kernel pages looks at."""
+    if attempt > 0:
+        return k.nr_zones
+    return ZONES_PER_NODE if alloc_flags_nofragment(k, node) else 0
+
+
+@jit
+def _room(k, z, attempt):
+    """Single pages for the kernel that an attempt leaves to zone z: above its mark, or all."""
+    zone = k.zone[z]
+    if zone.managed == 0:
+        return 0
+    if attempt == _ATTEMPTS - 1:
+        return zone.managed
+    mark = zone.wmark[WMARK_MIN] if attempt == _ATTEMPTS - 2 else zone.wmark[WMARK_LOW]
+    return zone.free - 1 - (mark + zone.boost + zone.reserve[HZ_NORMAL])
+
+
 @jit
 def alloc_kernel_pages(k, fr, nr, kind):
     """Take nr single pages for the kernel (page tables, slab, stacks); the pages obtained.
@@ -263,24 +319,20 @@ def alloc_kernel_pages(k, fr, nr, kind):
         return placing_pages(k, fr, nr, kind << 1)
     got = 0
     local = numa_node_id(k)
-    for attempt in range(3):
-        for step in range(k.nr_zones):
+    for attempt in range(_ATTEMPTS):
+        for step in range(_zones_to_try(k, local, attempt)):
             if got >= nr:
                 return got
             z = zonelist_zone(k, local, step)
             zone = k.zone[z]
-            if zone.managed == 0 or step % ZONES_PER_NODE == 0:
-                continue
-            mark = zone.wmark[WMARK_LOW] if attempt == 0 else zone.wmark[WMARK_MIN]
-            if (
-                attempt < 2
-                and zone.free - (nr - got) <= mark + zone.boost + zone.reserve[HZ_NORMAL]
-            ):
+            if step % ZONES_PER_NODE == 0 or _room(k, z, attempt) < nr - got:
                 continue
             if zone.counters_only:
                 got += alloc_scattered(k, fr, z, nr - got, MT_UNMOVABLE)
             else:
+                k.nofragment = 1 if attempt == 0 else 0
                 got += pcp_alloc_kernel(k, fr, z, k.cpu % PCP_CPUS, nr - got, kind)
+                k.nofragment = 0
     return got
 
 
@@ -341,20 +393,16 @@ def pool_alloc_pages(k, fr, nr, mt):
         return placing_pages(k, fr, nr, mt)
     got = 0
     local = numa_node_id(k)
-    for attempt in range(3):
-        for step in range(k.nr_zones):
+    for attempt in range(_ATTEMPTS):
+        for step in range(_zones_to_try(k, local, attempt)):
             if got >= nr:
                 return got
             z = zonelist_zone(k, local, step)
-            zone = k.zone[z]
-            if zone.managed == 0 or step % ZONES_PER_NODE == 0:
-                continue
-            room = nr - got
-            if attempt < 2:
-                mark = zone.wmark[WMARK_LOW] if attempt == 0 else zone.wmark[WMARK_MIN]
-                room = min(room, zone.free - 1 - (mark + zone.boost + zone.reserve[HZ_NORMAL]))
-            if room > 0:
+            room = min(nr - got, _room(k, z, attempt))
+            if step % ZONES_PER_NODE > 0 and room > 0:
+                k.nofragment = 1 if attempt == 0 else 0
                 got += alloc_scattered(k, fr, z, room, mt)
+                k.nofragment = 0
     return got
 
 

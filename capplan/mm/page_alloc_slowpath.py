@@ -14,7 +14,7 @@ from capplan.mm.cpuset import node_allowed
 from capplan.mm.events import tell_direct_reclaim
 from capplan.mm.kswapd import wake_all_kswapds, wakeup_kswapd
 from capplan.mm.oom_kill import out_of_memory
-from capplan.mm.page_alloc import get_page_from_freelist
+from capplan.mm.page_alloc import alloc_flags_nofragment, get_page_from_freelist
 from capplan.mm.pcp import drain_all_pages
 from capplan.mm.reclaim import allow_direct_reclaim, try_to_free_pages, zone_reclaimable_pages
 from capplan.mm.state import (
@@ -84,7 +84,8 @@ def alloc_frame(k, fr, pt, t, node, nr_pages):
     ------
     mm/page_alloc.c, __alloc_pages(), __alloc_pages_slowpath().
     """
-    i = get_page_from_freelist(k, fr, node, nr_pages, WMARK_LOW, 0)
+    unmixed = alloc_flags_nofragment(k, node)
+    i = get_page_from_freelist(k, fr, node, nr_pages, WMARK_LOW, unmixed)
     k.spread_dirty = 0
     if i >= 0:
         zone = k.zone[fr[i].zone]

@@ -354,6 +354,7 @@ kernel_t = record([
     ("oom_ties_to_first", i8), ("badness_per_mille", i8),
     ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("zswap_exclusive_load", i8), ("high_penalty", i8),
     ("zswap_shrinker", i8), ("full_walk_retry", i8), ("vma_readahead", i8), ("proactive_reclaim_shift", i8), ("soft_limit", i8), ("memcg_slab_counts", i8), ("zsmalloc_chain", i8),
+    ("fallback_claims", i8), ("proactive_counted", i8),
     # swap read-ahead by cluster: rotating areas, hits, where it was last, its window
     ("nr_rotate_swap", i32), ("swapin_readahead_hits", i64), ("swapin_prev", i64), ("swapin_last_pages", i64),
     # zswap
@@ -375,6 +376,7 @@ kernel_t = record([
     # who is acting now: what it has spent so far [ns], on which CPU, and when its I/O ends
     ("work_ns", f64), ("wait_ns", f64), ("memstall_ns", f64), ("cpu", i32), ("actor", i32),
     ("reserve", i8),  # the actor may use reserves (OOM victim)
+    ("nofragment", i8),  # ALLOC_NOFRAGMENT of the request that is going on
     ("spread_dirty", i8),  # the page asked for is going to be dirty (__GFP_WRITE)
     ("sc", scan_control_t), ("cc", compact_control_t), ("proactive_due_ns", i64), ("proactive_woken", i8), ("hugetlb_next_nid", i32),
     # struct blk_plug of direct reclaim and of kswapd: pages of a request that is not yet sent

@@ -48,7 +48,7 @@ class Zone:
     def __init__(self, frames: int, g: int = 0, **fields: int) -> None:
         self.k = state.new_kernel()[0]
         self.fr = state.new_frames(FIRST + frames)
-        self.k.nr_nodes = 1
+        self.k.nr_nodes = self.k.fallback_claims = 1
         self.k.g = g
         self.k.granule_pages = 1 << g
         self.zone = self.k.zone[Z]
@@ -214,6 +214,50 @@ def test_alloc_block_reclaimable_counts_kernel_pages_of_a_movable_pageblock_as_a
     zone.fr["mapping"][[FIRST + page for page in pages[:250]]] = 0
     zone.alloc(0, MT_RECLAIMABLE)
     assert int(zone.fr["migratetype"][FIRST]) == MT_RECLAIMABLE
+
+
+def test_alloc_block_before_6_15_moves_the_largest_block_to_the_requests_type() -> None:
+    zone = Zone(512).init(512)
+    zone.k.fallback_claims = 0
+    for _ in range(505):
+        zone.alloc(0, MT_UNMOVABLE)
+    # a small movable request: the smallest block that fits moves, here each as a whole
+    assert [zone.alloc(0, MT_MOVABLE) for _ in range(3)] == [505, 506, 507]
+    assert zone.blocks() == {2: [(508, MT_UNMOVABLE)]}
+    assert int(zone.fr["migratetype"][FIRST]) == MT_UNMOVABLE
+
+
+@pytest.mark.parametrize(("movable", "claimed"), [(300, False), (256, True)])
+def test_alloc_block_before_6_15_takes_all_free_pages_of_the_pageblock(
+    movable: int, claimed: bool
+) -> None:
+    zone = Zone(512).init(512)
+    zone.k.fallback_claims = 0
+    for page in [zone.alloc(0, MT_MOVABLE) for _ in range(movable)]:
+        zone.fr["mapping"][FIRST + page] = 0
+    taken = zone.alloc(0, MT_UNMOVABLE)
+    assert taken >= movable
+    assert {mt for blocks in zone.blocks().values() for _, mt in blocks} == {MT_UNMOVABLE}
+    mt = MT_UNMOVABLE if claimed else MT_MOVABLE
+    assert int(zone.fr["migratetype"][FIRST]) == mt
+    # what is freed goes to the list of its pageblock, and takes its buddies along
+    zone.free(taken, 0)
+    assert mt in {mt for blocks in zone.blocks().values() for _, mt in blocks}
+    zone.check()
+
+
+@pytest.mark.parametrize("claims", [0, 1])
+def test_alloc_block_nofragment_breaks_up_no_pageblock(claims: int) -> None:
+    zone = Zone(1024).init(768)
+    zone.k.fallback_claims, zone.k.nofragment = claims, 1
+    assert zone.heads() == {8: [512], 9: [0]}
+    assert zone.alloc(0, MT_UNMOVABLE) == 0  # a whole pageblock may be taken over
+    zone.alloc(9 - 1, MT_UNMOVABLE)
+    for _ in range(255):
+        zone.alloc(0, MT_UNMOVABLE)
+    assert zone.alloc(0, MT_UNMOVABLE) == -1
+    zone.k.nofragment = 0
+    assert zone.alloc(0, MT_UNMOVABLE) == 512
 
 
 class Naive:

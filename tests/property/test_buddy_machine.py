@@ -68,12 +68,13 @@ class BuddyMachine(RuleBasedStateMachine):
         frames=st.integers(1, 1400),
         share=st.floats(0, 1),
         info=st.none() | st.lists(st.integers(0, 6), max_size=ORDERS),
+        claims=st.booleans(),
     )
-    def boot(self, g: int, frames: int, share: float, info: list[int] | None) -> None:
+    def boot(self, g: int, frames: int, share: float, info: list[int] | None, claims: bool) -> None:
         self.k = state.new_kernel()[0]
         self.fr = state.new_frames(FIRST + frames)
         self.k.nr_nodes, self.k.g, self.k.granule_pages = 1, g, 1 << g
-        self.k.watermark_boost_factor = 15000
+        self.k.watermark_boost_factor, self.k.fallback_claims = 15000, claims
         self.zone = self.k.zone[Z]
         self.zone.first_frame, self.zone.nr_frames = FIRST, frames
         self.zone.managed = frames << g
@@ -194,7 +195,9 @@ class BuddyMachine(RuleBasedStateMachine):
             first = FIRST + (b >> (9 - self.g) << (9 - self.g))
             assert self.fr["flags"][i] == state.PG_FREE
             assert self.fr["order"][i] == order
-            assert self.fr["migratetype"][first] == mt
+            assert self.fr["refs"][i] == mt
+            if self.k.fallback_claims:
+                assert self.fr["migratetype"][first] == mt
 
     @invariant()
     def pages_are_conserved(self) -> None:
