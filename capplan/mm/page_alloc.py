@@ -16,8 +16,10 @@ from capplan.mm.cpuset import node_allowed, numa_node_id
 from capplan.mm.pcp import (
     pcp_alloc,
     pcp_alloc_kernel,
+    pcp_alloc_movable,
     pcp_free,
     pcp_free_kernel,
+    pcp_free_movable,
     pcp_put,
 )
 from capplan.mm.singles import alloc_scattered, free_scattered
@@ -374,7 +376,10 @@ def pool_free_pages(k, fr, nr, mt):
         z = zonelist_zone(k, 0, step)
         part = min(nr, _held_singly(k, z, MT_UNMOVABLE if k.zone[z].counters_only else mt))
         if part > 0:
-            free_scattered(k, fr, z, part, mt)
+            if mt == MT_MOVABLE and not k.zone[z].counters_only:
+                pcp_free_movable(k, fr, z, k.cpu % PCP_CPUS, part)
+            else:
+                free_scattered(k, fr, z, part, mt)
             nr -= part
 
 
@@ -401,7 +406,10 @@ def pool_alloc_pages(k, fr, nr, mt):
             room = min(nr - got, _room(k, z, attempt))
             if step % ZONES_PER_NODE > 0 and room > 0:
                 k.nofragment = 1 if attempt == 0 else 0
-                got += alloc_scattered(k, fr, z, room, mt)
+                if mt == MT_MOVABLE and not k.zone[z].counters_only:
+                    got += pcp_alloc_movable(k, fr, z, k.cpu % PCP_CPUS, room)
+                else:
+                    got += alloc_scattered(k, fr, z, room, mt)
                 k.nofragment = 0
     return got
 

@@ -11,14 +11,22 @@ A CPU has one list per migratetype and order, and one `high` for all of them. Us
 from the movable one of order 0, page tables from the unmovable, slab from the reclaimable: the
 kernel's own pages have no frames, so theirs are counts (``pcp_kernel``). What lay on lists of
 other types and orders at the start (``pcp_other``) stays until a bulk is given back that the
-lists before it cannot fill. The pages of compressed pools go past the lists.
+lists before it cannot fill. zsmalloc's come from the movable one, zbud's go past the lists.
 """
 
 from __future__ import annotations
 
 from capplan.mm._jit import jit, prefetch
 from capplan.mm.buddy import alloc_block, free_block
-from capplan.mm.singles import alloc_scattered, free_scattered
+from capplan.mm.singles import (
+    alloc_scattered,
+    free_scattered,
+    hand_out,
+    pop_granule,
+    push_granule,
+    scattered_room,
+    take_back,
+)
 from capplan.mm.state import MAX_PAGE_ORDER, MT_MOVABLE, PCP_CPUS, WMARK_HIGH
 
 __all__ = [
@@ -30,9 +38,11 @@ __all__ = [
     "drain_zone_pages",
     "pcp_alloc",
     "pcp_alloc_kernel",
+    "pcp_alloc_movable",
     "pcp_free",
     "pcp_free_high_order",
     "pcp_free_kernel",
+    "pcp_free_movable",
     "pcp_pages",
     "pcp_put",
     "pcp_put_other",
@@ -296,6 +306,31 @@ def pcp_free_kernel(k, fr, z, cpu, nr, kind):
     for _ in range(nr):
         zone.pcp_kernel[kind, cpu] += 1
         _commit(k, fr, z, cpu, 1, kind << 1)
+
+
+@jit
+def pcp_alloc_movable(k, fr, z, cpu, nr):
+    """Single Movable pages (zsmalloc's) from zone z through the list of a CPU: those obtained."""
+    room = scattered_room(k, z, MT_MOVABLE)
+    while room < nr:
+        i = pcp_alloc(k, fr, z, cpu)
+        if i < 0:
+            break
+        push_granule(k, fr, z, i, MT_MOVABLE)
+        room += k.granule_pages
+    got = min(room, nr)
+    hand_out(k, z, got, MT_MOVABLE)
+    return got
+
+
+@jit
+def pcp_free_movable(k, fr, z, cpu, nr):
+    """Free single Movable pages; a granule that is whole again goes to the list of a CPU."""
+    take_back(k, z, nr, MT_MOVABLE)
+    i = pop_granule(k, fr, z, MT_MOVABLE)
+    while i >= 0:
+        pcp_free(k, fr, z, cpu, i)
+        i = pop_granule(k, fr, z, MT_MOVABLE)
 
 
 @jit

@@ -32,6 +32,11 @@ __all__ = [
     "alloc_scattered",
     "free_scattered",
     "give_counted_block",
+    "hand_out",
+    "pop_granule",
+    "push_granule",
+    "scattered_room",
+    "take_back",
     "take_counted_block",
 ]
 
@@ -73,12 +78,9 @@ def _count_bag(k: Any, z: int, mt: int) -> None:
 
 
 @jit
-def _break_granule(k: Any, fr: Any, z: int, mt: int) -> bool:
-    """Another granule for the bag of `mt`; False when there is none."""
+def push_granule(k: Any, fr: Any, z: int, i: int, mt: int) -> None:
+    """Granule `i`, which is allocated, joins the bag of `mt`: all of it can be taken singly."""
     zone = k.zone[z]
-    i = alloc_block(k, fr, z, k.g, mt)
-    if i < 0:
-        return False
     fr[i].flags = PG_MOVABLE if mt == MT_MOVABLE else PG_KERNEL
     fr[i].nr_pages = 1 << k.g
     head = zone.bag_head[mt]
@@ -89,7 +91,53 @@ def _break_granule(k: Any, fr: Any, z: int, mt: int) -> bool:
     zone.bag_head[mt] = i
     zone.bag_granules[mt] += 1
     zone.free += 1 << k.g
-    return True
+    _count_bag(k, z, mt)
+
+
+@jit
+def pop_granule(k: Any, fr: Any, z: int, mt: int) -> int:
+    """Take the granule broken last out of the bag, if it is whole again; -1: it is not."""
+    zone = k.zone[z]
+    seeds = zone.bag_seed_pages if mt == MT_UNMOVABLE else 0
+    granules = zone.bag_granules[mt] - 1
+    if granules < 0 or zone.bag_used[mt] > seeds + (granules << k.g):
+        return -1
+    i = zone.bag_head[mt]
+    zone.bag_head[mt] = fr[i].next
+    if fr[i].next >= 0:
+        fr[fr[i].next].prev = -1
+    zone.bag_granules[mt] = granules
+    zone.free -= 1 << k.g
+    zone.free_min = min(zone.free_min, zone.free)
+    fr[i].flags = 0
+    _count_bag(k, z, mt)
+    return i  # type: ignore[no-any-return]
+
+
+@jit
+def scattered_room(k: Any, z: int, mt: int) -> int:
+    """Single pages that the bag of `mt` has left."""
+    zone = k.zone[z]
+    seeds = zone.bag_seed_pages if mt == MT_UNMOVABLE else 0
+    return seeds + (zone.bag_granules[mt] << k.g) - zone.bag_used[mt]  # type: ignore[no-any-return]
+
+
+@jit
+def hand_out(k: Any, z: int, n_pages: int, mt: int) -> None:
+    """Single pages that the bag of `mt` has (:func:`scattered_room`) are taken."""
+    zone = k.zone[z]
+    zone.bag_used[mt] += n_pages
+    zone.free -= n_pages
+    zone.free_min = min(zone.free_min, zone.free)
+    _count_bag(k, z, mt)
+
+
+@jit
+def take_back(k: Any, z: int, n_pages: int, mt: int) -> None:
+    """Single pages come back to the bag of `mt`; :func:`pop_granule` tells what is whole then."""
+    k.zone[z].bag_used[mt] -= n_pages
+    k.zone[z].free += n_pages
+    _count_bag(k, z, mt)
 
 
 @jit
@@ -115,20 +163,15 @@ def alloc_scattered(k: Any, fr: Any, z: int, n_pages: int, mt: int) -> int:
     zone = k.zone[z]
     if zone.counters_only:
         mt = MT_UNMOVABLE
-    want = zone.bag_used[mt] + n_pages
-    room = zone.bag_granules[mt] << k.g
-    if mt == MT_UNMOVABLE:
-        room += zone.bag_seed_pages
-    while want > room:
-        if zone.counters_only or not _break_granule(k, fr, z, mt):
-            want = room
+    got = scattered_room(k, z, mt)
+    while got < n_pages and not zone.counters_only:
+        i = alloc_block(k, fr, z, k.g, mt)
+        if i < 0:
             break
-        room += 1 << k.g
-    got = want - zone.bag_used[mt]
-    zone.bag_used[mt] = want
-    zone.free -= got
-    zone.free_min = min(zone.free_min, zone.free)
-    _count_bag(k, z, mt)
+        push_granule(k, fr, z, i, mt)
+        got += 1 << k.g
+    got = min(got, n_pages)
+    hand_out(k, z, got, mt)
     return got  # type: ignore[no-any-return]
 
 
@@ -136,24 +179,13 @@ def alloc_scattered(k: Any, fr: Any, z: int, n_pages: int, mt: int) -> int:
 def free_scattered(k: Any, fr: Any, z: int, n_pages: int, mt: int) -> None:
     """Give back `n_pages` of :func:`alloc_scattered`; granules that are whole again merge."""
     zone = k.zone[z]
-    g = k.g
     if zone.counters_only:
         mt = MT_UNMOVABLE
-    zone.bag_used[mt] -= n_pages
-    zone.free += n_pages
-    seeds = zone.bag_seed_pages if mt == MT_UNMOVABLE else 0
-    while zone.bag_granules[mt] > 0 and zone.bag_used[mt] <= seeds + (
-        (zone.bag_granules[mt] - 1) << g
-    ):
-        i = zone.bag_head[mt]
-        zone.bag_head[mt] = fr[i].next
-        if fr[i].next >= 0:
-            fr[fr[i].next].prev = -1
-        zone.bag_granules[mt] -= 1
-        zone.free -= 1 << g
-        zone.free_min = min(zone.free_min, zone.free)
-        free_block(k, fr, z, i, g)
-    _count_bag(k, z, mt)
+    take_back(k, z, n_pages, mt)
+    i = pop_granule(k, fr, z, mt)
+    while i >= 0:
+        free_block(k, fr, z, i, k.g)
+        i = pop_granule(k, fr, z, mt)
 
 
 @jit
