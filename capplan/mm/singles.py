@@ -172,7 +172,7 @@ def alloc_scattered(k: Any, fr: Any, z: int, n_pages: int, mt: int) -> int:
         got += 1 << k.g
     got = min(got, n_pages)
     hand_out(k, z, got, mt)
-    return got  # type: ignore[no-any-return]
+    return got
 
 
 @jit
