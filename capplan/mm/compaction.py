@@ -9,8 +9,7 @@ once. Failure defers the zone, for twice as many attempts each time, 64 at most.
 
 Departs from the kernel: pages move by whole granules, so that what is scattered below a granule
 stays where it is; zones that are counted only are not compacted. Free pages are found by the
-linear scan alone, which sees each page (no fast_isolate_freepages(), no stride). When skip
-hints are reset, all are.
+linear scan alone (no fast_isolate_freepages()). When skip hints are reset, all are.
 """
 
 from __future__ import annotations
@@ -239,34 +238,72 @@ def _highest_free(k: Any, fr: Any, zone: Any, below: int) -> int:
 
 
 @jit
+def _scan_free_pageblock(k: Any, fr: Any, cc: Any, end: int) -> int:
+    """The next free granule up to `end`, taken; -1 when there is none, -2 below the mark.
+
+    Kernel
+    ------
+    mm/compaction.c, isolate_freepages_block(): a free block is taken as a whole, between two of
+    them ``stride`` pages are passed over at a time.
+    """
+    zone = k.zone[cc.zone]
+    step = max(cc.stride >> k.g, 1)
+    looks = max(k.granule_pages // cc.stride, 1)
+    while cc.free_at < end:
+        i = zone.first_frame + cc.free_at
+        if fr[i].flags & PG_FREE:
+            if not _may_isolate(k, cc.zone):
+                return -2
+            if cc.free_at >= cc.free_block_end:
+                cc.free_block_end = cc.free_at + (1 << (fr[i].order - k.g))
+            isolate_free_granule(k, fr, cc.zone, i)
+            cc.free_scanned += k.granule_pages
+            cc.free_wanted -= 1
+            cc.free_found = 1
+            cc.free_at += 1
+            if cc.free_at >= cc.free_block_end and cc.free_wanted > 0:
+                cc.free_at += step - 1
+            return i  # type: ignore[no-any-return]
+        cc.free_scanned += looks
+        cc.free_at += step
+    cc.free_at = end
+    return -1
+
+
+@jit
 def _next_free(k: Any, fr: Any, cc: Any) -> int:
-    """Take the next free granule of the free scanner, or -1 (isolate_freepages())."""
+    """Take the next free granule of the free scanner, or -1 (isolate_freepages()).
+
+    A pageblock without free pages doubles the stride, to 32 pages at most: where every second
+    page is free, the others are all that it sees then. Each call of the kernel's begins anew.
+    """
     zone = k.zone[cc.zone]
     size = _pageblock_frames(k)
     low = cc.migrate // size * size + size
     highest = zone.nr_frames  # where free blocks may be; found when a pageblock had none
+    if cc.free_wanted <= 0 and cc.free_at >= cc.free_block_end:
+        cc.free_wanted = cc.nr_isolated
+        cc.stride = 1 if cc.sync else COMPACT_CLUSTER_MAX
+        cc.free_found = 0
     while cc.free >= low:
         end = min(cc.free + size, zone.nr_frames)
         if cc.free_at < end and _is_target(k, fr, cc, zone.first_frame + cc.free):
             if cc.free > highest and cc.free_at == cc.free:  # each of its pages is in use
-                cc.free_scanned += end - cc.free
+                cc.free_scanned += ((end - cc.free) << k.g) // cc.stride
                 cc.free_at = end
-            while cc.free_at < end:
-                i = zone.first_frame + cc.free_at
-                cc.free_scanned += 1
-                if fr[i].flags & PG_FREE:
-                    if not _may_isolate(k, cc.zone):
-                        return -1
-                    isolate_free_granule(k, fr, cc.zone, i)
-                    cc.free_at += 1
-                    return i  # type: ignore[no-any-return]
-                cc.free_at += 1
+            i = _scan_free_pageblock(k, fr, cc, end)
+            if i >= 0:
+                return i
+            if i == -2:
+                return -1
             fr[zone.first_frame + cc.free].skip = 1
             zone.compact_cached_free = min(zone.compact_cached_free, max(cc.free - size, 1))
+            cc.stride = 1 if cc.free_found else min(cc.stride << 1, COMPACT_CLUSTER_MAX)
         if highest == zone.nr_frames:
             highest = _highest_free(k, fr, zone, cc.free)
         cc.free -= size
         cc.free_at = cc.free
+        cc.free_block_end = cc.free_found = 0
     return -1
 
 
@@ -317,24 +354,25 @@ def _fast_find_migrateblock(k: Any, fr: Any, cc: Any) -> int:
 @jit
 def _move_isolated(k: Any, fr: Any, pt: Any, cc: Any) -> bool:
     """Move the isolated pages; False when there is nowhere to move them to."""
-    nr = cc.nr_isolated
-    cc.nr_isolated = 0
-    for n in range(nr):
+    for n in range(cc.nr_isolated):
         j = _next_free(k, fr, cc)
         if j < 0:
+            cc.nr_isolated = 0
             return False
         migrate_folio(k, fr, pt, cc.isolated[n], j)
         cc.migrated += k.granule_pages
+    cc.nr_isolated = 0
     return True
 
 
 @jit
 def _compact_pageblock(k: Any, fr: Any, pt: Any, cc: Any, block: int) -> bool:
-    """Move what can be moved out of a pageblock, 32 pages at a time; False: no free pages.
+    """Move what can be moved out of a pageblock, 32 pages and then the rest; False: no free pages.
 
     Kernel
     ------
-    mm/compaction.c, isolate_migratepages_block(). Asynchronous and direct: at the first page
+    mm/compaction.c, isolate_migratepages_block(); the second time in the same pageblock it isolates
+    all that is left (``rescan``, ``finish_pageblock``). Asynchronous and direct: at the first page
     that cannot be isolated the pageblock is left, what was isolated stays.
     """
     zone = k.zone[cc.zone]
@@ -355,8 +393,10 @@ def _compact_pageblock(k: Any, fr: Any, pt: Any, cc: Any, block: int) -> bool:
             found = True
             cc.isolated[cc.nr_isolated] = i
             cc.nr_isolated += 1
-            if cc.nr_isolated == most and not _move_isolated(k, fr, pt, cc):
-                return False
+            if cc.nr_isolated == most:
+                most = _pageblock_frames(k)
+                if not _move_isolated(k, fr, pt, cc):
+                    return False
         elif leave:
             cc.nr_isolated = 0
             at |= (1 << max(cc.order - k.g, 0)) - 1  # to the end of its block of the order
@@ -417,7 +457,7 @@ def compact_zone_begin(k: Any, fr: Any, cc: Any, hz: int) -> int:
     """Set the scanners of `cc` (zone, order, mode are set): CONTINUE, or why there is no need."""
     zone = k.zone[cc.zone]
     cc.migrate_scanned = cc.free_scanned = cc.migrated = 0
-    cc.nr_isolated = cc.fast_search_fail = 0
+    cc.nr_isolated = cc.fast_search_fail = cc.free_wanted = cc.free_block_end = 0
     cc.fast_start = 0
     if zone.counters_only or zone.nr_frames == 0:
         return COMPACT_SKIPPED

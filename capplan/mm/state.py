@@ -262,7 +262,10 @@ compact_control_t = record([  # struct compact_control, of the compaction that i
     ("zone", i32), ("order", i32),  # -1: until the fragmentation score has fallen
     ("sync", i8), ("direct", i8), ("whole_zone", i8), ("ignore_skip", i8), ("running", i8),
     ("migrate", i64), ("free", i64), ("free_at", i64),  # frame numbers within the zone
-    ("fast_start", i64), ("fast_search_fail", i32), ("nr_isolated", i32), ("isolated", i32, (COMPACT_CLUSTER_MAX,)),
+    # isolate_freepages(): pages between two that are looked at, granules it still wants, end of
+    # the free block that it takes, whether the pageblock had any
+    ("stride", i32), ("free_wanted", i32), ("free_block_end", i64), ("free_found", i8),
+    ("fast_start", i64), ("fast_search_fail", i32), ("nr_isolated", i32), ("isolated", i32, (1 << PAGEBLOCK_ORDER,)),
     ("migrate_scanned", i64), ("free_scanned", i64), ("migrated", i64),
 ])  # fmt: skip
 

@@ -135,7 +135,7 @@ def test_compact_zone_prefers_the_pageblock_with_fewer_pages_to_move() -> None:
 
 def test_asynchronous_leaves_a_pageblock_with_a_page_that_cannot_move() -> None:
     pinned = [PAGE] * 2 + [KERNEL] + [PAGE, FREE] * 30 + [FREE]
-    world = World(pinned + holes(4))
+    world = World(pinned + holes(1) + holes(5)[::-1])  # it looks at one granule of four
     world.k.cc.sync, world.k.cc.direct, world.k.cc.ignore_skip = 0, 1, 1
     assert world.run() == compaction.COMPACT_SUCCESS
     assert world.after()[:BLOCK] == pinned
@@ -144,6 +144,23 @@ def test_asynchronous_leaves_a_pageblock_with_a_page_that_cannot_move() -> None:
     again.k.cc.ignore_skip = 1
     assert again.run() == compaction.COMPACT_SUCCESS
     assert again.after()[:BLOCK] == [FREE] * 2 + [KERNEL] + [FREE] * 61
+
+
+@pytest.mark.parametrize(("sync", "status"), [(1, "SUCCESS"), (0, "COMPLETE")])
+def test_a_stride_sees_only_some_of_the_free_pages(sync: int, status: str) -> None:
+    """Every second granule is free: asynchronous compaction meets none of them from the top."""
+    world = World(holes(6))
+    world.k.cc.sync, world.k.cc.direct, world.k.cc.whole_zone = sync, 1, 1
+    assert world.run() == getattr(compaction, f"COMPACT_{status}")
+    assert (int(world.k.vmstat[state.VM_PGMIGRATE_SUCCESS]) > 0) == (sync == 1)
+
+
+def test_a_stride_doubles_with_each_pageblock_without_free_pages() -> None:
+    full = [PAGE] * BLOCK
+    world = World(holes(6) + full * 5)
+    world.k.cc.ignore_skip = world.k.cc.whole_zone = 1
+    assert world.run() == compaction.COMPACT_COMPLETE  # 32 pages at a time behind the fifth
+    assert int(world.k.vmstat[state.VM_PGMIGRATE_SUCCESS]) == 0
 
 
 def test_huge_page_is_left_whole() -> None:
@@ -255,31 +272,68 @@ def test_proactive_score_weighs_zones_by_size() -> None:
 # --- a naive twin -------------------------------------------------------------------------
 
 
+class TwinScanner:
+    """Where free granules are found: from the top, in calls for as many as are to be moved."""
+
+    def __init__(self, now: list[int]) -> None:
+        self.now, self.high = now, len(now) // BLOCK - 1
+        self.at = self.end_of_free = self.wanted = 0
+        self.stride, self.found = 1, False
+
+    def _free_size(self, page: int) -> int:
+        size = 1
+        while page % (2 * size) == 0 and self.now[page : page + 2 * size] == [FREE] * 2 * size:
+            size *= 2
+        return size
+
+    def _look(self) -> int:
+        step = max(self.stride >> G, 1)
+        while self.at < BLOCK:
+            page = self.high * BLOCK + self.at
+            if self.now[page] == FREE:
+                if self.at >= self.end_of_free:
+                    self.end_of_free = self.at + self._free_size(page)
+                self.wanted, self.found = self.wanted - 1, True
+                last = self.at + 1 >= self.end_of_free and self.wanted > 0
+                self.at += step if last else 1
+                return page
+            self.at += step
+        self.stride = 1 if self.found else min(2 * self.stride, 32)
+        return -1
+
+    def take(self, low: int, cluster: int) -> int:
+        if self.wanted <= 0 and self.at >= self.end_of_free:
+            self.wanted, self.stride, self.found = cluster, 1, False
+        while self.high > low:
+            page = self._look() if self.at < BLOCK else -1
+            if page >= 0:
+                return page
+            self.high -= 1
+            self.at = self.end_of_free = 0
+            self.found = False
+        return -1
+
+
 def twin(layout: list[int]) -> tuple[list[int], int, bool]:
     """Synchronous compaction without hints on a list: the list after it, pages moved, success."""
     now, moved = list(layout), 0
-    blocks = len(layout) // BLOCK
-
-    def whole(b: int) -> bool:
-        return now[b * BLOCK : (b + 1) * BLOCK] == [FREE] * BLOCK
-
-    low, high, at = 0, blocks - 1, 0
-    while high > low and not any(whole(b) for b in range(blocks)):
-        for page in range(low * BLOCK, (low + 1) * BLOCK):
-            if now[page] != PAGE:
-                continue
-            while high > low:
-                while at < BLOCK and now[high * BLOCK + at] != FREE:
-                    at += 1
-                if at < BLOCK:
-                    break
-                high, at = high - 1, 0
-            if high <= low:
-                return now, moved, False
-            now[page], now[high * BLOCK + at] = FREE, PAGE
-            moved += 1
+    free = TwinScanner(now)
+    blocks = range(len(layout) // BLOCK)
+    low = 0
+    while free.high > low and [FREE] * BLOCK not in [
+        now[b * BLOCK : (b + 1) * BLOCK] for b in blocks
+    ]:
+        pages = [p for p in range(low * BLOCK, (low + 1) * BLOCK) if now[p] == PAGE]
+        most = 32 >> G
+        for cluster in (pages[:most], pages[most:]):
+            for page in cluster:
+                target = free.take(low, len(cluster))
+                if target < 0:
+                    return now, moved, False
+                now[page], now[target] = FREE, PAGE
+                moved += 1
         low += 1
-    return now, moved, high > low
+    return now, moved, free.high > low
 
 
 @settings(max_examples=15, phases=[Phase.explicit, Phase.reuse, Phase.generate])
