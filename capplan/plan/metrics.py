@@ -23,10 +23,21 @@ if TYPE_CHECKING:
     from capplan.plan.outcome_model import ContainerOutcome, GateLike, NodeOutcome
     from capplan.sim.result import Event, Run
 
-__all__ = ["CONTAINER_METRICS", "NODE_METRICS", "dump", "failed", "row", "split"]
+__all__ = [
+    "CONTAINER_METRICS",
+    "NODE_METRICS",
+    "dump",
+    "failed",
+    "row",
+    "split",
+    "stopped",
+    "well",
+    "went_badly",
+]
 
 Row = dict[str, Any]
 EVICTIONS = ("evicted", "oomd_kill", "earlyoom_kill")  # events of killers in user space
+BAD = ("node.kills", "node.pauses", "node.evictions")
 KIB = 1024
 HUGE = 9  # order of a block of 2 MiB
 ORDER_SHOWN = 20  # victims named in node.kill_order
@@ -124,6 +135,23 @@ def row(run: Run, gate: GateLike | None = None, stock: Run | None = None) -> Row
         figures = _container(c, scopes, ended.get(c.name, []))
         made |= {f"container.{c.name}.{k}": v for k, v in figures.items()}
     return made
+
+
+def well(made: Mapping[str, Any]) -> bool:
+    """Whether a run ended without a kill, a pause, an eviction or a panic."""
+    # a panic at 0 s is one too: its time is what tells, not its truth
+    ended = "error" in made or any(made[k] for k in BAD)
+    return not ended and made["node.panic_t"] is None
+
+
+def went_badly(events: Iterable[Event]) -> bool:
+    """Whether something happened after which a run is not :func:`well` (a pause: may not be)."""
+    return any(event.event in ("oom_kill", "paused", "panic", *EVICTIONS) for event in events)
+
+
+def stopped(made: Mapping[str, Any]) -> Row:
+    """The row of a run that was stopped when it went badly: what it says about that."""
+    return {name: made[name] for name in (*BAD, "node.panic_t")}
 
 
 def failed(error: str) -> Row:

@@ -91,13 +91,18 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Point:
-    """One run: a variant, a seed, a replicate; ``blend``: see :mod:`capplan.plan.rare`."""
+    """One run: a variant, a seed, a replicate.
+
+    ``blend``: see :mod:`capplan.plan.rare`. ``until_bad``: the run is over with its first kill,
+    pause or eviction (:func:`capplan.plan.metrics.stopped`).
+    """
 
     variant: Variant
     seed: int
     replicate: int
     key: str
     blend: Blend = ()
+    until_bad: bool = False
 
 
 # --- settings ------------------------------------------------------------------------------
@@ -262,17 +267,23 @@ def unpacked() -> Path:
 # --- points --------------------------------------------------------------------------------
 
 
-def points(variants: Iterable[Variant], replicates: Sequence[int], seed: int) -> Iterator[Point]:
+def points(
+    variants: Iterable[Variant], replicates: Sequence[int], seed: int, *, until_bad: bool = False
+) -> Iterator[Point]:
     """Every replicate of every variant, variant by variant."""
     for made in variants:
         for replicate in replicates:
-            yield point(made, seed, replicate)
+            yield point(made, seed, replicate, until_bad=until_bad)
 
 
-def point(made: Variant, seed: int, replicate: int, blend: Blend = ()) -> Point:
+def point(
+    made: Variant, seed: int, replicate: int, blend: Blend = (), *, until_bad: bool = False
+) -> Point:
     """One run of a variant, with its key."""
     what = f"{made.digest} {seed} {replicate} {code_digest()}"
-    return Point(made, seed, replicate, _sha(f"{what} {blend!r}" if blend else what), blend)
+    what += f" {blend!r}" if blend else ""
+    what += " until bad" if until_bad else ""
+    return Point(made, seed, replicate, _sha(what), blend, until_bad)
 
 
 @functools.cache

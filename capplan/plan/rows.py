@@ -7,25 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from capplan.plan.executor import run_points
 from capplan.plan.intervals import Proportion, proportion
+from capplan.plan.metrics import well
 from capplan.plan.point import Variant, points
 
 if TYPE_CHECKING:
     from capplan.plan.executor import Pool
     from capplan.plan.store import Store
 
-__all__ = ["MakeVariant", "Row", "Rows", "Settings", "well", "well_and_unthrottled"]
+__all__ = ["MakeVariant", "Row", "Rows", "Settings", "well_and_unthrottled"]
 
 Settings = dict[str, str]
 Row = dict[str, Any]
 MakeVariant = Callable[[Settings], Variant]
-
-BAD = ("node.kills", "node.pauses", "node.evictions")
-
-
-def well(row: Row) -> bool:
-    """Whether a run ended without a kill, a pause, an eviction or a panic."""
-    # a panic at 0 s is one too: its time is what tells, not its truth
-    return "error" not in row and not any(row[k] for k in BAD) and row["node.panic_t"] is None
 
 
 def well_and_unthrottled(row: Row) -> bool:
@@ -70,13 +63,15 @@ class Rows:
         self.done = 0
         self.doing = ""
 
-    def under(self, settings: Settings, replicates: Sequence[int]) -> list[tuple[int, Row]]:
+    def under(
+        self, settings: Settings, replicates: Sequence[int], *, until_bad: bool = False
+    ) -> list[tuple[int, Row]]:
         """Each replicate's row, in their order; an error's where the settings cannot be run."""
         made = self.make(settings)
         if made.error:
             return [(replicate, {"error": made.error}) for replicate in replicates]
         found = []
-        some = points([made], replicates, self.seed)
+        some = points([made], replicates, self.seed, until_bad=until_bad)
         for point, row in run_points(some, self.store, pool=self.pool):
             self.done += 1
             if self.progress is not None:
@@ -84,14 +79,13 @@ class Rows:
             found.append((point.replicate, row))
         return sorted(found, key=lambda pair: pair[0])  # in which order they end is chance
 
-    def wells(
-        self,
-        settings: Settings,
-        replicates: Sequence[int],
-        rule: Callable[[Row], bool] = well,
-    ) -> list[tuple[int, bool]]:
-        """Each replicate with whether it went well, as a search asks."""
-        return [(replicate, rule(row)) for replicate, row in self.under(settings, replicates)]
+    def wells(self, settings: Settings, replicates: Sequence[int]) -> list[tuple[int, bool]]:
+        """Each replicate with whether it went well, as a search asks.
+
+        A run is over when it went badly: what a kill and all that follows it cost is saved.
+        """
+        rows = self.under(settings, replicates, until_bad=True)
+        return [(replicate, well(row)) for replicate, row in rows]
 
     def bad(self, settings: Settings, replicates: Sequence[int]) -> Proportion:
         """The share of the replicates that did not go well."""

@@ -32,6 +32,7 @@ class Job:
     replicate: int
     error: str = ""  # why the variant cannot be run
     blend: Blend = ()
+    until_bad: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,15 @@ def chunk_of(points: Sequence[Point]) -> Chunk:
         texts[made.digest] = made.text
         files.update(made.files)
         jobs.append(
-            Job(point.key, made.digest, point.seed, point.replicate, made.error, point.blend)
+            Job(
+                key=point.key,
+                digest=made.digest,
+                seed=point.seed,
+                replicate=point.replicate,
+                error=made.error,
+                blend=point.blend,
+                until_bad=point.until_bad,
+            )
         )
     return Chunk(tuple(jobs), texts, files)
 
@@ -74,7 +83,8 @@ def _row(job: Job, chunk: Chunk) -> metrics.Row:
             if len(_SPECS) >= _MOST_SPECS:
                 _SPECS.pop(next(iter(_SPECS)))
             _SPECS[job.digest] = unpack(chunk.texts[job.digest], chunk.files)
-        return run_point(_SPECS[job.digest], job.seed, job.replicate, job.blend)
+        spec = _SPECS[job.digest]
+        return run_point(spec, job.seed, job.replicate, job.blend, until_bad=job.until_bad)
     except (CapplanError, ValueError, ArithmeticError, LookupError, MemoryError) as error:
         text = str(error).replace(f"{unpacked()}/", "")  # the same wherever it was computed
         return metrics.failed(f"{type(error).__name__}: {text}")
@@ -84,13 +94,22 @@ _SPECS: dict[str, NodeSpec] = {}  # unpacked in this process, the latest
 _MOST_SPECS = 16
 
 
-def run_point(spec: NodeSpec, seed: int, replicate: int, blend: Blend = ()) -> metrics.Row:
+def run_point(
+    spec: NodeSpec, seed: int, replicate: int, blend: Blend = (), *, until_bad: bool = False
+) -> metrics.Row:
     """Run one replicate of a checked node and give back its row."""
     import capplan.sim.expand
     import capplan.sim.run
 
     scenario = capplan.sim.expand.expand(spec, seed, replicate, blend)
     run = functools.partial(capplan.sim.run.run, replicate=replicate)
+    if until_bad:
+        first = run(scenario, stop=metrics.went_badly)
+        made = metrics.row(first, spec.gate)
+        if not metrics.well(made):
+            return metrics.stopped(made)
+        if not metrics.went_badly(first.events):
+            return made
     first = run(scenario)
     stock = run(stock_kernel(scenario)) if pause_is_assumed(first) else None
     return metrics.row(first, spec.gate, stock)
