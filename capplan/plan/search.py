@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 __all__ = ["Found", "Trials", "allowed_failures", "confidence_of", "runs_needed", "search"]
 
-PILOT = 8  # replicates that find the neighbourhood before all of them are asked
+PILOTS = (1, 8)  # replicates that find the neighbourhood before all of them are asked
 CHECKED = 16  # replicates that are run again at a lower level, to see that it is borne too
 
 Run = Callable[[int, Sequence[int]], Iterable[tuple[int, bool]]]
@@ -135,11 +135,17 @@ def search(
     """
     trials = Trials(replicates, run)
     allowed = allowed_failures(len(replicates), risk, confidence)
-    pilot = replicates[:PILOT]
-    top = _bisect(lambda level: trials.failures(level, pilot) <= allowed, 0, highest, grow=True)
-    level = None
-    if top is not None:
-        level = _bisect(lambda at: trials.failures(at, replicates) <= allowed, 0, top, first=top)
+    level: int | None = None
+    # those few who fail too often show that all would: each finds what the next need not exceed
+    for count in (*(allowed + pilot for pilot in PILOTS), len(replicates)):
+
+        def borne(at: int, among: Sequence[int] = replicates[:count]) -> bool:
+            return trials.failures(at, among) <= allowed
+
+        top, is_first = highest if level is None else level, level is None
+        level = _bisect(borne, 0, top, first=None if is_first else top, grow=is_first)
+        if level is None:
+            break
     if level is None:
         failed = trials.failures(0, replicates)
         return Found(None, failed, False, trials.runs, 0.0)
