@@ -126,7 +126,8 @@ VM_COMPACT_FAIL, VM_COMPACT_MIGRATE_SCANNED, VM_COMPACT_FREE_SCANNED = 33, 34, 3
 VM_COMPACT_DAEMON_WAKE, VM_COMPACT_DAEMON_MIGRATE_SCANNED = 36, 37
 VM_COMPACT_DAEMON_FREE_SCANNED, VM_PGMIGRATE_SUCCESS = 38, 39
 VM_HTLB_BUDDY_ALLOC_SUCCESS, VM_HTLB_BUDDY_ALLOC_FAIL = 40, 41
-NR_VMSTAT = 42
+VM_ZONE_RECLAIM_SUCCESS, VM_ZONE_RECLAIM_FAILED = 42, 43
+NR_VMSTAT = 44
 VMSTAT = (
     "pswpin", "pswpout", "pgscan_kswapd", "pgscan_direct", "pgsteal_kswapd",
     "pgsteal_direct", "allocstall", "workingset_refault_anon", "workingset_refault_file",
@@ -137,7 +138,8 @@ VMSTAT = (
     "thp_fault_alloc", "thp_fault_fallback", "pgalloc", "pgfree", "swap_ra", "swap_ra_hit",
     "compact_fail", "compact_migrate_scanned", "compact_free_scanned", "compact_daemon_wake",
     "compact_daemon_migrate_scanned", "compact_daemon_free_scanned", "pgmigrate_success",
-    "htlb_buddy_alloc_success", "htlb_buddy_alloc_fail",
+    "htlb_buddy_alloc_success", "htlb_buddy_alloc_fail", "zone_reclaim_success",
+    "zone_reclaim_failed",
 )  # fmt: skip
 
 # Events of the same kind less than this apart are one: the log keeps its first and its end.

@@ -437,8 +437,8 @@ def lru_gen_shrink_node_begin(k: Any, n: int) -> None:
     sc.reclaimed_before = sc.nr_reclaimed
     sc.in_lruvec = 0
     sc.many_step = MEMCG_NR_BINS
-    if not sc.may_writepage:
-        return  # kswapd working off a boost takes what is easy; there is no such thing here
+    if not sc.may_writepage or not sc.may_unmap:
+        return  # for a boost, or the node alone: what is easy, and there is no such thing here
     set_initial_priority(k, n)
     if sc.kswapd:
         sc.nr_reclaimed = 0

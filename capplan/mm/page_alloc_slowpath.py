@@ -13,6 +13,7 @@ from capplan.mm._jit import jit
 from capplan.mm.cpuset import node_allowed
 from capplan.mm.events import tell_direct_reclaim
 from capplan.mm.kswapd import wake_all_kswapds, wakeup_kswapd
+from capplan.mm.node_reclaim import get_page
 from capplan.mm.oom_kill import out_of_memory
 from capplan.mm.page_alloc import alloc_flags_nofragment, get_page_from_freelist
 from capplan.mm.pcp import drain_all_pages
@@ -85,7 +86,7 @@ def alloc_frame(k, fr, pt, t, node, nr_pages):
     mm/page_alloc.c, __alloc_pages(), __alloc_pages_slowpath().
     """
     unmixed = alloc_flags_nofragment(k, node)
-    i = get_page_from_freelist(k, fr, node, nr_pages, WMARK_LOW, unmixed)
+    i = get_page(k, fr, pt, node, nr_pages, WMARK_LOW, unmixed)
     k.spread_dirty = 0
     if i >= 0:
         zone = k.zone[fr[i].zone]
@@ -94,7 +95,7 @@ def alloc_frame(k, fr, pt, t, node, nr_pages):
             wakeup_kswapd(k, fr[i].zone // ZONES_PER_NODE, 0)
         return i
     wake_all_kswapds(k, 0)
-    i = get_page_from_freelist(k, fr, node, nr_pages, WMARK_MIN, 0)
+    i = get_page(k, fr, pt, node, nr_pages, WMARK_MIN, 0)
     if i >= 0:
         return i
     if not allow_direct_reclaim(k, node):
@@ -106,10 +107,10 @@ def alloc_frame(k, fr, pt, t, node, nr_pages):
     progress = try_to_free_pages(k, fr, pt)
     i = -1
     if progress:
-        i = get_page_from_freelist(k, fr, node, nr_pages, WMARK_MIN, 0)
+        i = get_page(k, fr, pt, node, nr_pages, WMARK_MIN, 0)
         if i < 0:
             drain_all_pages(k, fr)
-            i = get_page_from_freelist(k, fr, node, nr_pages, WMARK_MIN, 0)
+            i = get_page(k, fr, pt, node, nr_pages, WMARK_MIN, 0)
     if i >= 0:
         k.task[t].no_progress = 0
         return i

@@ -129,6 +129,7 @@ def init_scan_control(k, target, nr, may_swap):
     sc.nr_scanned = 0
     sc.kswapd = 0
     sc.may_writepage = 1
+    sc.may_unmap = 1
     sc.may_swap = may_swap
     sc.proactive = 0
     sc.force_deactivate = 0

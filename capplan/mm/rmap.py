@@ -95,6 +95,7 @@ def map_page(k, fr, pt, i):
         k.memcg[fr[i].memcg].stat[ST_ANON] += nr
     else:
         k.memcg[fr[i].memcg].stat[ST_FILE_MAPPED] += nr
+        k.node[fr[i].zone >> 2].nr_file_mapped += nr
 
 
 @jit
@@ -111,6 +112,7 @@ def unmap_page(k, fr, pt, i):
         k.memcg[fr[i].memcg].stat[ST_ANON] -= nr
     else:
         k.memcg[fr[i].memcg].stat[ST_FILE_MAPPED] -= nr
+        k.node[fr[i].zone >> 2].nr_file_mapped -= nr
 
 
 @jit

@@ -295,7 +295,7 @@ def shrink_folio(k, fr, pt, i):
     page = fr[i]
     nr = page.nr_pages
     k.work_ns += k.cost.scan_ns * nr
-    if page.flags & PG_MLOCKED:
+    if page.flags & PG_MLOCKED or (page.flags & PG_MAPPED and not sc.may_unmap):
         return _putback(k, fr, i, False)
     dirty = page.flags & PG_DIRTY
     writeback = page.flags & PG_WRITEBACK
@@ -317,7 +317,7 @@ def shrink_folio(k, fr, pt, i):
     if verdict == KEEP:
         return _putback(k, fr, i, False)
     if page.flags & PG_SWAPBACKED:
-        if not sc.may_swap and not page.flags & PG_SWAP_CLEAN:
+        if not (sc.may_swap and sc.may_writepage) and not page.flags & PG_SWAP_CLEAN:
             return _putback(k, fr, i, False)
         return _swap_out(k, fr, pt, i)
     if dirty:

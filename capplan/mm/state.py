@@ -244,7 +244,7 @@ scan_control_t = record([  # struct scan_control, of the reclaim that is going o
     ("target", i32),  # memcg whose limit is hit; 0: global reclaim
     ("node", i32), ("priority", i64), ("order", i64), ("reclaim_idx", i64),
     ("nr_to_reclaim", i64), ("nr_reclaimed", i64), ("nr_scanned", i64),
-    ("kswapd", i8), ("may_writepage", i8), ("may_swap", i8), ("proactive", i8),
+    ("kswapd", i8), ("may_writepage", i8), ("may_unmap", i8), ("may_swap", i8), ("proactive", i8),
     ("force_deactivate", i8), ("skipped_deactivate", i8), ("full_walk", i8),
     ("memcg_low_reclaim", i8), ("memcg_low_skipped", i8),
     ("deactivate_anon", i8), ("deactivate_file", i8), ("cache_trim_mode", i8),
@@ -281,6 +281,7 @@ node_t = record([
     ("kswapd_told", i8), ("kswapd_slept_ns", i64),  # a wake is in the log; when it slept last
     ("flag_writeback", i8), ("flag_dirty", i8), ("flag_congested", i8),
     ("totalreserve", i64), ("reclaim_cursor", i32), ("nr_dirty", i64),  # dirty or under writeback
+    ("nr_file_mapped", i64),
     # memcg LRU of global reclaim: struct lru_gen_memcg
     ("memcg_lru_seq", i64), ("memcg_lru_nr", i64, (MEMCG_NR_GENS,)),
     ("memcg_lru_head", i32, (MEMCG_NR_GENS, MEMCG_NR_BINS)),
@@ -348,7 +349,8 @@ kernel_t = record([
     ("swappiness", i64), ("vfs_cache_pressure", i64), ("page_cluster", i64),
     ("dirty_ratio", i64), ("dirty_background_ratio", i64), ("dirty_bytes", i64),
     ("dirty_background_bytes", i64), ("dirty_expire_ns", i64), ("dirty_writeback_ns", i64),
-    ("extfrag_threshold", i64), ("compaction_proactiveness", i64), ("nr_hugepages", i64), ("panic_on_oom", i64), ("oom_kill_allocating_task", i64),
+    ("extfrag_threshold", i64), ("compaction_proactiveness", i64), ("nr_hugepages", i64),
+    ("zone_reclaim_mode", i64), ("min_unmapped_ratio", i64), ("min_slab_ratio", i64), ("panic_on_oom", i64), ("oom_kill_allocating_task", i64),
     ("lru_gen_min_ttl_ns", i64), ("thp_enabled", i8),
     # features of the release (data, never a version comparison)
     ("lru_gen", i8), ("cgroup_v1", i8), ("recursiveprot", i8), ("direct_reclaim_cursor", i8),

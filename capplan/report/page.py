@@ -39,10 +39,10 @@ NOT_MODELLED = (
     "highmem, memory hotplug, memory tiering, CXL",
     "processes that map huge pages of the pool (vm.nr_hugepages): all of it stays free",
     "KSM, DAMON, userfaultfd",
-    ("mempolicy, NUMA balancing, vm.zone_reclaim_mode, moving pages when cpuset.mems is written"),
+    "mempolicy, NUMA balancing, moving pages when cpuset.mems is written",
     (
-        "ALLOC_NOFRAGMENT, and filling the highatomic reserve (nothing here allocates atomically "
-        "in higher orders); kernel memory in higher orders, which wakes kcompactd too; khugepaged"
+        "filling the highatomic reserve (nothing here allocates atomically in higher "
+        "orders); kernel memory in higher orders, which wakes kcompactd too; khugepaged"
     ),
     "slab of the page cache's own index (xarray nodes, about 0.2 % of the cache)",
     ("network buffers and other memory of drivers, beyond the constant in node.system.kernel"),

@@ -47,6 +47,9 @@ SYSCTLS = {
     "vm.panic_on_oom": "panic_on_oom",
     "vm.oom_kill_allocating_task": "oom_kill_allocating_task",
     "vm.extfrag_threshold": "extfrag_threshold",
+    "vm.zone_reclaim_mode": "zone_reclaim_mode",
+    "vm.min_unmapped_ratio": "min_unmapped_ratio",
+    "vm.min_slab_ratio": "min_slab_ratio",
     "vm.compaction_proactiveness": "compaction_proactiveness",
     "vm.nr_hugepages": "nr_hugepages",
 }
@@ -196,6 +199,8 @@ def _sysctls(k: Any, node: Node) -> None:
     k.dirty_expire_ns = 30 * s.NS_PER_S
     k.dirty_writeback_ns = 5 * s.NS_PER_S
     k.extfrag_threshold = 500
+    k.min_unmapped_ratio = 1
+    k.min_slab_ratio = 5
     k.user_min_free_kbytes = -1
     for key, value in node.sysctl.items():
         if key in SYSCTLS:

@@ -32,8 +32,8 @@ SYSCTLS = (
     "swappiness", "page-cluster", "vfs_cache_pressure", "dirty_ratio", "dirty_background_ratio",
     "dirty_bytes", "dirty_background_bytes", "dirty_expire_centisecs", "dirty_writeback_centisecs",
     "panic_on_oom", "oom_kill_allocating_task", "overcommit_memory", "overcommit_ratio",
-    "zone_reclaim_mode", "percpu_pagelist_high_fraction", "extfrag_threshold",
-    "compaction_proactiveness",
+    "zone_reclaim_mode", "min_unmapped_ratio", "min_slab_ratio", "percpu_pagelist_high_fraction",
+    "extfrag_threshold", "compaction_proactiveness",
 )  # fmt: skip
 MAX_CONFIG = 1 << 20  # an unpacked kernel config: 0.3 MiB
 

@@ -218,6 +218,13 @@ class Sysctl(Model):
     zone_reclaim_mode: Annotated[
         Annotated[int, Field(ge=0, le=7)] | None, Field(alias="vm.zone_reclaim_mode")
     ] = None
+    """Bits: 1 a node's own page cache goes before its tasks spill, 2 dirty too, 4 mapped too."""
+    min_unmapped_ratio: Annotated[
+        Annotated[int, Field(ge=0, le=100)] | None, Field(alias="vm.min_unmapped_ratio")
+    ] = None
+    min_slab_ratio: Annotated[
+        Annotated[int, Field(ge=0, le=100)] | None, Field(alias="vm.min_slab_ratio")
+    ] = None
     percpu_pagelist_high_fraction: Annotated[
         Annotated[int, Field(ge=0)] | None, Field(alias="vm.percpu_pagelist_high_fraction")
     ] = None

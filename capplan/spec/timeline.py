@@ -17,7 +17,7 @@ RECLAIM = "memory.reclaim"
 
 SET_AT_BOOT = frozenset({
     "vm.lowmem_reserve_ratio", "vm.overcommit_memory", "vm.overcommit_ratio",
-    "vm.zone_reclaim_mode", "vm.percpu_pagelist_high_fraction",
+    "vm.percpu_pagelist_high_fraction",
 })  # fmt: skip
 """Sysctls that a node file may state and a timeline may not write."""
 Scope = Literal["container", "group", "sysctl"]
