@@ -27,7 +27,6 @@ from capplan.mm.page_alloc import (
 )
 from capplan.mm.reclaim import init_scan_control
 from capplan.mm.state import (
-    ALLOC_NOFRAGMENT,
     LRU_ACTIVE_FILE,
     LRU_INACTIVE_FILE,
     SWAP_CLUSTER_MAX,
@@ -37,7 +36,7 @@ from capplan.mm.state import (
 )
 from capplan.mm.swap import complete_io, local_ns
 from capplan.mm.vmscan import shrink_node
-from capplan.mm.watermark import zone_watermark_ok_free
+from capplan.mm.watermark import ALLOC_NOFRAGMENT, zone_watermark_ok_free
 
 __all__ = ["get_page", "node_pagecache_reclaimable", "node_reclaim"]
 

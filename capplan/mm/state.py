@@ -468,21 +468,14 @@ _LINKS = {
     "memcg": ("parent",),
     "node": ("memcg_lru_head", "memcg_lru_tail", "kswapd_memcg"),
     "zone": (
-        "head",
-        "tail",
-        "pcp_head",
-        "pcp_tail",
-        "pcp_other",
-        "bag_head",
-        "stash",
-        "hugetlb_head",
+        "head", "tail", "pcp_head", "pcp_tail", "pcp_other", "bag_head", "stash", "hugetlb_head",
     ),
     "disk": ("wb_head", "wb_tail"),
     "proc": ("first_vma", "parent", "gather_head", "first_task"),
     "task": ("heap_pos", "access_vma", "own_vma", "store_vma", "next_on_mapping"),
     "vma": ("copy",),
     "mapping": ("first_vma", "first_task", "cow_parent", "owner", "ra_next", "listed"),
-}
+}  # fmt: skip
 
 
 def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
