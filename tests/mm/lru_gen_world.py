@@ -30,6 +30,7 @@ def world(nr_memcgs: int = 1, nr_frames: int = 64) -> tuple[Any, Any, Any]:
     k, fr, pt = new_kernel()[0], new_frames(nr_frames), new_entries(2 * nr_frames)
     k.lru_gen, k.nr_nodes, k.nr_memcgs, k.granule_pages = 1, 1, nr_memcgs, 1
     k.sc.reclaim_idx, k.sc.priority, k.sc.may_swap = ZONE_NORMAL, 12, 1
+    k.sc.may_unmap = 1
     k.swappiness = 60
     k.nr_mappings = 2
     for m, kind in ((0, MAP_ANON), (1, MAP_FILE)):
