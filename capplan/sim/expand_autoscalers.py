@@ -139,4 +139,4 @@ def _rules(given: Rules, default: model.ScalingRules) -> model.ScalingRules:
     if given.policies is not None:
         policies = tuple((p.type, p.value, p.period_seconds * NS_PER_S) for p in given.policies)
     window = default.window_ns if given.window is None else given.window * NS_PER_S
-    return model.ScalingRules(window, policies, given.select)
+    return model.ScalingRules(window, policies, given.select, given.tolerance)

@@ -76,6 +76,8 @@ class Rules(Model):
     window: Annotated[int | None, Field(alias="stabilizationWindowSeconds", ge=0, le=3600)] = None
     policies: Annotated[tuple[Policy, ...], Field(min_length=1)] | None = None
     select: Annotated[Literal["Max", "Min", "Disabled"], Field(alias="selectPolicy")] = "Max"
+    tolerance: Share | None = None
+    """Share of the target that is near enough in this direction (HPAConfigurableTolerance)."""
 
 
 class Behavior(Model):

@@ -2,12 +2,14 @@
 
 Each 15 seconds: horizontal.go, replica_calculator.go (GetResourceReplicas)::
 
-    ratio = usage of the pods / their requests / target;  within 1 +- 0.1: nothing
+    ratio = usage of the pods in whole per cent of their requests / target;  0.9 to 1.1: nothing
     desired = ceil(ratio * pods with metrics)
-    pods without metrics count 0 on the way up, their whole request on the way down
+    pods without metrics count 0 on the way up, on the way down their request, or the target if
+    that is more (averageValue: the target)
     down: the highest of what was desired within 5 min;   then the behavior's rates, min and max
+    (what there is when it begins counts as desired then: recordInitialRecommendation())
 
-A pod whose request the node cannot hold stays Pending; the controller ignores it.
+A pod whose request the node cannot hold stays Pending.
 
 Departs from Kubernetes: a pod runs when it is begun (no pulling, no probes); all pods come to this
 node; when pods go, the newest go first (kube-controller-manager takes those not yet ready, then by
@@ -37,9 +39,9 @@ SYNC_NS = 15 * NS_PER_S  # --horizontal-pod-autoscaler-sync-period
 
 
 def desired_replicas(
-    usage: Mapping[str, int], running: Sequence[str], target: float, tolerance: float, request: int
+    usage: Mapping[str, int], running: Sequence[str], hpa: Hpa, now: int | None = None
 ) -> tuple[int, float]:
-    """What the metric asks for (replica_calculator.go), and the ratio it came from.
+    """What the metric asks for, and the ratio it came from.
 
     Parameters
     ----------
@@ -47,31 +49,61 @@ def desired_replicas(
         Bytes of each pod that has metrics.
     running : sequence of str
         Pods that run.
-    target : float
-        Bytes for each pod.
-    tolerance : float
-    request : int
-        What a pod without metrics is taken to use on the way down. [bytes]
+    hpa : Hpa
+        With its target: a utilization, or a value for each pod.
+    now : int, optional
+        Replicas that are wanted; left out: those that run. Pending ones count 0 on the way up, and
+        not at all on the way down.
+
+    Kernel
+    ------
+    Kubernetes, replica_calculator.go, GetResourceReplicas() and calcPlainMetricReplicas();
+    metrics/utilization.go: a utilization is a whole number of per cent, rounded down.
 
     Worked example
     --------------
-    Two pods with 600 and 400, target 350: ratio 1.43, so 3. A third that has no metrics yet counts
-    0: 1000 / 1050 = 0.95 would go the other way, so it stays at three.
+    Two pods of 1000 each use 1557 together, target 70 %: 77 % (not 77.85), ratio 1.1, which is
+    within the tolerance: two. At 1560: 78 %, 1.114, so 3. A third pod without metrics counts 0:
+    1560 of 3000 are 52 %, 0.74, the other way: as many as there are.
     """
-    now, known = len(running), [usage[path] for path in running if path in usage]
+    now = len(running) if now is None else now
+    known = [usage[path] for path in running if path in usage]
     if not known:
         return now, 1.0
-    ratio = sum(known) / (len(known) * target)
-    missing = now - len(known)
-    if not missing:
-        near = abs(1 - ratio) <= tolerance
-        return (now if near else math.ceil(ratio * now)), ratio
-    filled = sum(known) + (missing * request if ratio < 1 else 0)
-    again = filled / (now * target)
-    turned = (ratio < 1) != (again < 1)
-    if abs(1 - again) <= tolerance or turned:
-        return now, again
-    return math.ceil(again * now), again
+    ratio = _ratio(sum(known), len(known), hpa)
+    missing = len(running) - len(known)
+    pending = now - len(running) if ratio > 1 else 0
+    if not missing and not pending:
+        return (now if _within(ratio, hpa) else math.ceil(ratio * len(running))), ratio
+    filled = sum(known) + (missing * _assumed(hpa) if ratio < 1 else 0)
+    pods = len(running) + pending
+    again = _ratio(filled, pods, hpa)
+    wanted = math.ceil(again * pods)
+    turned = (ratio < 1 < again) or (again < 1 < ratio)
+    against = (again < 1 and wanted > now) or (again > 1 and wanted < now)
+    return (now if _within(again, hpa) or turned or against else wanted), again
+
+
+def _ratio(usage: int, pods: int, hpa: Hpa) -> float:
+    if hpa.value is not None:
+        return usage // pods / hpa.value
+    assert hpa.utilization is not None
+    return usage * 100 // (pods * hpa.of.request) / hpa.utilization
+
+
+def _within(ratio: float, hpa: Hpa) -> bool:
+    """Tolerances.isWithin(): each direction has its own."""
+    up = hpa.tolerance if hpa.up.tolerance is None else hpa.up.tolerance
+    down = hpa.tolerance if hpa.down.tolerance is None else hpa.down.tolerance
+    return 1.0 - down <= ratio <= 1.0 + up
+
+
+def _assumed(hpa: Hpa) -> int:
+    """What a pod without metrics is taken to use on the way down. [bytes]"""
+    if hpa.value is not None:
+        return hpa.value
+    assert hpa.utilization is not None
+    return hpa.of.request * max(100, hpa.utilization) // 100
 
 
 def stabilized(
@@ -95,7 +127,8 @@ def limited(wanted: int, now: int, changes: Sequence[tuple[int, int]], at_ns: in
     Worked example
     --------------
     2 replicas, 20 wanted, default policies: the larger of 100 % and 4 pods in 15 s: 6. At 6 fifteen
-    seconds later: 12.
+    seconds later: 12. What went within the period counts too: at 4 that were 10 five seconds ago
+    the period began with 10, so 20.
     """
     up = wanted > now
     rules = hpa.up if up else hpa.down
@@ -103,7 +136,7 @@ def limited(wanted: int, now: int, changes: Sequence[tuple[int, int]], at_ns: in
         return now
     found = []
     for kind, value, period_ns in rules.policies:
-        recent = sum(c for t, c in changes if at_ns - t < period_ns and (c > 0) == up)
+        recent = sum(c for t, c in changes if at_ns - t < period_ns)
         begun = now - recent  # replicas at the period's start
         if kind == "Pods":
             found.append(begun + value if up else begun - value)
@@ -161,10 +194,9 @@ class HpaAgent(Agent):
         self.due_ns = view.now_ns + SYNC_NS
         now = sum(r.wanted for r in self.replicas)
         running = [r.path for r in self.replicas if r.wanted and self.lifecycle.running(r.path)]
-        desired, ratio = desired_replicas(
-            self.metrics.usage, running, self.target, self.config.tolerance, self.config.of.request
-        )
-        desired += now - len(running) if desired == len(running) else 0
+        desired, ratio = desired_replicas(self.metrics.usage, running, self.config, now)
+        if not self.past:
+            self.past.append((view.now_ns, now))
         self.past = [(t, d) for t, d in self.past if view.now_ns - t < 3600 * NS_PER_S]
         wanted = stabilized(desired, now, self.past, view.now_ns, self.config)
         self.past.append((view.now_ns, desired))

@@ -152,6 +152,7 @@ class ScalingRules:
     window_ns: int = 0  # stabilizationWindowSeconds
     policies: tuple[tuple[str, int, int], ...] = ()  # (Percent or Pods, value, period [ns])
     select: str = "Max"  # Max, Min, Disabled
+    tolerance: float | None = None  # None: the HPA's
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,20 +35,66 @@ S, MIB = 10**9, 1 << 20
 HPA = Hpa(Workload("web", ()))
 
 
+def hpa(request: int = 1000, **keys: object) -> Hpa:
+    return Hpa(replace(HPA.of, request=request), **keys)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
-    ("usage", "running", "target", "desired"),
+    ("usage", "running", "value", "desired"),
     [
         ({"a": 600, "b": 400}, "ab", 350, 3),
         ({"a": 600, "b": 400}, "abc", 350, 3),  # the third has no metrics yet: it counts 0
         ({"a": 900, "b": 900}, "abc", 350, 6),
-        ({"a": 100, "b": 100}, "abc", 350, 2),  # on the way down it counts its request of 400
+        ({"a": 100, "b": 100}, "abc", 350, 2),  # on the way down it counts the target of 350
         ({"a": 100, "b": 100}, "ab", 350, 1),
         ({"a": 380, "b": 380}, "ab", 350, 2),  # within the tolerance
         ({}, "ab", 350, 2),
     ],
 )
-def test_desired_replicas(usage: dict[str, int], running: str, target: float, desired: int) -> None:
-    assert desired_replicas(usage, list(running), target, 0.1, 400)[0] == desired
+def test_desired_replicas(usage: dict[str, int], running: str, value: int, desired: int) -> None:
+    assert desired_replicas(usage, list(running), hpa(value=value))[0] == desired
+
+
+@pytest.mark.parametrize(
+    ("usage", "running", "utilization", "desired", "ratio"),
+    [
+        # utilization.go: int32(total * 100 / requests), so 1557 of 2000 are 77 %, 1.1 of 70 %
+        ({"a": 800, "b": 757}, "ab", 70, 2, 1.1),
+        ({"a": 800, "b": 760}, "ab", 70, 3, 78 / 70),
+        # a third without metrics counts 0: 52 % would go the other way
+        ({"a": 800, "b": 760}, "abc", 70, 3, 52 / 70),
+        # on the way down it counts its request: 1400 of 3000 are 46 %
+        ({"a": 200, "b": 200}, "abc", 70, 2, 46 / 70),
+        # or the target, where that is above the request: 400 + 1500 of 3000 are 63 % of 150 %
+        ({"a": 200, "b": 200}, "abc", 150, 2, 63 / 150),
+    ],
+)
+def test_a_utilization_is_in_whole_per_cent_of_the_requests(
+    usage: dict[str, int], running: str, utilization: int, desired: int, ratio: float
+) -> None:
+    found = desired_replicas(usage, list(running), hpa(utilization=utilization))
+    assert found == (desired, pytest.approx(ratio))
+
+
+def test_pending_pods_count_nothing_on_the_way_up_only() -> None:
+    config = hpa(value=100)
+    assert desired_replicas({"a": 215, "b": 215}, ["a", "b"], config, 4)[0] == 4  # 1.07 of four
+    assert desired_replicas({"a": 250, "b": 250}, ["a", "b"], config, 4)[0] == 5
+    assert desired_replicas({"a": 40, "b": 40}, ["a", "b"], config, 4)[0] == 1
+
+
+def test_each_direction_has_a_tolerance_of_its_own() -> None:
+    down = replace(HPA.down, tolerance=0.5)
+    config = hpa(value=100, tolerance=0.1, down=down)
+    assert desired_replicas({"a": 55, "b": 55, "c": 55}, ["a", "b", "c"], config)[0] == 3
+    assert desired_replicas({"a": 45, "b": 45, "c": 45}, ["a", "b", "c"], config)[0] == 2
+    assert desired_replicas({"a": 115, "b": 115}, ["a", "b"], config)[0] == 3
+
+
+def test_what_went_within_a_period_counts_where_replicas_come() -> None:
+    """4 that were 10 five seconds ago: the period began with 10, twice as many are 20."""
+    assert limited(30, 4, [(0, -6)], 5 * S, HPA) == 20
+    assert limited(30, 4, [(0, -6)], 15 * S, HPA) == 8
 
 
 def test_stabilization_keeps_what_was_desired_within_the_window() -> None:
