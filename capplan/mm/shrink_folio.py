@@ -48,6 +48,7 @@ from capplan.mm.swap import (
     plug_flush,
     start_writeback,
     swap_writepage,
+    vm_swap_full,
 )
 from capplan.mm.workingset import workingset_eviction
 from capplan.mm.zram import zram_store
@@ -91,11 +92,26 @@ def clean_page(k, fr, i):
 
 
 @jit
-def _putback(k, fr, i, active):
+def _reclaim_swap_space(k, fr, pt, i):
+    """Page i stays: the slot it kept is given back where swap is half full (activate_locked)."""
+    page = fr[i]
+    if (
+        page.flags & PG_SWAPCACHE
+        and not page.flags & PG_WRITEBACK
+        and pt[page.pte].state == PTE_PRESENT
+        and vm_swap_full(k, page.memcg)
+    ):
+        drop_swap_cache(k, fr, pt, i)
+
+
+@jit
+def _putback(k, fr, pt, i, active):
     """Back to the head of its list; active: it becomes (or stays) an active page.
 
     Returns 0, the pages freed. The multi-gen LRU has isolated the page and sorts it itself.
     """
+    if active:
+        _reclaim_swap_space(k, fr, pt, i)
     if k.lru_gen and not fr[i].flags & PG_MLOCKED:
         if active:
             fr[i].flags |= PG_ACTIVE
@@ -254,7 +270,7 @@ def _swap_out(k, fr, pt, i):
         return _remove_mapping(k, fr, pt, i)  # written, and nobody has touched it since
     if not page.flags & PG_SWAPCACHE:
         if not _add_to_swap(k, fr, pt, i):
-            return _putback(k, fr, i, True)
+            return _putback(k, fr, pt, i, True)
     elif pt[e].in_zswap:
         zswap_drop(k, fr, pt, e)  # the older copy
     ahead = page.flags & PG_READAHEAD  # nobody has mapped it
@@ -269,10 +285,10 @@ def _swap_out(k, fr, pt, i):
         _take_back(k, fr, pt, i)
         drop_swap_cache(k, fr, pt, i)
     if result < 0:
-        return _putback(k, fr, i, True)
+        return _putback(k, fr, pt, i, True)
     k.sc.pageout += nr
     page.flags |= PG_RECLAIM | PG_SWAP_CLEAN
-    return _putback(k, fr, i, False)
+    return _putback(k, fr, pt, i, False)
 
 
 @jit
@@ -296,7 +312,7 @@ def shrink_folio(k, fr, pt, i):
     nr = page.nr_pages
     k.work_ns += k.cost.scan_ns * nr
     if page.flags & PG_MLOCKED or (page.flags & PG_MAPPED and not sc.may_unmap):
-        return _putback(k, fr, i, False)
+        return _putback(k, fr, pt, i, False)
     dirty = page.flags & PG_DIRTY
     writeback = page.flags & PG_WRITEBACK
     if dirty or writeback:
@@ -306,34 +322,34 @@ def shrink_folio(k, fr, pt, i):
     if writeback and page.flags & PG_RECLAIM:
         sc.congested += nr
     if writeback and _writeback_case(k, fr, i):
-        return _putback(k, fr, i, True)
+        return _putback(k, fr, pt, i, True)
     verdict = RECLAIM
     if not page.flags & (PG_SWAP_CLEAN | PG_READAHEAD):
         verdict = _check_references(k, fr, i)
         if page.flags & PG_MAPPED:
             k.work_ns += k.cost.rmap_ns * nr
     if verdict == ACTIVATE:
-        return _putback(k, fr, i, True)
+        return _putback(k, fr, pt, i, True)
     if verdict == KEEP:
-        return _putback(k, fr, i, False)
+        return _putback(k, fr, pt, i, False)
     if page.flags & PG_SWAPBACKED:
         if not (sc.may_swap and sc.may_writepage) and not page.flags & PG_SWAP_CLEAN:
-            return _putback(k, fr, i, False)
+            return _putback(k, fr, pt, i, False)
         return _swap_out(k, fr, pt, i)
     if dirty:
         if not sc.kswapd or not page.flags & PG_RECLAIM or not k.node[sc.node].flag_dirty:
             page.flags |= PG_RECLAIM
-            return _putback(k, fr, i, True)
+            return _putback(k, fr, pt, i, True)
         if verdict == RECLAIM_CLEAN or not sc.may_writepage:
-            return _putback(k, fr, i, False)
-        return _pageout_file(k, fr, i)
+            return _putback(k, fr, pt, i, False)
+        return _pageout_file(k, fr, pt, i)
     unmap_page(k, fr, pt, i)
     granule_lost(k, pt, page.mapping, page.pte, nr)
     return _remove_mapping(k, fr, pt, i)
 
 
 @jit
-def _pageout_file(k, fr, i):
+def _pageout_file(k, fr, pt, i):
     """kswapd in distress writes a dirty file page itself (pageout)."""
     disk = k.mapping[fr[i].mapping].disk
     clean_page(k, fr, i)
@@ -341,4 +357,4 @@ def _pageout_file(k, fr, i):
     start_writeback(k, fr, i, disk, done)
     fr[i].flags |= PG_RECLAIM
     k.sc.pageout += fr[i].nr_pages
-    return _putback(k, fr, i, False)
+    return _putback(k, fr, pt, i, False)
