@@ -95,6 +95,8 @@ class Features:
     that fits; before, the largest moves to its type's free lists."""
     proactive_counted: bool = False
     """compact_daemon_{migrate,free}_scanned count proactive compaction too."""
+    highatomic_counts_free: bool = False
+    """Of the highatomic reserve only what is free is beyond a request's reach, not all of it."""
     zswap_memcg_writeback: bool = False
     """memory.zswap.writeback exists, and a memcg at its limit writes back first."""
     oom_group: bool = False
@@ -111,6 +113,7 @@ KERNEL_FIELDS = (
     "badness_clamped", "badness_per_mille", "oom_ties_to_first", "empty_lru_counts_free",
     "high_penalty", "zswap_shrinker", "vma_readahead", "full_walk_retry", "proactive_reclaim_shift",
     "memcg_slab_counts", "soft_limit", "zsmalloc_chain", "fallback_claims", "proactive_counted",
+    "highatomic_counts_free",
 )  # fmt: skip
 
 Version = tuple[int, ...]
@@ -161,7 +164,8 @@ HISTORY: tuple[Change, ...] = (
     _change((6, 8), SOURCE, zswap_shrinker=True, zswap_memcg_writeback=True),
     _change((6, 9), SOURCE, proactive_reclaim_shift=2),
     _change((6, 11), SOURCE, direct_reclaim_cursor=True, full_walk_retry=True),
-    _change((6, 12), SOURCE, zeromap=True, soft_limit=False, proactive_counted=True),
+    _change((6, 12), SOURCE, zeromap=True, soft_limit=False, proactive_counted=True,
+            highatomic_counts_free=True),
     # The stable series took it in January 2025; the first patch level of each is background.
     _change((6, 13), SOURCE, (5, 15, 176), (6, 1, 124), (6, 6, 70), (6, 12, 9),
             empty_lru_counts_free=True),

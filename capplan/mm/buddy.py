@@ -37,6 +37,7 @@ from capplan.mm.watermark import boost_watermark
 __all__ = [
     "alloc_block",
     "buddy_init",
+    "convert_pageblocks",
     "free_block",
     "isolate_free_granule",
     "pageblock_migratetype",
@@ -84,6 +85,8 @@ def _link(zone: Any, fr: Any, i: int, order: int, mt: int, tail: bool) -> None:
         else:
             zone.tail[order, mt] = i
     zone.nr_free[order, mt] += 1
+    if mt == MT_HIGHATOMIC:
+        zone.nr_free_highatomic += 1 << order
 
 
 @jit
@@ -103,6 +106,8 @@ def _unlink(zone: Any, fr: Any, i: int, order: int) -> None:
     fr[i].next = -1
     fr[i].prev = -1
     zone.nr_free[order, mt] -= 1
+    if mt == MT_HIGHATOMIC:
+        zone.nr_free_highatomic -= 1 << order
 
 
 @jit
@@ -192,6 +197,26 @@ def _move_freepages(k: Any, fr: Any, z: int, first: int, mt: int) -> None:
             j += 1 << (order - k.g)
         else:
             j += 1
+
+
+@jit
+def convert_pageblocks(k: Any, fr: Any, z: int, i: int, mt: int) -> int:
+    """Give the pageblocks of free block `i`, and what is free in them, another type: their pages.
+
+    -1: the zone ends inside the pageblock.
+    """
+    zone = k.zone[z]
+    order = int(fr[i].order)
+    first = _pageblock(zone, k.g, i)
+    if order >= PAGEBLOCK_ORDER:
+        _unlink(zone, fr, i, order)
+        _link(zone, fr, i, order, mt, True)
+    elif _is_whole(k, zone, first):
+        _move_freepages(k, fr, z, first, mt)
+    else:
+        return -1
+    _set_pageblocks(zone, fr, k.g, i, order, mt)
+    return max(PAGEBLOCK_PAGES, 1 << order)
 
 
 @jit
@@ -344,7 +369,7 @@ def alloc_block(k: Any, fr: Any, z: int, order: int, mt: int) -> int:
 
     Departs from the kernel
     -----------------------
-    No CMA; highatomic blocks are not a last resort.
+    No CMA; highatomic blocks are not a last resort of an OOM victim's requests.
 
     Worked example
     --------------

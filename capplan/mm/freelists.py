@@ -19,16 +19,18 @@ import numpy.typing as npt
 
 from capplan.mm.state import (
     MAX_PAGE_ORDER,
+    MT_HIGHATOMIC,
     MT_MOVABLE,
     MT_RECLAIMABLE,
     MT_UNMOVABLE,
     NR_ORDERS,
+    PAGEBLOCK_ORDER,
     PG_FREE,
 )
 
 __all__ = ["buddy_init", "buddy_init_captured"]
 
-FREE_TYPES = (MT_UNMOVABLE, MT_RECLAIMABLE, MT_MOVABLE)
+FREE_TYPES = (MT_UNMOVABLE, MT_RECLAIMABLE, MT_HIGHATOMIC, MT_MOVABLE)
 
 
 def buddy_init(
@@ -119,13 +121,14 @@ def buddy_init_captured(
     used_pages : int
         The other pages, without those on per-cpu lists that are placed from them too. [pages]
     blocks : mapping of int to sequence of int
-        Free blocks per order by migratetype (Unmovable, Movable, Reclaimable); made to add up
+        Free blocks per order by migratetype (HighAtomic is one too); made to add up
         to `free_pages`. Where only buddyinfo is known all are Movable.
 
     Departs from the kernel
     -----------------------
     Where blocks lie is not known: Unmovable and Reclaimable ones are put at the zone's end,
-    in pageblocks of their type as far as there is room. Highatomic blocks count as Movable.
+    in pageblocks of their type as far as there is room. HighAtomic pageblocks without a free page
+    are not known.
     """
     zone = k.zone[z]
     g = int(k.g)
@@ -140,6 +143,8 @@ def buddy_init_captured(
     free = np.zeros(n, np.bool_)
     for mt in FREE_TYPES:
         start = 0
+        if mt == MT_HIGHATOMIC and any(counts[mt][g:]):
+            end -= end % (1 << (PAGEBLOCK_ORDER - g))
         if mt != MT_MOVABLE:
             start = end - _frames_for(counts[mt][g:], g)
             if start == end:
@@ -150,6 +155,8 @@ def buddy_init_captured(
                 continue
         free[start:end] = _place(counts[mt][g:], end - start)
         frames["migratetype"][start:end] = mt
+        if mt == MT_HIGHATOMIC:
+            _reserve_highatomic(zone, frames[start:end], free[start:end], g)
         end = start
     for order, heads in _maximal_blocks(free, g):
         _stash(zone, frames, order, heads, first)
@@ -162,6 +169,14 @@ def buddy_init_captured(
     for mt in FREE_TYPES:
         for order, heads in _maximal_blocks(placed & (frames["migratetype"] == mt), g):
             _write_list(zone, frames, order, heads, first, mt)
+
+
+def _reserve_highatomic(zone: Any, frames: Any, free: npt.NDArray[np.bool_], g: int) -> None:
+    """Only pageblocks that have free pages are in the reserve; the others are Movable."""
+    size = 1 << (PAGEBLOCK_ORDER - g)
+    has_free = free.reshape(-1, size).any(axis=1)
+    frames["migratetype"] = np.where(np.repeat(has_free, size), MT_HIGHATOMIC, MT_MOVABLE)
+    zone.nr_reserved_highatomic = int(has_free.sum()) << PAGEBLOCK_ORDER
 
 
 def _counts_by_type(free_pages: int, blocks: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.cpuset import node_allowed
 from capplan.mm.events import tell_direct_reclaim
+from capplan.mm.highatomic import unreserve_highatomic_pageblock
 from capplan.mm.kswapd import wake_all_kswapds, wakeup_kswapd
 from capplan.mm.node_reclaim import get_page
 from capplan.mm.oom_kill import out_of_memory
@@ -109,11 +110,14 @@ def alloc_frame(k, fr, pt, t, node, nr_pages):
     if progress:
         i = get_page(k, fr, pt, node, nr_pages, WMARK_MIN, 0)
         if i < 0:
+            unreserve_highatomic_pageblock(k, fr, node, False)
             drain_all_pages(k, fr)
             i = get_page(k, fr, pt, node, nr_pages, WMARK_MIN, 0)
     if i >= 0:
         k.task[t].no_progress = 0
         return i
     if should_reclaim_retry(k, t, progress > 0):
+        return ALLOC_AGAIN
+    if unreserve_highatomic_pageblock(k, fr, node, True):
         return ALLOC_AGAIN
     return _may_oom(k, fr, t, node, nr_pages)

@@ -221,7 +221,7 @@ zone_t = record([
     ("bag_lru", i64),  # of these, in short frames of users' memory (Movable; all, where counted only)
     ("bag_seed", i64, (NR_ORDERS,)), ("bag_seed_pages", i64),  # free blocks below order g at boot
     ("bag_head", i32, (3,)), ("bag_granules", i64, (3,)),  # stack of broken granules, by migratetype
-    ("nr_free_highatomic", i64),
+    ("nr_reserved_highatomic", i64), ("nr_free_highatomic", i64),  # their pageblocks; the free pages of these
     # a captured start: free blocks put by until all is placed (chained by fr.next)
     ("stash", i32), ("stash_seed", i64, (NR_ORDERS,)), ("boost_boot", i64),
     # per-cpu lists: frames that are allocated from the zone's viewpoint
@@ -359,7 +359,7 @@ kernel_t = record([
     ("oom_ties_to_first", i8), ("badness_per_mille", i8),
     ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("zswap_exclusive_load", i8), ("high_penalty", i8),
     ("zswap_shrinker", i8), ("full_walk_retry", i8), ("vma_readahead", i8), ("proactive_reclaim_shift", i8), ("soft_limit", i8), ("memcg_slab_counts", i8), ("zsmalloc_chain", i8),
-    ("fallback_claims", i8), ("proactive_counted", i8),
+    ("fallback_claims", i8), ("proactive_counted", i8), ("highatomic_counts_free", i8),
     # swap read-ahead by cluster: rotating areas, hits, where it was last, its window
     ("nr_rotate_swap", i32), ("swapin_readahead_hits", i64), ("swapin_prev", i64), ("swapin_last_pages", i64),
     # zswap

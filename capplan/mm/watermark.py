@@ -366,7 +366,7 @@ def zone_watermark_ok_free(
         return True
     free -= (1 << order) - 1
     if flags & _RESERVES == 0:
-        free -= zone.nr_free_highatomic
+        free -= zone.nr_free_highatomic if k.highatomic_counts_free else zone.nr_reserved_highatomic
     least = mark
     if flags & ALLOC_MIN_RESERVE:
         least -= least // 2

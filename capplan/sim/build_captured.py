@@ -18,6 +18,7 @@ __all__ = ["capture_free_lists", "capture_lru", "zone_number"]
 
 MIGRATETYPES = {
     "Unmovable": s.MT_UNMOVABLE, "Movable": s.MT_MOVABLE, "Reclaimable": s.MT_RECLAIMABLE,
+    "HighAtomic": s.MT_HIGHATOMIC,
 }  # fmt: skip
 PTES_PER_TABLE = 512
 PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX: a refill takes up to batch << 5 pages

@@ -34,7 +34,7 @@ class Zone:
     boost: int = 0
     protection: tuple[int, ...] | None = None  # lowmem_reserve as captured; None: computed
     buddyinfo: tuple[int, ...] | None = None  # free blocks per order 0..10
-    # free blocks per order by migratetype (Unmovable, Movable, Reclaimable); before buddyinfo
+    # free blocks per order by migratetype (Unmovable, ..., HighAtomic); before buddyinfo
     pagetypeinfo: dict[str, tuple[int, ...]] | None = None
     pcp_pages: int = 0  # on per-cpu lists at start, beside ``free``
 

@@ -124,6 +124,8 @@ def zone_of(
         entry["protection"] = [value * page_scale for value in zone.protection[:4]]
     if types and page_scale == 1 and all(kind in types for kind in FREE_TYPES):
         known = {kind: list(types[kind][:11]) for kind in FREE_TYPES}
+        if any(types.get("HighAtomic", ())):
+            known["HighAtomic"] = list(types["HighAtomic"][:11])
         entry["pagetypeinfo"] = Noted(known, "free blocks of order 0..10")
     elif blocks and page_scale == 1:
         entry["buddyinfo"] = Noted(list(blocks[:11]), "free blocks of order 0..10")

@@ -56,9 +56,9 @@ class Zone(Model):
     """lowmem_reserve towards each higher zone. Left out: computed."""
     buddyinfo: tuple[Pages, ...] | None = None
     """Free blocks of order 0, 1, ... 10."""
-    pagetypeinfo: dict[Literal["Unmovable", "Movable", "Reclaimable"], tuple[Pages, ...]] | None = (
-        None
-    )
+    pagetypeinfo: (
+        dict[Literal["Unmovable", "Movable", "Reclaimable", "HighAtomic"], tuple[Pages, ...]] | None
+    ) = None
     """The same by migratetype, where /proc/pagetypeinfo could be read; instead of buddyinfo."""
 
     @model_validator(mode="after")

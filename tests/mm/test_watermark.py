@@ -280,7 +280,9 @@ def test_zone_watermark_ok_adds_the_reserve_of_the_requests_highest_zone() -> No
 
 def test_zone_watermark_ok_leaves_free_highatomic_pages_to_reserves() -> None:
     k = kernel(REF16)
-    k.zone[NORMAL].nr_free_highatomic = 300
+    k.zone[NORMAL].nr_free_highatomic, k.zone[NORMAL].nr_reserved_highatomic = 300, 512
+    assert least_free(k, 1000, 0) == 1513
+    k.highatomic_counts_free = 1
     assert least_free(k, 1000, 0) == 1301
     assert least_free(k, 1000, watermark.ALLOC_NON_BLOCK) == 1001
 

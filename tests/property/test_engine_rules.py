@@ -84,7 +84,7 @@ def test_w1_more_free_or_a_lower_mark_never_fails_what_passed(
     k = s.new_kernel()[0]
     k.zone[1].nr_free[:, s.MT_MOVABLE] = one["blocks"]
     k.zone[1].reserve[3] = one["reserve"]
-    k.zone[1].nr_free_highatomic = one["highatomic"]
+    k.zone[1].nr_reserved_highatomic = one["highatomic"]
 
     def passes(free: int, mark: int) -> bool:
         return bool(zone_watermark_ok_free(k, 1, one["order"], mark, 3, one["flags"], free))
