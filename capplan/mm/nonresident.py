@@ -15,11 +15,11 @@ Not in the kernel, which need not ask: there a task touches its pages itself.
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import jit, prefetch
 from capplan.mm.lruvec import draw, zipf_mass
 from capplan.mm.state import ACCESS_ZIPF, NR_MISSING_CLASSES, PTE_COW, PTE_NONE, PTE_PRESENT
 
-__all__ = ["granule_found", "granule_lost", "missing_share", "pick_missing"]
+__all__ = ["ask_for_missing", "granule_found", "granule_lost", "missing_share", "pick_missing"]
 
 MAX_LOST = 256
 UNIT = 9007199254740992.0  # 2^53: a draw lies below
@@ -186,3 +186,19 @@ def pick_missing(k, pt, t, m):
         if kept * _heaviest(mapping, c) < zipf_mass(mapping, index, index + 1):
             break
     return mapping.first_pte + index if index >= 0 else -1
+
+
+@jit
+def ask_for_missing(k, pt, t, m):
+    """Ask memory for the entry that :func:`pick_missing` finds next, if nothing changes till then.
+
+    A draw depends on its number alone, so the next one is known now; a granule that is met at
+    random is in no cache.
+    """
+    mapping = k.mapping[m]
+    if mapping.nonresident == 0 or mapping.pattern == ACCESS_ZIPF:
+        return
+    ordinal = k.task[t].draws + 1
+    x = draw(k, mapping.stream, t, ordinal) / UNIT * mapping.nonresident
+    index, _ = _candidate(mapping, pt, x)
+    prefetch(pt, mapping.first_pte + index)

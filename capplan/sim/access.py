@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.lruvec import progress_now
-from capplan.mm.nonresident import missing_share, pick_missing
+from capplan.mm.nonresident import ask_for_missing, missing_share, pick_missing
 from capplan.mm.state import (
     ACCESS_CYCLIC,
     NS_PER_MS,
@@ -176,16 +176,18 @@ def _play_random(k, fr, pt, t, dp):
         nr = pt[e].nr_pages
         status = fault(k, fr, pt, t, v, e, nr, False)
         if status != FAULT_OK:
-            return 0.0, status
+            mapping.progress += dp  # played; the fault that failed is still owed (credit)
+            return dp, status
         task.access_credit -= nr
         faulted += nr
         cut = faulted >= FAULTS_PER_TURN_PAGES or turn_is_over(k)
-    if cut and share > 0.0:
+    if cut and task.access_credit >= least and share > 0.0:
         # what is left over waits: those accesses have not happened yet
         left = min(task.access_credit / share, dp)
         task.access_credit -= left * share
         mapping.progress += dp - left
         return dp - left, FAULT_OK
+    ask_for_missing(k, pt, t, m)
     mapping.progress += dp
     return dp, FAULT_OK
 
@@ -220,9 +222,10 @@ def access_play(k, fr, pt, t):
     rate = max(task.access_rate, 1e-9)
     if mapping.pattern != ACCESS_CYCLIC:
         # until the next granule is due at the present share, but not so long that it changes
-        share = max(mapping.nonresident / max(mapping.used, 1), 1e-9)
+        share = max(missing_share(k, pt, m), 1e-9)
         longest = 5.0 * LONGEST_TURN_NS * max(k.granule_pages / COARSE_GRANULE_PAGES, 1.0)
-        turn = k.granule_pages / rate / share * NS_PER_S
+        missing = min(k.granule_pages, mapping.size_pages) - task.access_credit
+        turn = missing / rate / share * NS_PER_S + 1.0
         turn = min(turn, min(longest, 1.0 * LONGEST_COARSE_NS))
     else:
         turn = min(FAULTS_PER_TURN_PAGES / rate * NS_PER_S, 1.0 * LONGEST_TURN_NS)
