@@ -14,6 +14,7 @@ from lab.scenario import Scenario, load
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 OBSERVED = Path(__file__).parent / "observed" / "busy-node.yaml"
+ACCESSES = Path(__file__).parent / "observed" / "accesses.yaml"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,9 +51,14 @@ def _parser() -> argparse.ArgumentParser:
         help="with what starts after the capture beside it, SCENARIO.next.yaml",
     )  # fmt: skip
     check.set_defaults(verb=_capture_check)
+    seen = verbs.add_parser(
+        "access-check", help="record --working-set in a guest whose accesses are known"
+    )
+    seen.add_argument("scenario", type=Path, nargs="?", default=ACCESSES, metavar="SCENARIO.yaml")
+    seen.set_defaults(verb=_access_check)
     for verb in (one, every, check):
         verb.add_argument("--out", type=Path, required=True, metavar="DIR")
-    for verb in (one, speeds, check):
+    for verb in (one, speeds, check, seen):
         verb.add_argument("--kernel", required=True, help="6.1, 6.12, ... or a vmlinuz by path")
         verb.add_argument("--modules", type=Path, help="lib/modules/RELEASE of a kernel by path")
     return parser
@@ -94,6 +100,13 @@ def _capture_check(args: argparse.Namespace) -> None:
     sys.stdout.write(f"{table(scores)}\n{folder}\n")
     if not all(score.passed for found in scores.values() for score in found):
         raise LabError(f"{folder.name}: not within the tolerances of the recordings")
+
+
+def _access_check(args: argparse.Namespace) -> None:
+    from lab.accesses import accesses, table
+
+    rows, said = accesses(load(args.scenario), find_kernel(args.kernel, args.modules))
+    sys.stdout.write(f"{table(rows)}\n{said}\n")
 
 
 def _calibrate(args: argparse.Namespace) -> None:

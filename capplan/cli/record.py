@@ -6,11 +6,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from capplan.cli.options import on_terminal
+
+if TYPE_CHECKING:
+    from capplan.sources.record import Recorder
+    from capplan.sources.working_set import Watcher
 
 
 def _duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
@@ -36,27 +40,38 @@ def _duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
     help="Directory for the trace, node.yaml and its profiles.",
 )
 @click.option("--group", default="", metavar="PATH", help="Record this control group only.")
+@click.option(
+    "--working-set",
+    type=click.Choice(("refaults", "idle", "damon", "auto")),
+    default="refaults",
+    show_default=True,
+    help="How accesses are seen. refaults: what missed, which needs pressure. idle, damon: idle "
+    "page tracking or DAMON, as root; auto: whichever there is.",
+)
 @click.option("--finish", is_flag=True, help="Finish a recording that was killed; record nothing.")
-def record(interval: float, duration: float, out: Path, group: str, finish: bool) -> None:
+def record(
+    interval: float, duration: float, out: Path, group: str, working_set: str, finish: bool
+) -> None:
     """Record every control group's memory and write a node file that follows it.
 
     Takes less than 1 % of a CPU and 30 MB. What was recorded is kept whatever happens: a
     recording that was killed is finished with --finish. Ctrl-C ends it early.
     """
     if not finish:
-        _record(interval, duration, out, group.strip("/"))
+        _record(interval, duration, out, group.strip("/"), working_set)
     _apart("finish", out)
     click.echo(f"wrote {out / 'node.yaml'}, {out / 'trace.csv'}")
     click.echo(f"next: capplan simulate {out / 'node.yaml'}")
 
 
-def _record(interval: float, duration: float, out: Path, group: str) -> None:
+def _record(interval: float, duration: float, out: Path, group: str, method: str) -> None:
     from capplan.errors import InputError
     from capplan.sources.record import TRACE, Recorder
 
     if (out / TRACE).exists():
         raise InputError(f"{out / TRACE} is there already: give another --out, or --finish")
     recorder = Recorder(out, interval, duration, only=group)
+    recorder.watcher = _watcher(method, recorder)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: recorder.stop())
     recorder.start()
@@ -65,11 +80,40 @@ def _record(interval: float, duration: float, out: Path, group: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     share = 100 * cost.cpu_s / cost.wall_s if cost.wall_s else 0.0
+    kernel = f", DAMON {100 * cost.kernel_s / cost.wall_s:.2f} %" if cost.kernel_s else ""
     click.echo(
         f"{cost.sweeps} samples in {cost.wall_s:.1f} s; took {share:.2f} % of a CPU and "
-        f"{cost.max_rss / 1e6:.1f} MB",
+        f"{cost.max_rss / 1e6:.1f} MB{kernel}",
         err=True,
     )
+
+
+def _watcher(method: str, recorder: Recorder) -> Watcher | None:
+    """What looks at accesses; an error where what was asked for by name cannot be had."""
+    from capplan.errors import InputError
+    from capplan.sources.damon import Damon
+    from capplan.sources.idle_pages import IdlePages
+
+    if method == "refaults" or recorder.tree is None:
+        return None
+    reasons = []
+    for kind in (IdlePages, Damon):
+        if method not in (kind.method, "auto"):
+            continue
+        reason = kind.missing(recorder.host)
+        if not reason:
+            try:
+                found = kind(recorder.host, recorder.tree.top)
+            except OSError as error:
+                reason = f"{kind.method}: {error.strerror or error}"
+            else:
+                click.echo(f"working set by {kind.method}", err=True)
+                return found
+        reasons.append(reason)
+    if method != "auto":
+        raise InputError(f"--working-set {method}: {'; '.join(reasons)}")
+    click.echo(f"working set by refaults alone: {'; '.join(reasons)}", err=True)
+    return None
 
 
 def _shown(share: float) -> None:

@@ -8,6 +8,7 @@ anew; what somebody wrote otherwise stays, and is told.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ __all__ = ["settings_of"]
 
 KUBEPODS = "kubepods.slice"
 BURSTABLE_SLICE, BEST_EFFORT_SLICE = "kubepods-burstable.slice", "kubepods-besteffort.slice"
+SHOWN = 12
 LIMIT = {"v1": "memory.limit_in_bytes", "v2": "memory.max"}
 
 
@@ -69,14 +71,23 @@ def settings_of(candidate: Candidate, spec: NodeSpec) -> tuple[dict[str, str], l
         names = [name for name, one in spec.containers.items() if _is_of(wish, name, one)]
         if not names:
             message = f"{wish.told} is no container of this node: left out"
-            problems.append(doubt(candidate.file, 0, f"{candidate.name}: {message}"))
+            expected = _meant(wish, spec)
+            problems.append(doubt(candidate.file, 0, f"{candidate.name}: {message}", expected))
         for name in names:
             wanted[name].append(wish)
     if not wanted:
-        here = ", ".join(list(spec.containers)[:12]) or "none"
+        asked = _some(
+            [f"{wish.told}: {_meant(wish, spec)}" for wish in candidate.wishes], "\n      "
+        )
+        here = [
+            f"{name} ({one.workload or 'no workload'})" for name, one in spec.containers.items()
+        ]
         raise InputError(
             f"{candidate.file}: {candidate.name} names no container of this node\n"
-            f"    expected namespace/Kind/name/container of: {here}"
+            f"    it names\n      {asked or 'nothing'}\n"
+            f"    here are {_some(here) or 'no containers'}\n"
+            "    expected the same namespace/Kind/name/container: write it as the container's "
+            "workload in the node file"
         )
     changes = list(_changes(wanted, candidate, spec, problems))
     silent = [name for name in spec.containers if name not in wanted]
@@ -89,6 +100,28 @@ def settings_of(candidate: Candidate, spec: NodeSpec) -> tuple[dict[str, str], l
         made |= _settings(change, spec.cgroup.version, capacity, candidate, problems)
     made |= _pod_limits(changes, spec)
     return made, problems
+
+
+def _meant(wish: Wish, spec: NodeSpec) -> str:
+    """Which container here a wish that fits none may have meant, and what to write there."""
+    write = f"workload: {wish.told} in the node file, at the container that is meant"
+    parts = wish.told.split("/")
+    for name, one in spec.containers.items():
+        own = (one.workload or "").split("/")
+        if len(own) != 4 or len(parts) != 4 or own[2] != parts[2]:
+            continue
+        for at, what in enumerate(("namespace", "kind", "name", "container")):
+            if own[at].removeprefix("init:") != parts[at]:
+                there, asked = own[at] or "(none)", parts[at] or "(none)"
+                return f"{what} '{there}', as {name} has, not '{asked}'; or {write}"
+    close = difflib.get_close_matches(wish.workload, list(spec.containers), n=1)
+    return (f"{close[0]} perhaps: " if close else "") + write
+
+
+def _some(texts: Sequence[str], between: str = ", ") -> str:
+    """The first of many, and how many more there are."""
+    more = f"{between}and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return between.join(texts[:SHOWN]) + more
 
 
 def _is_of(wish: Wish, name: str, container: Container) -> bool:

@@ -19,11 +19,14 @@ from pathlib import Path
 
 from capplan.sources.cgroupfs import USAGE, Tree, find_tree, group_paths
 from capplan.sources.procfs import Host, number, parse_meminfo, parse_pairs, parse_pressure
+from capplan.sources.working_set import COLUMNS as WATCHED_COLUMNS
+from capplan.sources.working_set import CPU_SHARE, Watcher
 
-__all__ = ["COLUMNS", "META", "NODE", "PROCESSES", "TRACE", "Cost", "Recorder"]
+__all__ = ["COLUMNS", "META", "NODE", "PROCESSES", "TRACE", "WATCHED", "Cost", "Recorder"]
 
 TRACE = "trace.csv"
 PROCESSES = "processes.csv"
+WATCHED = "working-set.csv"
 META = "record.json"
 NODE = "(node)"  # the row of the whole node; no group has such a path
 COLUMNS = (
@@ -111,6 +114,8 @@ class Cost:
         Of the process. [bytes]
     sweeps, lines
         Samples taken, lines written.
+    kernel_s
+        CPU time of kernel threads that worked for it (DAMON's). [s]
     """
 
     wall_s: float = 0.0
@@ -118,6 +123,7 @@ class Cost:
     max_rss: int = 0
     sweeps: int = 0
     lines: int = 0
+    kernel_s: float = 0.0
 
 
 @dataclass
@@ -135,6 +141,8 @@ class Recorder:
         As of :func:`capplan.sources.capture.capture`.
     only : str
         Record this group and those below it only; empty: all.
+    watcher : Watcher, optional
+        Looks at what is accessed meanwhile (:mod:`capplan.sources.working_set`).
     """
 
     directory: Path
@@ -142,6 +150,7 @@ class Recorder:
     duration_s: float = 3600.0
     root: str | Path = "/"
     only: str = ""
+    watcher: Watcher | None = None
     cost: Cost = field(default_factory=Cost)
 
     def __post_init__(self) -> None:
@@ -173,6 +182,10 @@ class Recorder:
         self.processes = os.open(self.directory / PROCESSES, flags, 0o644)
         _write(self.trace, ",".join(COLUMNS) + "\n")
         _write(self.processes, ",".join(PROCESS_COLUMNS) + "\n")
+        self.watched = -1
+        if self.watcher is not None:
+            self.watched = os.open(self.directory / WATCHED, flags, 0o644)
+            _write(self.watched, ",".join(WATCHED_COLUMNS) + "\n")
         self.begun = time.monotonic()
         self._rescan()
         self.sweep()
@@ -184,7 +197,22 @@ class Recorder:
         Where a sample costs more than its share of a CPU, the next one comes later.
         """
         cpu = time.process_time()
+        try:
+            self._run(progress)
+        finally:
+            if self.watcher is not None:
+                self.cost.kernel_s = self.watcher.close()
+        self.cost.wall_s = time.monotonic() - self.begun
+        self.cost.cpu_s = time.process_time() - cpu
+        # getrusage() would count what the caller held before exec
+        status = parse_meminfo(Host().read("proc/self/status", 1 << 14))
+        self.cost.max_rss = status.get("VmHWM", 0) << 10
+        self._close()
+        return self.cost
+
+    def _run(self, progress: Callable[[float], None] | None) -> None:
         due = scan_due = time.monotonic()
+        share = SHARE if self.watcher is None else SHARE - CPU_SHARE
         processes_due = due + PROCESS_EVERY_S
         end = self.begun + self.duration_s
         while not self.stopped and due < end:
@@ -199,18 +227,25 @@ class Recorder:
                 scan_due = due + RESCAN_EVERY_S
             self.sweep()
             spent = time.process_time() - before
-            due = max(due, due + spent / SHARE - self.interval_s)
+            due = max(due, due + spent / share - self.interval_s)
+            self._watch()
             if time.monotonic() >= processes_due:
                 processes_due = time.monotonic() + self._look_at_processes()
             if progress is not None:
                 progress(min((time.monotonic() - self.begun) / self.duration_s, 1.0))
-        self.cost.wall_s = time.monotonic() - self.begun
-        self.cost.cpu_s = time.process_time() - cpu
-        # getrusage() would count what the caller held before exec
-        status = parse_meminfo(Host().read("proc/self/status", 1 << 14))
-        self.cost.max_rss = status.get("VmHWM", 0) << 10
-        self._close()
-        return self.cost
+
+    def _watch(self) -> None:
+        """Write what a round of looking at accesses found, if one has ended."""
+        if self.watcher is None:
+            return
+        at = time.monotonic() - self.begun
+        lines = [
+            f"{at:.3f},{_quoted(look.group)},{look.method},{look.kind},{look.window_s:.3f},"
+            f"{look.touched:.0f},{look.watched:.0f},{look.error:.0f}\n"
+            for look in self.watcher.poll(self.files)
+        ]
+        if lines:
+            _write(self.watched, "".join(lines))
 
     def _slept_until(self, due: float) -> bool:
         """Sleep in pieces, for a signal's handler does not wake time.sleep(); False: stopped."""
@@ -221,9 +256,10 @@ class Recorder:
     def _close(self) -> None:
         for files in self.files.values():
             files.close()
-        for fd in (self.trace, self.processes):
-            os.fsync(fd)
-            os.close(fd)
+        for fd in (self.trace, self.processes, self.watched):
+            if fd >= 0:
+                os.fsync(fd)
+                os.close(fd)
 
     def _rescan(self) -> None:
         """Open groups that are new; those that are gone were closed when reading failed."""

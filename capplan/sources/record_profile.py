@@ -20,7 +20,8 @@ from typing import Any
 from capplan.errors import InputError
 from capplan.sources.capture import capture
 from capplan.sources.draft import Draft, doubt, legal_name
-from capplan.sources.record import COLUMNS, META, NODE, PROCESSES, TRACE
+from capplan.sources.record import COLUMNS, META, NODE, PROCESSES, TRACE, WATCHED
+from capplan.sources.record_watched import Watched, read_watched
 from capplan.sources.write import write
 from capplan.spec.emit import Noted
 
@@ -33,6 +34,11 @@ WIDTH = 92  # of a comment
 MAX_BYTES = 4 << 30
 SIGMA = 1.96  # 95 % of a normal distribution
 NONE_SEEN = 3.0  # rule of three: 95 % upper bound of a Poisson mean when none was seen
+MIN_PART = 0.02  # a part in use that is nearly nothing, or nearly all, is not told apart
+WATCHED_KINDS = {
+    "anon": "anonymous memory", "mapped": "mapped memory", "file": "page cache",
+    "shmem": "shared memory", "mapped file": "mapped files (a sample)",
+}  # fmt: skip
 GONE = 3.0  # a curve that ends so many intervals before the recording: the group vanished
 
 
@@ -66,6 +72,7 @@ class Curve:
     peak: float = 0.0
     gap_s: float = 0.0
     touched: tuple[int, int] | None = None  # of its processes: referenced, resident [bytes]
+    watched: dict[str, Watched] = field(default_factory=dict)  # by kind
 
     def add(self, at: float, row: dict[str, float]) -> None:
         """Take one sample in; counters that fall belong to a new life of the group."""
@@ -76,7 +83,7 @@ class Curve:
                 self.refaults[name] = self.refaults.get(name, 0.0) + max(rise, 0.0)
         else:
             self.first = row
-        for name in ("anon", "swap", "demand", "file"):
+        for name in ("anon", "swap", "demand", "file", "shmem"):
             self.sums[name] = self.sums.get(name, 0.0) + row[name]
         self.peak = max(self.peak, row["usage"])
         self.samples += 1
@@ -170,6 +177,9 @@ def finish(directory: str | Path) -> Draft:
     for group, touched in read_touched(directory / PROCESSES).items():
         if group in curves:
             curves[group].touched = touched
+    for group, kinds in read_watched(directory / WATCHED).items():
+        if group in curves:
+            curves[group].watched = kinds
     if NODE not in curves:
         raise InputError(f"{directory / TRACE}: no sample of the node: nothing was recorded")
     _fill(draft, curves, interval)
@@ -308,12 +318,13 @@ def _follow(profile: dict[str, Any], group: str, curve: Curve, end: float, inter
         if regions:
             kept[key] = entry | {"regions": regions}
             kept[key].pop("page_tables", None)
-    measured: dict[str, Any] = {}
     adj = max(set(adjs), key=adjs.count) if adjs else 0
-    if adj:
-        measured["oom_score_adj"] = adj
-    measured["trace"] = _trace(group, curve, end, interval)
-    profile["processes"] = {"recorded": Noted(measured, above=_said(curve))} | kept
+    held = {"oom_score_adj": adj} if adj else {}
+    traces = _parts(_trace(group, curve, end, interval), curve)
+    followed: dict[str, Any] = {name: held | {"trace": trace} for name, trace in traces.items()}
+    first = next(iter(followed))
+    followed[first] = Noted(followed[first], above=_said(curve))
+    profile["processes"] = followed | kept
 
 
 def _trace(group: str, curve: Curve, end: float, interval: float) -> dict[str, Any]:
@@ -330,17 +341,59 @@ def _trace(group: str, curve: Curve, end: float, interval: float) -> dict[str, A
     if end - curve.last_s > GONE * interval:
         trace["at_end"] = Noted("exit", "the group vanished")
     rate = anon_rate(curve)
-    if rate is not None:
+    seen = _seen(curve, "anon", "mapped")
+    if seen is not None:
+        trace["access"] = Noted(_access(seen, curve.mean("anon")), "its range stands above")
+    elif rate is not None:
         text = f"{rate.rate or rate.high:.0f}/s"
         trace["access"] = Noted(
             {"pattern": "uniform", "rate": text}, "from refaults; its range stands above"
         )
     again = file_rate(curve)
-    if again:
+    seen = _seen(curve, "file")
+    if seen is not None:
+        access = _access(seen, curve.mean("file"))
+        trace["file_access"] = Noted(access, "its range stands above")
+    elif again:
         trace["file_access"] = Noted(
             {"pattern": "uniform", "rate": f"{again:.0f}/s"}, "at least: what was read again"
         )
     return trace
+
+
+def _seen(curve: Curve, *kinds: str) -> Watched | None:
+    """What was watched of the first of these kinds; None: nothing."""
+    return next((curve.watched[kind] for kind in kinds if kind in curve.watched), None)
+
+
+def _access(seen: Watched, size: float) -> dict[str, Any]:
+    """A region's ``access`` as it was seen; the part that is accessed has all of the rate."""
+    found = seen.fit(size)
+    if found.pattern == "idle":
+        return {"pattern": "idle"}
+    rate = f"{found.rate * found.part * size:.0f}/s"
+    access: dict[str, Any] = {"pattern": found.pattern, "rate": rate}
+    return access | ({"skew": round(found.skew, 2)} if found.skew else {})
+
+
+def _parts(trace: dict[str, Any], curve: Curve) -> dict[str, dict[str, Any]]:
+    """One process, or the part of its anonymous memory that is in use apart from the rest."""
+    seen = _seen(curve, "anon", "mapped")
+    part = seen.fit(curve.mean("anon")).part if seen is not None else 1.0
+    if not MIN_PART < part < 1.0 - MIN_PART:
+        return {"recorded": trace}
+    columns = trace["columns"]
+    alone = {name: value for name, value in trace.items() if name != "file_access"}
+    alone |= {"measures": "anon", "columns": {"time": "time", "anon": columns["anon"]}}
+    cache = {name: value for name, value in trace.items() if name not in ("access", "file_access")}
+    cache |= {"columns": {"time": "time", "value": columns["file"]}, "anon_share": 0}
+    if "file_access" in trace:
+        cache["access"] = trace["file_access"]
+    parts = {
+        "recorded-hot": alone | {"scale": Noted(round(part, 4), "the part that is in use")},
+        "recorded-cold": alone | {"scale": round(1.0 - part, 4), "access": {"pattern": "idle"}},
+    }
+    return parts | ({"recorded-cache": cache} if curve.mean("file") else {})
 
 
 def anon_rate(curve: Curve) -> Rate | None:
@@ -366,8 +419,15 @@ def _said(curve: Curve) -> tuple[str, ...]:
     watched = f"{curve.samples} samples over {curve.seconds:.0f} s"
     texts = [
         f"{watched}: {means} on average; usage {_mib(curve.peak)} at most",
-        f"access rate of anonymous memory: {_said_of_anon(curve)}",
-        f"page cache: {_said_of_file(curve, there)}",
+    ]
+    for kind, what in WATCHED_KINDS.items():
+        if kind in curve.watched:
+            seen = curve.watched[kind]
+            texts += seen.said(curve.mean(kind) if kind in curve.sums else seen.watched, what)
+    by_refaults = ", by refaults" if curve.watched else ""
+    texts += [
+        f"access rate of anonymous memory{by_refaults}: {_said_of_anon(curve)}",
+        f"page cache{by_refaults}: {_said_of_file(curve, there)}",
     ]
     if curve.touched is not None:
         touched, rss = curve.touched

@@ -289,3 +289,27 @@ def test_compare_shows_them_side_by_side(node: Path, tmp_path: Path) -> None:
     assert "as written" in result.stdout
     assert " krr: " in result.stdout
     assert summary["settings"][1]["settings"]["containers.db.requests.memory"] == "700Mi"
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        (("live", "Deployment", "web", "app"), "namespace 'shop', as web has, not 'live'; or"),
+        (("shop", "ReplicaSet", "web", "app"), "kind 'Deployment', as web has, not 'ReplicaSet'"),
+        (("shop", "Deployment", "web", "nginx"), "container 'app', as web has, not 'nginx'; or"),
+        (("shop", "Deployment", "webb", "app"), "web perhaps: workload: shop/Deployment/webb/app"),
+        (("shop", "Deployment", "cart", "cart"), "workload: shop/Deployment/cart/cart in the node"),
+    ],
+)
+def test_what_fits_nothing_says_what_is_there_and_what_to_write(
+    tmp_path: Path, wish: tuple[str, str, str, str], expected: str
+) -> None:
+    keys = "memory.max: 50Mi, workload: shop/Deployment/web/app"
+    spec = capplan.load(_file(tmp_path, "n.yaml", _named({"web": keys, "db": "memory.max: 9Mi"})))
+    fits = Wish("shop", "Deployment", "db", "db", MIB, 8 * MIB)
+    lost = Wish(*wish, MIB, 8 * MIB)
+    _, problems = settings_of(Candidate("krr", "krr.json", [fits, lost]), spec)
+    assert f"{'/'.join(wish)} is no container of this node" in str(problems[0])
+    assert expected in str(problems[0])
+    with pytest.raises(InputError, match=r"here are web \(shop/Deployment/web/app\), db \(no work"):
+        settings_of(Candidate("krr", "krr.json", [lost]), spec)
