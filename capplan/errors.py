@@ -60,6 +60,8 @@ CODES = {
     "C032": "A setting that has no effect.",
     "C033": "A key that was translated for the other cgroup version, or left out.",
     "C035": "A language runtime that does not fit its settings or its limit.",
+    "C036": "The pool of huge pages leaves no memory.",
+    "C037": "The pool of huge pages takes more memory than it leaves.",
     "C040": "A trace with a bad row.",
 }
 """What each code stands for."""

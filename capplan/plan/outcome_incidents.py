@@ -10,6 +10,7 @@ from capplan.plan import outcome_badness as badness
 from capplan.plan import outcome_chain as link
 from capplan.plan.outcome_context import NS_PER_S, Context, ancestry
 from capplan.plan.outcome_gate import Bars, beyond
+from capplan.plan.outcome_hugepages import short_pools
 from capplan.plan.outcome_model import Candidate, ContainerOutcome, Incident
 from capplan.plan.outcome_signs import signs
 from capplan.units import format_bytes, format_duration
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 # Worst first: what the verdict names.
 SEVERITY = (
     "panic", "oom_kill", "oom_no_victim", "oomd_kill", "earlyoom_kill", "paused", "evicted",
-    "enomem", "unfinished", "throttled",
+    "enomem", "hugepages_short", "unfinished", "throttled",
     "late", "tight", "swap_full", "zswap_full",
 )  # fmt: skip
 
@@ -32,6 +33,7 @@ def incidents(
 ) -> tuple[Incident, ...]:
     """All incidents in the order of time, alike ones folded, numbered from 1."""
     raw = [_of_event(context, e) for e in _fold(context)]
+    raw += short_pools(context)
     raw += [i for c in found for i in _throttled(context, c, bars.max_throttle_share)]
     throttled = {i.container for i in raw if i.kind == "throttled" and i.breaks}
     raw += [i for c in found if c.name not in throttled for i in _unfinished(context, c)]

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from errno import ENOMEM
+
 from capplan.mm._jit import jit
 from capplan.mm.buddy import alloc_block
 from capplan.mm.captured import finish
-from capplan.mm.hugetlb import hugetlb_boot
+from capplan.mm.events import record
+from capplan.mm.hugetlb import hugetlb_boot, nr_huge_pages
 from capplan.mm.lru_gen_lists import lru_gen_init_lruvec
 from capplan.mm.lru_gen_memcg import lru_gen_online_memcg
 from capplan.mm.memcg import charge_forced
 from capplan.mm.page_alloc import alloc_kernel_pages
 from capplan.mm.pcp import PCP_RECLAIMABLE, pcp_put, pcp_put_other
-from capplan.mm.state import MT_MOVABLE, PCP_CPUS, ST_KERNEL, ST_SLAB_RECLAIMABLE
+from capplan.mm.state import (
+    KIND_WRITE_FAILED,
+    MT_MOVABLE,
+    PCP_CPUS,
+    ST_KERNEL,
+    ST_SLAB_RECLAIMABLE,
+    WRITE_HUGEPAGES,
+)
 
 __all__ = ["boot", "placed"]
 
@@ -76,6 +86,9 @@ def boot(k, fr, pt):
     """What the first call sets up: huge pages, slab, the generations of the multi-gen LRU."""
     k.booted = 1
     hugetlb_boot(k, fr, pt)
+    got = nr_huge_pages(k)
+    if got < k.nr_hugepages:
+        record(k, KIND_WRITE_FAILED, -1, 0, ENOMEM, WRITE_HUGEPAGES, k.nr_hugepages, got, 0, 0)
     k.nr_slab_reclaimable = alloc_kernel_pages(k, fr, k.nr_slab_reclaimable, PCP_RECLAIMABLE)
     k.nr_slab_pinned = min(k.nr_slab_pinned, k.nr_slab_reclaimable)
     for c in range(1, k.nr_memcgs):

@@ -24,6 +24,7 @@ from capplan.spec.check_agents import (
 )
 from capplan.spec.check_autoscalers import check_autoscalers
 from capplan.spec.check_names import check_profile_names
+from capplan.spec.hugepages import check_hugepages
 from capplan.spec.marks import PAGE, check_watermarks
 from capplan.spec.tree import KeyPath, Node, shown_path
 from capplan.units import UNLIMITED, Size, format_bytes
@@ -327,6 +328,7 @@ CHECKS: tuple[Check, ...] = (
     check_trace_files,
     check_timeline,
     check_watermarks,
+    check_hugepages,
     check_kubelet,
     check_managed_oom,
     check_pods,

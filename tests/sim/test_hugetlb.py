@@ -98,3 +98,12 @@ def test_compaction_in_the_background_makes_blocks_before_anybody_asks() -> None
     ]
     assert blocks[0] < blocks[1]
     assert last(found, "vmstat.compact_stall") == 0
+
+
+def test_pool_that_boot_cannot_fill_says_so() -> None:
+    assert not events(found_of(sysctl={"vm.nr_hugepages": 3}), "write_failed")
+    found = found_of(sysctl={"vm.nr_hugepages": 1000}, pages=1)
+    (failed,) = events(found, "write_failed")
+    assert failed.t < 0.001
+    assert failed.detail["wanted"] == 1000
+    assert failed.detail["got"] == found.series["meminfo_kb.HugePages_Total"][0]
