@@ -17,7 +17,8 @@ from __future__ import annotations
 from typing import Any
 
 from capplan.mm._jit import jit
-from capplan.mm.buddy import isolate_free_granule, pageblock_migratetype
+from capplan.mm.buddy import pageblock_migratetype
+from capplan.mm.compaction_free import next_free, pageblock_frames
 from capplan.mm.migrate import is_movable, migrate_folio
 from capplan.mm.pcp import drain_local_pages
 from capplan.mm.state import (
@@ -144,14 +145,9 @@ def compaction_suit_allocation_order(k: Any, z: int, order: int, hz: int, wmark:
 
 
 @jit
-def _pageblock_frames(k: Any) -> int:
-    return 1 << (PAGEBLOCK_ORDER - k.g)  # type: ignore[no-any-return]
-
-
-@jit
 def _last_pageblock(k: Any, zone: Any) -> int:
     """Where the free scanner begins: the zone's last pageblock, a frame number within it."""
-    size = _pageblock_frames(k)
+    size = pageblock_frames(k)
     return (zone.nr_frames - 1) // size * size  # type: ignore[no-any-return]
 
 
@@ -169,7 +165,7 @@ def reset_isolation_suitable(k: Any, fr: Any, z: int) -> None:
     if not zone.compact_blockskip_flush:
         return
     zone.compact_blockskip_flush = 0
-    for block in range(0, zone.nr_frames, _pageblock_frames(k)):
+    for block in range(0, zone.nr_frames, pageblock_frames(k)):
         fr[zone.first_frame + block].skip = 0
     _reset_cached_positions(k, zone)
 
@@ -187,124 +183,10 @@ def _is_huge(k: Any, fr: Any, first: int) -> bool:
     f = fr[first]
     if f.order != PAGEBLOCK_ORDER or f.flags & PG_FREE:
         return False
-    for i in range(first, first + _pageblock_frames(k)):
+    for i in range(first, first + pageblock_frames(k)):
         if fr[i].flags & PG_FREE or fr[i].mapping != f.mapping:
             return False
     return True
-
-
-# --- the free scanner -----------------------------------------------------------------------
-
-
-@jit
-def _may_isolate(k: Any, z: int) -> bool:
-    """Whether a granule may be taken: MIN without its boost is left (__isolate_free_page())."""
-    zone = k.zone[z]
-    mark = zone.wmark[WMARK_MIN] + k.granule_pages
-    return zone_watermark_ok(k, z, 0, mark, 0, 0)
-
-
-@jit
-def _is_target(k: Any, fr: Any, cc: Any, first: int) -> bool:
-    """Whether pages may be moved to this pageblock (suitable_migration_target())."""
-    order = cc.order if cc.order > 0 else PAGEBLOCK_ORDER
-    f = fr[first]
-    if f.flags & PG_FREE and f.order >= order:
-        return False
-    return f.migratetype == MT_MOVABLE and (cc.ignore_skip or not f.skip)
-
-
-@jit
-def _highest_free(k: Any, fr: Any, zone: Any, below: int) -> int:
-    """Start of the highest pageblock below a frame number that may be a target, -1: there is none.
-
-    This spares the free scanner the pages of full pageblocks; it counts them all the same.
-    Where free blocks are many it would cost more than it spares: the last frame, then.
-    """
-    blocks = 0
-    for order in range(k.g, PAGEBLOCK_ORDER):
-        blocks += zone.nr_free[order, MT_MOVABLE]
-    if blocks << 6 > zone.nr_frames:
-        return zone.nr_frames - 1  # type: ignore[no-any-return]
-    highest = -1
-    for order in range(k.g, PAGEBLOCK_ORDER):
-        i = zone.head[order, MT_MOVABLE]
-        while i >= 0:
-            at = i - zone.first_frame
-            if at < below:
-                highest = max(highest, at)
-            i = fr[i].next
-    return highest
-
-
-@jit
-def _scan_free_pageblock(k: Any, fr: Any, cc: Any, end: int) -> int:
-    """The next free granule up to `end`, taken; -1 when there is none, -2 below the mark.
-
-    Kernel
-    ------
-    mm/compaction.c, isolate_freepages_block(): a free block is taken as a whole, between two of
-    them ``stride`` pages are passed over at a time.
-    """
-    zone = k.zone[cc.zone]
-    step = max(cc.stride >> k.g, 1)
-    looks = max(k.granule_pages // cc.stride, 1)
-    while cc.free_at < end:
-        i = zone.first_frame + cc.free_at
-        if fr[i].flags & PG_FREE:
-            if not _may_isolate(k, cc.zone):
-                return -2
-            if cc.free_at >= cc.free_block_end:
-                cc.free_block_end = cc.free_at + (1 << (fr[i].order - k.g))
-            isolate_free_granule(k, fr, cc.zone, i)
-            cc.free_scanned += k.granule_pages
-            cc.free_wanted -= 1
-            cc.free_found = 1
-            cc.free_at += 1
-            if cc.free_at >= cc.free_block_end and cc.free_wanted > 0:
-                cc.free_at += step - 1
-            return i  # type: ignore[no-any-return]
-        cc.free_scanned += looks
-        cc.free_at += step
-    cc.free_at = end
-    return -1
-
-
-@jit
-def _next_free(k: Any, fr: Any, cc: Any) -> int:
-    """Take the next free granule of the free scanner, or -1 (isolate_freepages()).
-
-    A pageblock without free pages doubles the stride, to 32 pages at most: where every second
-    page is free, the others are all that it sees then. Each call of the kernel's begins anew.
-    """
-    zone = k.zone[cc.zone]
-    size = _pageblock_frames(k)
-    low = cc.migrate // size * size + size
-    highest = zone.nr_frames  # where free blocks may be; found when a pageblock had none
-    if cc.free_wanted <= 0 and cc.free_at >= cc.free_block_end:
-        cc.free_wanted = cc.nr_isolated
-        cc.stride = 1 if cc.sync else COMPACT_CLUSTER_MAX
-        cc.free_found = 0
-    while cc.free >= low:
-        end = min(cc.free + size, zone.nr_frames)
-        if cc.free_at < end and _is_target(k, fr, cc, zone.first_frame + cc.free):
-            if cc.free > highest and cc.free_at == cc.free:  # each of its pages is in use
-                cc.free_scanned += ((end - cc.free) << k.g) // cc.stride
-                cc.free_at = end
-            i = _scan_free_pageblock(k, fr, cc, end)
-            if i >= 0:
-                return i
-            if i == -2:
-                return -1
-            fr[zone.first_frame + cc.free].skip = 1
-            zone.compact_cached_free = min(zone.compact_cached_free, max(cc.free - size, 1))
-            cc.stride = 1 if cc.free_found else min(cc.stride << 1, COMPACT_CLUSTER_MAX)
-        if highest == zone.nr_frames:
-            highest = _highest_free(k, fr, zone, cc.free)
-        cc.free -= size
-        cc.free_at = cc.free
-        cc.free_block_end = cc.free_found = 0
-    return -1
 
 
 # --- the migrate scanner --------------------------------------------------------------------
@@ -312,7 +194,7 @@ def _next_free(k: Any, fr: Any, cc: Any) -> int:
 
 @jit
 def _scanners_met(k: Any, cc: Any) -> bool:
-    size = _pageblock_frames(k)
+    size = pageblock_frames(k)
     return cc.free // size <= cc.migrate // size  # type: ignore[no-any-return]
 
 
@@ -324,7 +206,7 @@ def _fast_find_migrateblock(k: Any, fr: Any, cc: Any) -> int:
     linear scan goes on from the lowest pageblock found so far.
     """
     zone = k.zone[cc.zone]
-    size = _pageblock_frames(k)
+    size = pageblock_frames(k)
     if cc.ignore_skip or cc.migrate % size or cc.order <= PAGE_ALLOC_COSTLY_ORDER:
         return cc.migrate  # type: ignore[no-any-return]
     distance = (cc.free - cc.migrate) >> (3 if cc.migrate > 0 else 1)
@@ -355,7 +237,7 @@ def _fast_find_migrateblock(k: Any, fr: Any, cc: Any) -> int:
 def _move_isolated(k: Any, fr: Any, pt: Any, cc: Any) -> bool:
     """Move the isolated pages; False when there is nowhere to move them to."""
     for n in range(cc.nr_isolated):
-        j = _next_free(k, fr, cc)
+        j = next_free(k, fr, cc)
         if j < 0:
             cc.nr_isolated = 0
             return False
@@ -378,7 +260,7 @@ def _compact_pageblock(k: Any, fr: Any, pt: Any, cc: Any, block: int) -> bool:
     zone = k.zone[cc.zone]
     leave = cc.direct and not cc.sync
     most = max(COMPACT_CLUSTER_MAX >> k.g, 1)
-    at, end = block, min(block + _pageblock_frames(k), zone.nr_frames)
+    at, end = block, min(block + pageblock_frames(k), zone.nr_frames)
     found = False
     cc.migrate = block
     cc.nr_isolated = 0
@@ -394,7 +276,7 @@ def _compact_pageblock(k: Any, fr: Any, pt: Any, cc: Any, block: int) -> bool:
             cc.isolated[cc.nr_isolated] = i
             cc.nr_isolated += 1
             if cc.nr_isolated == most:
-                most = _pageblock_frames(k)
+                most = pageblock_frames(k)
                 if not _move_isolated(k, fr, pt, cc):
                     return False
         elif leave:
@@ -416,7 +298,7 @@ def _compact_pageblock(k: Any, fr: Any, pt: Any, cc: Any, block: int) -> bool:
 def _isolate_migratepages(k: Any, fr: Any, pt: Any, cc: Any) -> bool:
     """Empty the next pageblock that is worth it; False when compaction has to stop."""
     zone = k.zone[cc.zone]
-    size = _pageblock_frames(k)
+    size = pageblock_frames(k)
     block = _fast_find_migrateblock(k, fr, cc) // size * size
     fast = block != cc.migrate
     while block + size <= cc.free:
@@ -474,7 +356,7 @@ def compact_zone_begin(k: Any, fr: Any, cc: Any, hz: int) -> int:
         cc.migrate = 0
         cc.free = _last_pageblock(k, zone)
     else:
-        size = _pageblock_frames(k)
+        size = pageblock_frames(k)
         cc.migrate = zone.compact_cached_migrate[1 if cc.sync else 0]
         cc.free = zone.compact_cached_free // size * size
         cc.whole_zone = 1 if cc.migrate == 0 else 0

@@ -138,7 +138,25 @@ def buddy_init_captured(
     zone.free = 0
     zone.stash = -1
     zone.stash_seed[:g] = [sum(c[o] for c in counts.values()) for o in range(g)]
-    end = n
+    free = _place_types(zone, frames, counts, g)
+    for order, heads in _maximal_blocks(free, g):
+        _stash(zone, frames, order, heads, first)
+    # what is in use is Movable as far as there is room
+    room = np.flatnonzero(~free)
+    order_of_use = np.argsort(frames["migratetype"][room] != MT_MOVABLE, kind="stable")
+    placed = np.zeros(n, np.bool_)
+    placed[room[order_of_use][: used_pages >> g]] = True
+    zone.free = int(placed.sum()) << g
+    for mt in FREE_TYPES:
+        for order, heads in _maximal_blocks(placed & (frames["migratetype"] == mt), g):
+            _write_list(zone, frames, order, heads, first, mt)
+
+
+def _place_types(
+    zone: Any, frames: Any, counts: dict[int, list[int]], g: int
+) -> npt.NDArray[np.bool_]:
+    """Which frames are free: the Movable ones' at the start, each other type's at the end."""
+    end = n = len(frames)
     movable = sum(count << r for r, count in enumerate(counts[MT_MOVABLE][g:]))
     free = np.zeros(n, np.bool_)
     for mt in FREE_TYPES:
@@ -158,17 +176,7 @@ def buddy_init_captured(
         if mt == MT_HIGHATOMIC:
             _reserve_highatomic(zone, frames[start:end], free[start:end], g)
         end = start
-    for order, heads in _maximal_blocks(free, g):
-        _stash(zone, frames, order, heads, first)
-    # what is in use is Movable as far as there is room
-    room = np.flatnonzero(~free)
-    order_of_use = np.argsort(frames["migratetype"][room] != MT_MOVABLE, kind="stable")
-    placed = np.zeros(n, np.bool_)
-    placed[room[order_of_use][: used_pages >> g]] = True
-    zone.free = int(placed.sum()) << g
-    for mt in FREE_TYPES:
-        for order, heads in _maximal_blocks(placed & (frames["migratetype"] == mt), g):
-            _write_list(zone, frames, order, heads, first, mt)
+    return free
 
 
 def _reserve_highatomic(zone: Any, frames: Any, free: npt.NDArray[np.bool_], g: int) -> None:
