@@ -29,7 +29,6 @@ from capplan.mm.state import (
     EV_SWAP_HIGH,
     MAX_RECLAIM_RETRIES,
     MEMCG_CHARGE_BATCH,
-    NS_PER_MS,
     NS_PER_S,
 )
 
@@ -139,24 +138,20 @@ def reset_charge(k, t):
     task = k.task[t]
     task.retries = MAX_RECLAIM_RETRIES
     task.drained = 0
-    task.passed_oom = 0
+    task.oom_memcg = 0
 
 
 @jit
-def _memcg_oom(k, t, over, user_fault):
+def _memcg_oom(k, t, over, nr, user_fault):
     """Reclaim has failed (mem_cgroup_oom): what the charge does next."""
     memcg_event(k, over, EV_OOM)
     if k.cgroup_v1 and k.memcg[over].oom_kill_disable:
         k.task[t].wait_memcg = over
         return CHARGE_OOM_WAIT if user_fault else CHARGE_NOMEM
-    killed_before = k.nr_killed
-    if not out_of_memory(k, over, k.task[t].proc):
+    # mem_cgroup_out_of_memory(): a victim may have given memory back by now
+    if mem_cgroup_margin(k, over) < nr and not out_of_memory(k, over, k.task[t].proc):
         return CHARGE_NOMEM
-    task = k.task[t]
-    task.passed_oom = 1
-    task.retries = MAX_RECLAIM_RETRIES
-    if k.nr_killed == killed_before:
-        k.wait_ns += NS_PER_MS // 4  # a victim is in flight; reclaim went on meanwhile
+    k.task[t].retries = MAX_RECLAIM_RETRIES
     return CHARGE_AGAIN
 
 
@@ -170,7 +165,8 @@ def try_charge(k, fr, pt, t, c, nr, user_fault, may_short):
     Kernel
     ------
     mm/memcontrol.c, try_charge_memcg(). CHARGE_AGAIN: call again after the time spent;
-    CHARGE_OOM_WAIT: v1 with oom_kill_disable, the task sleeps until memory is uncharged.
+    CHARGE_OOM_WAIT: v1 with oom_kill_disable, the task sleeps until memory is uncharged. The OOM
+    killer looks when the last try is over, not at the moment at which the tries began.
     """
     if c <= 0:
         return CHARGE_OK
@@ -179,6 +175,13 @@ def try_charge(k, fr, pt, t, c, nr, user_fault, may_short):
         memcg.stock -= nr
         return CHARGE_OK
     task = k.task[t]
+    if task.oom_memcg > 0:
+        over = task.oom_memcg
+        task.oom_memcg = 0
+        status = _memcg_oom(k, t, over, nr, user_fault)
+        if status != CHARGE_AGAIN:
+            reset_charge(k, t)
+        return status
     batch = max(nr, MEMCG_CHARGE_BATCH)
     k.work_ns += k.cost.charge_ns
     while True:
@@ -209,10 +212,8 @@ def try_charge(k, fr, pt, t, c, nr, user_fault, may_short):
         if may_short and mem_cgroup_margin(k, over) > 0:
             reset_charge(k, t)
             return CHARGE_SHORT
-        status = _memcg_oom(k, t, over, user_fault)
-        if status != CHARGE_AGAIN:
-            reset_charge(k, t)
-        return status
+        task.oom_memcg = over
+        return CHARGE_AGAIN
 
 
 @jit

@@ -210,7 +210,7 @@ def select_bad_process(k: Any, domain: int) -> int:
             continue
         if k.proc[p].victim != 0 and k.proc[p].pid != PID_INIT:
             live = k.proc[p].state == PROC_LIVE or k.proc[p].state == PROC_EXITING
-            if live and k.proc[p].oom_skip == 0:
+            if live and (k.proc[p].oom_skip == 0 or k.now_ns < k.proc[p].oom_skip_ns):
                 return VICTIM_IN_FLIGHT
             continue
         points = oom_badness(k, p, totalpages)

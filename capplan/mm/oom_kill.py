@@ -124,6 +124,7 @@ def oom_kill_process(k, victim, domain, trigger):
 
     trigger : process whose allocation or charge failed; -1 when there is none
     """
+    k.work_ns += k.cost.oom_ns  # dump_header() comes before the signal
     totalpages = constrained_totalpages(k, domain)
     group = -1
     if not k.cgroup_v1:
@@ -165,7 +166,6 @@ def _out_of_memory(k, domain, p_current):
     is asked first (check_panic_on_oom()), then, for the node alone, oom_kill_allocating_task;
     that one does not kill what select_bad_process() would not.
     """
-    k.work_ns += k.cost.oom_ns
     if p_current >= 0 and k.proc[p_current].victim:
         return True
     if k.panic_on_oom == PANIC_ALWAYS or (k.panic_on_oom and domain < 0 and not k.oom_nodes):

@@ -131,7 +131,7 @@ proc_t = record([
     ("cap_sys_admin", i8),  # root_bonus spares it
     ("state", i8),  # PROC_*
     ("victim", i8),  # marked by the OOM killer (TIF_MEMDIE)
-    ("oom_skip", i8),  # MMF_OOM_SKIP
+    ("oom_skip", i8), ("oom_skip_ns", i64),  # MMF_OOM_SKIP, set from when on
     ("exit_code", i32),
     ("rss_anon", i64), ("rss_file", i64), ("rss_shmem", i64), ("swapents", i64),
     ("pgtables", i64), ("locked", i64),
@@ -155,7 +155,7 @@ task_t = record([
     ("pc", i64), ("pc_begin", i64), ("pc_end", i64),  # program counter and bounds in pg
     ("op_start_ns", i64), ("op_done", f64), ("op_cursor", i64), ("op_prev_target", f64),
     # an allocation or charge that could not finish at once goes on from here
-    ("retries", i32), ("drained", i8), ("passed_oom", i8), ("no_progress", i32),
+    ("retries", i32), ("drained", i8), ("oom_memcg", i32), ("no_progress", i32),
     ("reserve", i8), ("stage", i8), ("over_high", i64),
     ("own_vma", i32), ("own_pattern", i8), ("own_rate", f64),  # accessed from birth on
     ("store_vma", i32), ("store_ns", i64),  # region it writes to at random, up to when that is played

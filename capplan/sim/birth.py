@@ -60,6 +60,7 @@ def _start_process(k, fr, pt, p):
     proc.state = PROC_LIVE
     proc.victim = 0
     proc.oom_skip = 0
+    proc.oom_skip_ns = 0
     proc.start_ns = k.now_ns
     v = proc.first_vma
     while v >= 0:
@@ -112,7 +113,7 @@ def _reset_task(k, t):
     task = k.task[t]
     task.retries = MAX_RECLAIM_RETRIES
     task.drained = 0
-    task.passed_oom = 0
+    task.oom_memcg = 0
     task.no_progress = 0
     task.over_high = 0
     task.stage = 0

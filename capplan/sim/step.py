@@ -224,8 +224,12 @@ def _schedule(k, t, end, status, finished):
 def _exit_turn(k, fr, pt, t):
     _begin_actor(k, t, k.task[t].wait)
     psi_task_set(k, t, 1, 0, k.now_ns)
-    gone = exit_run(k, fr, pt, t)
+    begin = max(k.now_ns, k.cpu_free_ns[k.cpu])
+    gone, unmapped = exit_run(k, fr, pt, t)
+    work = max(k.work_ns, 1.0)
     end = _end_actor(k)
+    if unmapped >= 0.0:
+        k.proc[k.task[t].proc].oom_skip_ns = begin + int((end - begin) * min(unmapped / work, 1.0))
     k.task[t].wait = k.cpu
     if gone:
         psi_task_set(k, t, 0, 0, k.now_ns)
