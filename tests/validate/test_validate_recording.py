@@ -45,11 +45,15 @@ def test_costs_follow_from_the_calibration() -> None:
     costs = costs_of(RAW["calibration"])
     assert costs["fault_ns"] + costs["fill_ns"] == pytest.approx(page_ns(82))
     assert costs["contention"] == pytest.approx(82 / 62)
-    look = costs["rmap_ns"]  # each page that goes out is looked at once while it is mapped
+    look = costs["rmap_ns"] + costs["scan_ns"]
+    assert look == pytest.approx(8500 * 62 / 82)
+    assert costs["scan_ns"] + costs["free_ns"] == pytest.approx(2 * look)  # a clean page reclaimed
+    # each page that goes out is looked at once while it is mapped, and seen again when written
     grow_and_swap = costs["fault_ns"] + costs["fill_ns"] + costs["swap_setup_ns"]
-    assert grow_and_swap + look == pytest.approx(page_ns(36))
-    assert costs["fill_ns"] + costs["compress_ns"] + look == pytest.approx(page_ns(20))
-    load = costs["swapin_setup_ns"] + costs["decompress_ns"] + look
+    out = look + costs["free_ns"]
+    assert grow_and_swap + out + costs["scan_ns"] == pytest.approx(page_ns(36))
+    assert costs["fill_ns"] + costs["compress_ns"] + out == pytest.approx(page_ns(20))
+    load = costs["swapin_setup_ns"] + costs["decompress_ns"] + out
     assert costs["compress_ns"] + load == pytest.approx(page_ns(17))
 
 
@@ -59,7 +63,8 @@ def test_disks_follow_from_the_calibration() -> None:
     assert files.random_read_ns + costs["file_copy_ns"] == pytest.approx(page_ns(9.3))
     assert files.read_ns_per_page + costs["file_copy_ns"] == pytest.approx(page_ns(100))
     cycle = costs["swap_setup_ns"] + costs["swapin_setup_ns"] + swap.read_ns_per_page
-    assert cycle + costs["rmap_ns"] == pytest.approx(page_ns(17))
+    out = costs["rmap_ns"] + 2 * costs["scan_ns"] + costs["free_ns"]
+    assert cycle + out == pytest.approx(page_ns(17))
 
 
 def test_swap_reads_agree_with_the_files_disk() -> None:
