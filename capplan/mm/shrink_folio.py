@@ -194,6 +194,7 @@ def _remove_mapping(k, fr, pt, i):
         k.memcg[c].stat[ST_SWAPCACHED] -= nr
     else:
         pt[e].state = PTE_SHADOW
+        k.work_ns += k.cost.filemap_ns * nr
     pt[e].frame = -1
     account_cache(k, c, kind, -nr)
     lru_del(k, fr, i)

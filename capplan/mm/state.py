@@ -312,7 +312,7 @@ costs_t = record([
         "fault_ns", "fill_ns", "file_copy_ns", "read_syscall_ns", "write_copy_ns", "scan_ns", "visit_ns",
         "rotate_ns", "unmap_ns", "free_ns", "swap_setup_ns", "swapin_setup_ns",
         "compress_ns", "decompress_ns", "charge_ns", "touch_ns", "exit_unmap_ns",
-        "exit_free_ns", "rmap_ns", "slab_scan_ns", "contention", "kill_delay_ns", "oom_ns",
+        "exit_free_ns", "rmap_ns", "filemap_ns", "slab_scan_ns", "contention", "kill_delay_ns", "oom_ns",
         "sample_ns", "shootdown_ns")
 ])  # fmt: skip
 

@@ -36,6 +36,7 @@ COSTS: dict[str, Cost] = {
     "rotate_ns": Cost(300, "ns per page", f"{_M}: activate or rotate 0.3 us"),
     "unmap_ns": Cost(300, "ns per page", f"{_M}: unmap and free 0.5 to 1 us, half of it"),
     "free_ns": Cost(300, "ns per page", f"{_M}: unmap and free 0.5 to 1 us, half of it"),
+    "filemap_ns": Cost(0, "ns per page", "__filemap_remove_folio() in reclaim: part of free_ns"),
     "swap_setup_ns": Cost(
         1500, "ns per page", "slot, bio and submission of one page (fio, null_blk)"
     ),

@@ -18,6 +18,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from capplan.sim.costs import COSTS
 from capplan.sim.scenario import Disk
 
 PAGES_PER_MIB = 256
@@ -44,11 +45,8 @@ SHOOTDOWN_NS = 104000.0
 # Reclaiming a clean page of the page cache (isolated, taken off its file, uncharged, freed) costs
 # about two looks: what psi counts per page that a group at its limit gives back is 16.3 to 17.6 us
 # in dirty-writer-under-max and v2-max-file-then-anon (all runs; a look beside a busy CPU is 8.5),
-# 5.7 to 6.6 us in the lab's two recordings of writers, on both kernels (a look is 3.0). Of this
-# seeing it is 0.4 and freeing it 0.6, as in the default table.
+# 5.7 to 6.6 us in the lab's two recordings of writers, on both kernels (a look is 3.0).
 RECLAIM_PER_LOOK = 2.0
-SCAN_PER_LOOK = 0.4 * RECLAIM_PER_LOOK
-FREE_PER_LOOK = 0.6 * RECLAIM_PER_LOOK
 # The lab's own recordings (lab/calibrate.py) carry all three, measured: ``write_file_mib_s``,
 # ``exit_free_exact_mib_s``, ``look_ns``; the constants stand in where a calibration lacks them.
 # What goes by the recorder's 400 MiB/s is scaled to it where the exact speed is known.
@@ -88,35 +86,32 @@ DERIVATIONS: tuple[Derivation, ...] = (
         "page / 28.4 MiB/s",
         "write(2) of a new file on ext4: see WRITE_FILE_MIB_S",
     ),
+    Derivation("rmap_ns", "8.5 us / contention", "a look at a mapped page: see LOOK_BESIDE_NS"),
     Derivation(
-        "scan_ns, rotate_ns",
-        "0.8 look, look = 8.5 us / contention",
-        "isolating a page and putting it back: see RECLAIM_PER_LOOK, LOOK_BESIDE_NS",
+        "filemap_ns",
+        "2 rmap_ns - scan_ns - free_ns",
+        "a clean page of the page cache reclaimed: see RECLAIM_PER_LOOK",
     ),
-    Derivation("rmap_ns", "look - scan_ns", "what else a look at a mapped page costs"),
-    Derivation("free_ns", "1.2 look", "a page off its file and freed: see RECLAIM_PER_LOOK"),
-    Derivation("unmap_ns", "0", "part of swap_setup_ns"),
     Derivation(
         "swap_setup_ns",
-        "page / swap_out_while_growing - page / fault_and_fill - look - scan_ns - free_ns",
-        "each page grown costs one page swapped out beside its own fault and fill; it is seen "
-        "twice, on its way out and when it is written",
+        "page / swap_out_while_growing - page / fault_and_fill - rmap_ns",
+        "each page grown costs one page swapped out beside its own fault and fill",
     ),
     Derivation("shootdown_ns", "104 us", "an interrupt to the other CPU: see SHOOTDOWN_NS"),
     Derivation(
         "compress_ns",
-        "page / zswap_store_while_growing - page / fault_and_fill - look - free_ns",
+        "page / zswap_store_while_growing - page / fault_and_fill - rmap_ns",
         "a whole zswap store (the unmap and slot included) in place of a swap-out",
     ),
     Derivation(
         "swapin_setup_ns",
-        "page / zswap_load_and_store - compress_ns - look - free_ns",
+        "page / zswap_load_and_store - compress_ns - rmap_ns",
         "a whole zswap load: each page touched costs one in and one out",
     ),
     Derivation("decompress_ns", "0", "part of swapin_setup_ns"),
     Derivation(
         "disk.read_ns_per_page (swap)",
-        "page / swap_in_and_out - swap_setup_ns - swapin_setup_ns - look - scan_ns - free_ns",
+        "page / swap_in_and_out - swap_setup_ns - swapin_setup_ns - rmap_ns",
         "each page touched costs one in and one out; what no zswap load costs is the disk's",
     ),
     Derivation(
@@ -224,19 +219,19 @@ def _exit_costs(page: Mapping[str, float]) -> dict[str, float]:
 
 
 def _swap_costs(page: Mapping[str, float], fill: float, look: float) -> dict[str, float]:
-    scan, free = SCAN_PER_LOOK * look, FREE_PER_LOOK * look
-    costs = {"scan_ns": scan, "rotate_ns": scan, "rmap_ns": look - scan, "free_ns": free}
+    seen_and_freed = COSTS["scan_ns"].value + COSTS["free_ns"].value
+    costs = {"filemap_ns": max(RECLAIM_PER_LOOK * look - seen_and_freed, 0.0)}
     grow = page.get("swap_out_while_growing_mib_s")
     if grow is not None:
-        # each page is looked at once mapped, on its way out, and seen again when it is written
-        costs |= {"unmap_ns": 0.0, "swap_setup_ns": max(grow - fill - look - scan - free, 0.0)}
+        # each page is looked at once mapped, on its way out
+        costs |= {"swap_setup_ns": max(grow - fill - look, 0.0), "rmap_ns": look}
         costs["shootdown_ns"] = SHOOTDOWN_NS
     store = page.get("zswap_store_while_growing_mib_s_at_75_pct")
     if store is not None:
-        costs["compress_ns"] = max(store - fill - look - free, 0.0)
+        costs["compress_ns"] = max(store - fill - look, 0.0)
         cycle = page.get("zswap_load_and_store_cyclic_mib_s_each")
         if cycle is not None:
-            costs["swapin_setup_ns"] = max(cycle - costs["compress_ns"] - look - free, 0.0)
+            costs["swapin_setup_ns"] = max(cycle - costs["compress_ns"] - look, 0.0)
             costs["decompress_ns"] = 0.0
     return costs
 
@@ -276,8 +271,7 @@ def swap_disk(name: str, calibration: Mapping[str, float]) -> Disk:
     """
     costs = costs_of(calibration)
     cycle = page_ns(calibration["swap_in_and_out_cyclic_mib_s_each"])
-    out = ("swap_setup_ns", "rmap_ns", "scan_ns", "scan_ns", "free_ns")
-    read = max(cycle - sum(costs[name] for name in out) - costs["swapin_setup_ns"], 0.0)
+    read = max(cycle - costs["swap_setup_ns"] - costs["swapin_setup_ns"] - costs["rmap_ns"], 0.0)
     return dataclasses.replace(
         file_disk(name, calibration),
         read_ns_per_page=read,

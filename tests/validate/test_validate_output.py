@@ -250,7 +250,7 @@ def test_one_cost_is_scaled(raw: dict[str, Any]) -> None:
     assert {k: v for k, v in up.items() if k != "fill_ns"} == {
         k: v for k, v in base.items() if k != "fill_ns"
     }
-    assert scale_cost(scenario, "touch_ns", 0.8, {"touch_ns": 100.0}).node.costs["touch_ns"] == 80
+    assert scale_cost(scenario, "scan_ns", 0.8, {"scan_ns": 100.0}).node.costs["scan_ns"] == 80
 
 
 def test_contention_is_scaled_by_what_it_adds(raw: dict[str, Any]) -> None:
