@@ -234,7 +234,10 @@ def test_select_bad_process_victim_in_flight_aborts_its_domain_only(k: Any) -> N
     assert oom.select_bad_process(k, 1) == oom.VICTIM_IN_FLIGHT
     assert oom.select_bad_process(k, -1) == oom.VICTIM_IN_FLIGHT
     assert oom.select_bad_process(k, 3) == other
-    k["proc"]["oom_skip"][victim] = 1  # reaped, or given up
+    k["proc"]["oom_skip"][victim] = 1  # all unmapped, from then on
+    k["now_ns"], k["proc"]["oom_skip_ns"][victim] = 999, 1000
+    assert oom.select_bad_process(k, 1) == oom.VICTIM_IN_FLIGHT
+    k["now_ns"] = 1000
     assert oom.select_bad_process(k, -1) == other
     assert oom.select_bad_process(k, 1) == oom.NO_VICTIM
     k["proc"]["oom_skip"][victim], k["proc"]["state"][victim] = 0, PROC_DEAD
