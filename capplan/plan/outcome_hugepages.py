@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from capplan.plan import outcome_chain as link
+from capplan.plan.outcome_context import NS_PER_S
 from capplan.plan.outcome_model import Incident
 from capplan.plan.outcome_signs import signs
+from capplan.spec.hugepages import HPAGE_BYTES, KEY
 from capplan.units import format_bytes
 
 if TYPE_CHECKING:
     from capplan.plan.outcome_context import Context
     from capplan.sim.result import Event
 
-KEY = "vm.nr_hugepages"
-HPAGE_BYTES = 2 << 20
 BLOCK_ORDERS = (9, 10)
 
 
@@ -57,7 +57,7 @@ def _short(context: Context, event: Event) -> Incident:
 
 def _requests(context: Context) -> list[float]:
     """When the timeline writes the size of the pool. [s]"""
-    return [c.at_ns / 1e9 for c in context.scenario.changes if c.key == KEY]
+    return [c.at_ns / NS_PER_S for c in context.scenario.changes if c.key == KEY]
 
 
 def _left(context: Context, t: float) -> list[str]:
@@ -71,11 +71,6 @@ def _left(context: Context, t: float) -> list[str]:
     blocks = 0.0
     for zone in context.scenario.node.zones:
         for order in BLOCK_ORDERS:
-            count = series.get(f"zone.{_zone_name(context, zone.node, zone.name)}.order{order}")
+            count = series.get(f"zone.{context.zone_name(zone)}.order{order}")
             blocks += 0.0 if count is None else float(count[at]) * 2.0 ** (order - BLOCK_ORDERS[0])
     return [f"{text}, {blocks:,.0f} blocks of {format_bytes(HPAGE_BYTES)} among it"]
-
-
-def _zone_name(context: Context, node: int, name: str) -> str:
-    several = max(zone.node for zone in context.scenario.node.zones) > 0
-    return f"N{node}.{name}" if several else name
