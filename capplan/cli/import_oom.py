@@ -12,6 +12,8 @@ from capplan.cli.import_ import finish, import_options
 if TYPE_CHECKING:
     from capplan.sources.oom_model import Report
 
+MOST_BYTES = 1 << 16  # of a line
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 def oom(file: Path, number: int | None, out: Path, force: bool) -> None:
     """Write the node of an OOM report as it was at the kill.
 
-    FILE holds lines of dmesg, `journalctl -k` or syslog. Of several reports the last with a task
-    table is taken; `capplan explain FILE` lists them.
+    FILE holds lines of dmesg, `journalctl -k` or syslog, as they are or in a .gz. Of several
+    reports the last with a task table is taken; `capplan explain FILE` lists them.
     """
     from capplan.sources.oom_node import draft_of
 
@@ -31,15 +33,23 @@ def oom(file: Path, number: int | None, out: Path, force: bool) -> None:
 
 def read(file: Path) -> list[Report]:
     """All reports in a file; InputError where there is none."""
+    import gzip
+    import zlib
+
     from capplan.errors import InputError
     from capplan.sources.oom_log import parse
 
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        reports = parse(lines)
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            pieces = iter(lambda: stream.readline(MOST_BYTES), b"")  # a line without end is bounded
+            reports = parse(piece.decode("utf-8", "replace") for piece in pieces)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{file}: cannot be read: {error}") from error
     if not reports:
         raise InputError(
             f"{file}: there is no OOM report in it\n"
-            "    expected lines of dmesg with a task table, or 'Killed process'"
+            "    expected lines of dmesg with a task table, or 'Killed process'; the journal as "
+            "`journalctl -k` prints it, not -o json"
         )
     return reports
 

@@ -53,6 +53,7 @@ MOST_BYTES = 128 << 20  # of one file, unpacked
 MOST_SAMPLES = 10_000_000
 MOST_SERIES = 200_000
 MOST_LABELS = 100
+MOST_VALUE = 2.0**63  # a counter of the kernel holds no more
 
 Labels = tuple[tuple[str, str], ...]
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -107,8 +108,8 @@ class Store:
         return found
 
     def put(self, into: Series, time: float, value: float) -> None:
-        """Add a sample; one that is no number is passed over."""
-        if not (math.isfinite(time) and math.isfinite(value)):
+        """Add a sample; one that is no number, or more than a counter holds, is passed over."""
+        if not (math.isfinite(time) and abs(value) < MOST_VALUE):  # NaN is not either
             return
         if self.samples >= MOST_SAMPLES:
             raise InputError(

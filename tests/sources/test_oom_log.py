@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import pathlib
 from typing import Any
 
@@ -252,6 +253,19 @@ def test_a_log_without_a_report_is_refused(tmp_path: pathlib.Path) -> None:
         done = CliRunner().invoke(cli, command)
         assert done.exit_code == 2
         assert "there is no OOM report in it" in done.stderr
+
+
+def test_a_rotated_log_is_read_and_a_broken_one_refused(tmp_path: pathlib.Path) -> None:
+    log = tmp_path / "kern.log.2.gz"
+    noise = b"usb 1-1: \xff\xfe\x00 " + b"x" * 200_000 + b"\r\n"
+    log.write_bytes(gzip.compress(noise + NODE.replace("\n", "\r\n").encode() + noise))
+    done = CliRunner().invoke(cli, ["explain", str(log)])
+    assert done.exit_code == 0, done.stderr
+    assert "was killed" in " ".join(done.stdout.split())
+    log.write_bytes(log.read_bytes()[:100])
+    done = CliRunner().invoke(cli, ["import", "oom", str(log), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "cannot be read: Compressed file ended before" in done.stderr
 
 
 def test_all_of_the_evidence_becomes_nodes(shared: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -239,6 +239,15 @@ def test_text_with_milliseconds_escapes_and_rubbish() -> None:
     assert store.samples == 1
 
 
+def test_a_sample_that_no_counter_holds_is_passed_over() -> None:
+    store = Store()
+    for number, value in enumerate(("1e300", "+Inf", "NaN", "-1e19", "9e18")):
+        store.take_text(
+            f'container_memory_rss{{pod="a",container="c"}} {value} {number + 1}\n', "x"
+        )
+    assert list(next(iter(store.series.values())).values) == [9e18]
+
+
 def test_nothing_of_memory_is_told() -> None:
     store = _store(line("container_memory_rs", [1.0], **POD))
     with pytest.raises(InputError, match=r"there are: container_memory_rs\)"):

@@ -1,8 +1,8 @@
 """What targets write is read by the tools that will read it: nothing but complaints is checked.
 
 kubernetes-validate holds the API server's own schemas, strict (an unknown key is an error);
-compose_spec parses and validates compose files; systemd-analyze and sysctl are Debian's;
-kustomize comes with kubectl, where there is one.
+compose_spec parses and validates compose files; Helm is Helm's own library (helm-python-sdk);
+systemd-analyze and sysctl are Debian's; kustomize comes with kubectl, where there is one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 
 from capplan.targets import kubernetes, system
 from capplan.targets.advice import Advised, Container, Workload
-from capplan.units import UNLIMITED
+from capplan.units import UNLIMITED, parse_k8s
 
 MIB = 1 << 20
 KINDS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Pod")
@@ -185,3 +185,61 @@ def test_sysctl_reads_its_file(tmp_path: Path) -> None:
         pytest.skip("this sysctl has no --dry-run")
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.splitlines() == [f"{key} = {value}" for key, value in ADVISED.sysctl.items()]
+
+
+TEMPLATE = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: {{ .Release.Name }}-deployment}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+        {{- range $name, $own := .Values.deployment }}
+        - name: {{ $name }}
+          image: "i:1"
+          resources:
+            {{- toYaml $own.resources | nindent 12 }}
+        {{- end }}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: {{ .Release.Name }}-pod}
+spec:
+  containers:
+    - name: app
+      image: "i:1"
+      {{- with .Values.pod.resources }}
+      resources:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+"""
+
+
+def test_helm_renders_a_chart_with_the_values(tmp_path: Path) -> None:
+    """A chart as most are written, by Helm itself: what comes out is valid and has the sizes."""
+    helm = pytest.importorskip("helm_python")
+    validate = pytest.importorskip("kubernetes_validate")
+    chart = tmp_path / "shop"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("apiVersion: v2\nname: shop\nversion: 0.1.0\n")
+    defaults = {"cpu": "100m", "memory": "1Gi"}
+    blocks = {name: {"resources": {"requests": defaults}} for name in ("app", "proxy")}
+    values = {"deployment": blocks, "pod": {"resources": {"requests": defaults}}}
+    (chart / "values.yaml").write_text(yaml.safe_dump(values))
+    (chart / "templates" / "all.yaml").write_text(TEMPLATE)
+    written = kubernetes.helm_values(ADVISED)["values.yaml"]
+    with helm.Chart.load(str(chart)) as loaded:
+        rendered = loaded.render(yaml.safe_load(written), name="demo", namespace="shop")
+    deployment, pod = yaml.safe_load_all(rendered["shop/templates/all.yaml"])
+    for made in (deployment, pod):
+        validate.validate(made, "1.33", strict=True)
+    containers = {c["name"]: c for c in deployment["spec"]["template"]["spec"]["containers"]}
+    assert set(containers) == {"app", "proxy"}
+    for container in (*containers.values(), *pod["spec"]["containers"]):
+        sizes = container["resources"]
+        assert sizes["requests"]["cpu"] == "100m"  # the chart's own stays
+        assert parse_k8s(sizes["requests"]["memory"]) == 500 * MIB
+        assert parse_k8s(sizes["limits"]["memory"]) == 700 * MIB + 4096
