@@ -28,7 +28,7 @@ def give(k: Any, fr: Any, i: int, order: int) -> int:
 
 
 @entry
-def finish(k: Any, fr: Any) -> int:
+def end_placing(k: Any, fr: Any) -> int:
     captured.finish(k, fr)
     return 0
 
@@ -90,7 +90,7 @@ def test_captured_reserve_is_there_when_all_is_placed(g: int, frames: int) -> No
     kept = [0, 0, 0, 5, 0, 1, 0, 0, 2]
     free, pages = 300 << g, sum(n << o for o, n in enumerate(kept))
     freelists.buddy_init_captured(k, fr, Z, free + pages, 64, {MT_HIGHATOMIC: kept})
-    finish(k, fr)
+    end_placing(k, fr)
     assert free_by_type(k, MT_HIGHATOMIC) == int(zone.nr_free_highatomic) == pages
     assert int(zone.free) == free + pages
     assert int(zone.nr_reserved_highatomic) in (2 * BLOCK, 3 * BLOCK)
