@@ -107,6 +107,11 @@ def read_services(
             raise InputError(f"{path}: there are no services: in it\n    expected a compose file")
         for name, service in services.items():
             merged[name] = _over(merged.get(name), service)
+    problems += [
+        doubt(paths[-1], 0, f"services.{name}: this is no service: left out", "an image, at least")
+        for name, service in merged.items()
+        if not isinstance(service, Mapping)
+    ]
     made = [
         _service(str(name), service, str(paths[-1]), known, problems)
         for name, service in merged.items()

@@ -149,3 +149,11 @@ def test_the_command_writes_a_node(file: Path, tmp_path: Path) -> None:
 def test_real_compose_files(shared: Path, name: str, services: int, limited: int) -> None:
     found, _ = read_services([shared / "traces" / "manifests" / name])
     assert (len(found), sum(one.limit is not None for one in found)) == (services, limited)
+
+
+def test_a_service_without_anything_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"\xef\xbb\xbfservices:\r\n  a: {image: x}\r\n  b: null\r\n")
+    services, problems = read_services([path])
+    assert [service.name for service in services] == ["a"]
+    assert "services.b: this is no service: left out" in str(problems[0])
