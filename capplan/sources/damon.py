@@ -85,9 +85,9 @@ class Damon:
             os.setsid()  # a Ctrl-C is for the recorder, and so is a service manager's SIGTERM
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(signum, signal.SIG_IGN)
-            nothing = os.open(os.devnull, os.O_RDWR)
             for fd in (0, 1, 2, held):  # whoever reads what the recorder says must not wait
-                os.dup2(nothing, fd)
+                with contextlib.suppress(OSError):
+                    os.close(fd)
             os.read(waits, 1)
             self._remove()
         finally:
