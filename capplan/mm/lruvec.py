@@ -41,6 +41,7 @@ __all__ = [
     "lru_add",
     "lru_add_tail",
     "lru_del",
+    "lru_move",
     "mark_accessed",
     "progress_now",
     "referenced",
@@ -101,13 +102,25 @@ def _count(k, fr, i, lru, nr):
 
 
 @jit
-def lru_add(k, fr, i):
-    """Put page i at the head of the list its flags name."""
-    lru = folio_list(fr, i)
-    if k.lru_gen and lru != LRU_UNEVICTABLE:
-        lru_gen_add_folio(k, fr, i, False)
-        return
-    lruvec = k.memcg[fr[i].memcg].lruvec[fr[i].zone >> 2]
+def _count_move(k, fr, i, old, new, nr):
+    """Count nr pages from one list to another: the groups above are gone through once."""
+    zone = fr[i].zone
+    n = zone >> 2
+    c = fr[i].memcg
+    pages = k.memcg[c].lruvec[n].pages
+    pages[old] -= nr
+    pages[new] += nr
+    k.zone[zone].lru_pages[old] -= nr
+    k.zone[zone].lru_pages[new] += nr
+    while c >= 0:
+        tree_pages = k.memcg[c].lruvec[n].tree_pages
+        tree_pages[old] -= nr
+        tree_pages[new] += nr
+        c = k.memcg[c].parent
+
+
+@jit
+def _link_head(lruvec, fr, i, lru):
     head = lruvec.head[lru]
     fr[i].prev = -1
     fr[i].next = head
@@ -117,6 +130,29 @@ def lru_add(k, fr, i):
         lruvec.tail[lru] = i
     lruvec.head[lru] = i
     fr[i].lru = lru
+
+
+@jit
+def _unlink(lruvec, fr, i, lru):
+    before, after = fr[i].prev, fr[i].next
+    if before >= 0:
+        fr[before].next = after
+    else:
+        lruvec.head[lru] = after
+    if after >= 0:
+        fr[after].prev = before
+    else:
+        lruvec.tail[lru] = before
+
+
+@jit
+def lru_add(k, fr, i):
+    """Put page i at the head of the list its flags name."""
+    lru = folio_list(fr, i)
+    if k.lru_gen and lru != LRU_UNEVICTABLE:
+        lru_gen_add_folio(k, fr, i, False)
+        return
+    _link_head(k.memcg[fr[i].memcg].lruvec[fr[i].zone >> 2], fr, i, lru)
     _count(k, fr, i, lru, fr[i].nr_pages)
 
 
@@ -149,18 +185,25 @@ def lru_del(k, fr, i):
     if k.lru_gen and lru != LRU_UNEVICTABLE:
         lru_gen_del_folio(k, fr, i)
         return
-    lruvec = k.memcg[fr[i].memcg].lruvec[fr[i].zone >> 2]
-    before, after = fr[i].prev, fr[i].next
-    if before >= 0:
-        fr[before].next = after
-    else:
-        lruvec.head[lru] = after
-    if after >= 0:
-        fr[after].prev = before
-    else:
-        lruvec.tail[lru] = before
+    _unlink(k.memcg[fr[i].memcg].lruvec[fr[i].zone >> 2], fr, i, lru)
     fr[i].lru = LRU_NONE
     _count(k, fr, i, lru, -fr[i].nr_pages)
+
+
+@jit
+def lru_move(k, fr, i):
+    """Move page i from its list to the head of the one its flags name (move_folios_to_lru)."""
+    old = np.int64(fr[i].lru)
+    new = folio_list(fr, i)
+    if old == LRU_NONE or k.lru_gen:
+        lru_del(k, fr, i)
+        lru_add(k, fr, i)
+        return
+    lruvec = k.memcg[fr[i].memcg].lruvec[fr[i].zone >> 2]
+    _unlink(lruvec, fr, i, old)
+    _link_head(lruvec, fr, i, new)
+    if old != new:
+        _count_move(k, fr, i, old, new, fr[i].nr_pages)
 
 
 @jit
@@ -176,9 +219,8 @@ def activate(k, fr, i):
     """Move an inactive page to the active list (folio_activate)."""
     if fr[i].flags & (PG_ACTIVE | PG_MLOCKED):
         return
-    lru_del(k, fr, i)
     fr[i].flags |= PG_ACTIVE
-    lru_add(k, fr, i)
+    lru_move(k, fr, i)
     k.vmstat[VM_PGACTIVATE] += fr[i].nr_pages
 
 

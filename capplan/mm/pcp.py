@@ -27,7 +27,7 @@ from capplan.mm.singles import (
     scattered_room,
     take_back,
 )
-from capplan.mm.state import MAX_PAGE_ORDER, MT_MOVABLE, PCP_CPUS, WMARK_HIGH
+from capplan.mm.state import MAX_PAGE_ORDER, MT_MOVABLE, PAGEBLOCK_ORDER, PCP_CPUS, WMARK_HIGH
 
 __all__ = [
     "PCP_RECLAIMABLE",
@@ -207,6 +207,8 @@ def _pop_other(fr, zone, cpu):
 def _ask_for_buddies(k, fr, zone, i):
     """Frame i is freed next: what it may merge with is looked at then."""
     block = i - zone.first_frame
+    below = PAGEBLOCK_ORDER - k.g
+    prefetch(fr, zone.first_frame + (block >> below << below))  # the pageblock's migratetype
     for above in range(min(MAX_PAGE_ORDER - k.g, 4)):
         prefetch(fr, zone.first_frame + ((block >> above ^ 1) << above))
 

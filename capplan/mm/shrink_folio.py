@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.lru_gen_lists import lru_gen_eviction
-from capplan.mm.lruvec import age_nonresident, draw_below, lru_add, lru_del, referenced
+from capplan.mm.lruvec import age_nonresident, draw_below, lru_del, lru_move, referenced
 from capplan.mm.nonresident import granule_found, granule_lost
 from capplan.mm.page_alloc import free_frame
 from capplan.mm.page_counter import uncharge_memory, uncharge_memsw
@@ -116,12 +116,11 @@ def _putback(k, fr, pt, i, active):
         if active:
             fr[i].flags |= PG_ACTIVE
         return 0
-    lru_del(k, fr, i)
     if active and not fr[i].flags & PG_ACTIVE:
         fr[i].flags |= PG_ACTIVE
         k.vmstat[VM_PGACTIVATE] += fr[i].nr_pages
         age_nonresident(k, fr[i].memcg, fr[i].zone >> 2, fr[i].nr_pages)
-    lru_add(k, fr, i)
+    lru_move(k, fr, i)
     return 0
 
 

@@ -294,6 +294,12 @@ def complete_io(k, fr, until_ns):
 
     A page that reclaim waits for (PG_reclaim) is rotated to the tail of its list.
     """
+    if k.nr_writeback:  # asked for all the time, and mostly in vain
+        _complete_io(k, fr, until_ns)
+
+
+@jit
+def _complete_io(k, fr, until_ns):
     for d in range(k.nr_disks):
         disk = k.disk[d]
         i = disk.wb_head

@@ -23,7 +23,7 @@ from capplan.mm.lru_gen import (
     lru_gen_shrink_node_begin,
     lru_gen_shrink_node_some,
 )
-from capplan.mm.lruvec import lru_add, lru_del, referenced
+from capplan.mm.lruvec import lru_move, referenced
 from capplan.mm.page_counter import calculate_protection
 from capplan.mm.scan_count import get_scan_count, list_is_scanned, skip_turns
 from capplan.mm.shrink_folio import shrink_folio
@@ -166,14 +166,13 @@ def _shrink_active_list(k, fr, pt, c, n, nr, lru):
         touched = referenced(k, fr, i)
         if fr[i].flags & PG_MAPPED:
             k.work_ns += k.cost.rmap_ns * size
-        lru_del(k, fr, i)
         if touched and lru == LRU_ACTIVE_FILE and fr[i].flags & PG_EXEC:
             rotated += size
         else:
             fr[i].flags &= ~PG_ACTIVE
             fr[i].flags |= PG_WORKINGSET
             moved += size
-        lru_add(k, fr, i)
+        lru_move(k, fr, i)
     if lruvec.tail[lru] < 0:
         lruvec.credit[lru] = 0
     k.vmstat[VM_PGDEACTIVATE] += moved
