@@ -20,17 +20,14 @@ import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import llvmlite.ir
 from numba import types
-from numba.core import cgutils, compiler, ir, lowering, untyped_passes
+from numba.core import cgutils, compiler, lowering, untyped_passes
 from numba.core import typed_passes as typed
 from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.types import unliteral  # type: ignore[attr-defined]
 from numba.np import arrayobj
 
 __all__ = ["LeanCompiler", "compile_lean", "quick_compile"]
-
-I64 = llvmlite.ir.IntType(64)
 
 
 class LeanLower(lowering.Lower):  # type: ignore[misc]
@@ -63,7 +60,6 @@ class LeanLower(lowering.Lower):  # type: ignore[misc]
             return super().lower_getitem(resty, expr, value, index, signature)
         array = self.typeof(value.name)
         item = arrayobj.load_item(self.context, self.builder, array, pointer)
-        self._tag(item, f"item {array.dtype}")
         return self.context.cast(self.builder, item, array.dtype, resty)
 
     def lower_setitem(self, target: Any, index: Any, value: Any, signature: Any) -> Any:
@@ -76,40 +72,7 @@ class LeanLower(lowering.Lower):  # type: ignore[misc]
             return super().lower_setitem(target, index, value, signature)
         item = self.loadvar(value.name)
         item = self.context.cast(self.builder, item, self.typeof(value.name), array.dtype)
-        arrayobj.store_item(self.context, self.builder, array, item, pointer)
-        self._tag(self.builder.block.instructions[-1], f"item {array.dtype}")
-
-    def _tag(self, instruction: Any, name: str) -> None:
-        """Say what a load or store touches: differently named things do not overlap (TBAA)."""
-        if isinstance(instruction, llvmlite.ir.LoadInstr | llvmlite.ir.StoreInstr):
-            add = self.module.add_metadata
-            kind = add([name, add(["capplan"]), llvmlite.ir.Constant(I64, 0)])
-            instruction.set_metadata("tbaa", add([kind, kind, llvmlite.ir.Constant(I64, 0)]))
-
-    def _field(self, record: Any, attribute: str) -> str:
-        """The name of a record's number; "" for an array or a record in it."""
-        if not isinstance(record, types.Record):
-            return ""
-        number = isinstance(record.typeof(attribute), types.Number)
-        return f"{attribute} {record.offset(attribute)}" if number else ""
-
-    def lower_expr(self, resty: Any, expr: Any) -> Any:
-        """An expression; ``record.field`` among them."""
-        value = super().lower_expr(resty, expr)
-        if expr.op == "getattr":
-            name = self._field(self.typeof(expr.value.name), expr.attr)
-            if name:
-                self._tag(value, name)
-        return value
-
-    def lower_inst(self, inst: Any) -> Any:
-        """A statement; ``record.field = x`` among them."""
-        done = super().lower_inst(inst)
-        if isinstance(inst, ir.SetAttr):
-            name = self._field(self.typeof(inst.target.name), inst.attr)
-            if name:
-                self._tag(self.builder.block.instructions[-1], name)
-        return done
+        return arrayobj.store_item(self.context, self.builder, array, item, pointer)
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
