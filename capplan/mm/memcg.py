@@ -156,6 +156,17 @@ def _memcg_oom(k, t, over, nr, user_fault):
 
 
 @jit
+def _end_tries(k, t, nr, user_fault):
+    """The tries of a charge are over: the OOM killer looks."""
+    over = k.task[t].oom_memcg
+    k.task[t].oom_memcg = 0
+    status = _memcg_oom(k, t, over, nr, user_fault)
+    if status != CHARGE_AGAIN:
+        reset_charge(k, t)
+    return status
+
+
+@jit
 def try_charge(k, fr, pt, t, c, nr, user_fault, may_short):
     """Charge nr (<= 64) pages to group c for task t: one of CHARGE_*.
 
@@ -176,12 +187,7 @@ def try_charge(k, fr, pt, t, c, nr, user_fault, may_short):
         return CHARGE_OK
     task = k.task[t]
     if task.oom_memcg > 0:
-        over = task.oom_memcg
-        task.oom_memcg = 0
-        status = _memcg_oom(k, t, over, nr, user_fault)
-        if status != CHARGE_AGAIN:
-            reset_charge(k, t)
-        return status
+        return _end_tries(k, t, nr, user_fault)
     batch = max(nr, MEMCG_CHARGE_BATCH)
     k.work_ns += k.cost.charge_ns
     while True:
