@@ -42,6 +42,7 @@ __all__ = [
     "charge_forced",
     "charge_what_fits",
     "drain_all_stock",
+    "end_tries",
     "handle_over_high",
     "high_delay_jiffies",
     "mem_cgroup_margin",
@@ -156,8 +157,8 @@ def _memcg_oom(k, t, over, nr, user_fault):
 
 
 @jit
-def _end_tries(k, t, nr, user_fault):
-    """The tries of a charge are over: the OOM killer looks."""
+def end_tries(k, t, nr, user_fault):
+    """The tries of a charge of nr pages are over: the OOM killer looks."""
     over = k.task[t].oom_memcg
     k.task[t].oom_memcg = 0
     status = _memcg_oom(k, t, over, nr, user_fault)
@@ -187,7 +188,7 @@ def try_charge(k, fr, pt, t, c, nr, user_fault, may_short):
         return CHARGE_OK
     task = k.task[t]
     if task.oom_memcg > 0:
-        return _end_tries(k, t, nr, user_fault)
+        return end_tries(k, t, nr, user_fault)
     batch = max(nr, MEMCG_CHARGE_BATCH)
     k.work_ns += k.cost.charge_ns
     while True:

@@ -41,8 +41,9 @@ NOT_MODELLED = (
     "KSM, DAMON, userfaultfd",
     "mempolicy, NUMA balancing, moving pages when cpuset.mems is written",
     (
-        "filling the highatomic reserve (nothing here allocates atomically in higher "
-        "orders); kernel memory in higher orders, which wakes kcompactd too; khugepaged"
+        "what fills the highatomic reserve: atomic requests of higher orders by network and "
+        "block drivers (a captured node brings the reserve that it has); kernel memory in higher "
+        "orders, which wakes kcompactd too; khugepaged"
     ),
     "slab of the page cache's own index (xarray nodes, about 0.2 % of the cache)",
     ("network buffers and other memory of drivers, beyond the constant in node.system.kernel"),

@@ -16,6 +16,7 @@ from capplan.mm.memcg import (
     cancel_charge,
     charge_forced,
     charge_what_fits,
+    end_tries,
     handle_over_high,
     reset_charge,
     try_charge,
@@ -89,6 +90,9 @@ def _charge_granule(k, fr, pt, t, c, nr, user_fault, may_short):
     if k.captured == 1:  # it was there: limits had their say before the capture
         charge_forced(k, c, nr)
         return CHARGE_OK, nr
+    if nr > MEMCG_CHARGE_BATCH and k.task[t].oom_memcg > 0:
+        # the batches that had room were given back: only room for all of them is room
+        return end_tries(k, t, nr, user_fault), 0
     done = 0
     while done < nr:
         batch = min(nr - done, MEMCG_CHARGE_BATCH)
