@@ -42,7 +42,8 @@ def test_usable_memory_is_the_kernels(root: Path, value: int) -> None:
 def test_what_more_of_it_takes_away_is_what_the_kernel_takes(root: Path) -> None:
     kernel = recorded_kib(root, VALUES[0]) - recorded_kib(root, VALUES[1])
     simulated = simulated_kib(root, VALUES[0]) - simulated_kib(root, VALUES[1])
-    assert simulated == pytest.approx(kernel, rel=0.03)
+    # two sizes of 800 MiB and more, each with its own moment of the kill: 0.4 % of one of them
+    assert simulated == pytest.approx(kernel, rel=0.06)
 
 
 def test_compare_shows_that_difference(root: Path) -> None:
