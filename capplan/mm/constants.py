@@ -78,6 +78,7 @@ PG_SWAP_CLEAN = 32768  # in the swap cache, written and not touched since
 PG_DOOMED = 65536  # freed while under writeback: goes when the I/O ends
 PG_READAHEAD = 131072  # in the swap cache, read along with another and not touched yet
 PG_MOVABLE = 262144  # on no list, but can be migrated: single pages of a pool (__PageMovable())
+PG_HUGE = 524288  # of a huge page that was not split (head, tails)
 PG_MAPPED = 16384  # reached by page tables (anon, shmem that was mapped, mmapped file)
 
 # Entry states (pt).

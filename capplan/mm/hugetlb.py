@@ -16,14 +16,16 @@ from __future__ import annotations
 from typing import Any
 
 from capplan.mm._jit import jit
-from capplan.mm.buddy import alloc_block, free_block
+from capplan.mm.buddy import alloc_block
 from capplan.mm.captured import placing_zone
 from capplan.mm.page_alloc import alloc_huge_page, zonelist_zone
 from capplan.mm.page_alloc_costly import alloc_costly
+from capplan.mm.pcp import pcp_free_huge
 from capplan.mm.singles import give_counted_block, take_counted_block
 from capplan.mm.state import (
     MT_MOVABLE,
     PAGEBLOCK_ORDER,
+    PCP_CPUS,
     PG_KERNEL,
     VM_HTLB_BUDDY_ALLOC_FAIL,
     VM_HTLB_BUDDY_ALLOC_SUCCESS,
@@ -124,7 +126,7 @@ def _free_on(k: Any, fr: Any, n: int) -> bool:
             zone.hugetlb_head = fr[first].next
             for i in range(first, first + (1 << (PAGEBLOCK_ORDER - k.g))):
                 fr[i].flags = 0
-            free_block(k, fr, z, first, PAGEBLOCK_ORDER)
+            pcp_free_huge(k, fr, z, k.cpu % PCP_CPUS, first)
         return True
     return False
 

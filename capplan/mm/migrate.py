@@ -16,6 +16,7 @@ from capplan.mm.state import (
     PCP_CPUS,
     PG_DOOMED,
     PG_FREE,
+    PG_HUGE,
     PG_KERNEL,
     PG_MOVABLE,
     PG_WRITEBACK,
@@ -24,7 +25,7 @@ from capplan.mm.state import (
 
 __all__ = ["is_movable", "migrate_folio"]
 
-_PINNED = PG_FREE | PG_KERNEL | PG_WRITEBACK | PG_DOOMED
+_PINNED = PG_FREE | PG_HUGE | PG_KERNEL | PG_WRITEBACK | PG_DOOMED
 
 
 @jit
@@ -35,6 +36,7 @@ def is_movable(k: Any, fr: Any, i: int) -> bool:
     ------
     mm/compaction.c, isolate_migratepages_block(). A page of the per-cpu lists, of the kernel
     and one that an exit has gathered are on no list; one of zsmalloc need not be (__PageMovable()).
+    A huge page stays where it is (skip_isolation_on_order()).
     """
     f = fr[i]
     if f.flags & PG_MOVABLE:

@@ -10,14 +10,16 @@ path is in ``page_alloc_slowpath``; what lies below a granule comes from the zon
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.buddy import alloc_block
 from capplan.mm.captured import placing_pages, placing_zone
 from capplan.mm.cpuset import node_allowed, numa_node_id
+from capplan.mm.huge_memory import huge_pages, split_huge_page
 from capplan.mm.pcp import (
     pcp_alloc,
+    pcp_alloc_huge,
     pcp_alloc_kernel,
     pcp_alloc_movable,
     pcp_free,
+    pcp_free_huge,
     pcp_free_kernel,
     pcp_free_movable,
     pcp_put,
@@ -29,6 +31,7 @@ from capplan.mm.state import (
     MT_UNMOVABLE,
     PAGEBLOCK_ORDER,
     PCP_CPUS,
+    PG_HUGE,
     PG_SCATTERED,
     VM_PGALLOC,
     VM_PGFREE,
@@ -45,6 +48,7 @@ __all__ = [
     "alloc_huge_page",
     "alloc_kernel_pages",
     "free_frame",
+    "free_huge_page",
     "free_kernel_pages",
     "get_page_from_freelist",
     "global_dirtyable",
@@ -145,7 +149,8 @@ def alloc_huge_page(k, fr, node, this_node, wmark):
 
     ``this_node`` 1: zones of no other node (__GFP_THISNODE).
 
-    Kernel: get_page_from_freelist() of order 9; GFP_TRANSHUGE_LIGHT asks for no more.
+    Kernel: get_page_from_freelist() of order 9; GFP_TRANSHUGE_LIGHT asks for no more. The mark
+    wants a block among the free ones, whatever waits on the per-cpu lists.
     """
     for step in range(ZONES_PER_NODE if this_node else k.nr_zones):
         z = zonelist_zone(k, node, step)
@@ -155,10 +160,10 @@ def alloc_huge_page(k, fr, node, this_node, wmark):
         mark = zone.wmark[wmark] + zone.boost
         if not zone_watermark_ok_free(k, z, PAGEBLOCK_ORDER, mark, HZ_MOVABLE, 0, zone.free):
             continue
-        first = alloc_block(k, fr, z, PAGEBLOCK_ORDER, MT_MOVABLE)
+        first = pcp_alloc_huge(k, fr, z, k.cpu % PCP_CPUS)
         if first < 0:
             continue
-        for i in range(first, first + (1 << (PAGEBLOCK_ORDER - k.g))):
+        for i in range(first, first + huge_pages(k)):
             _prepare_frame(fr, i, k.granule_pages)
             fr[i].order = k.g
         fr[first].order = PAGEBLOCK_ORDER
@@ -263,15 +268,32 @@ def free_frame(k, fr, i):
     fr[i].mapping = -1
     fr[i].pte = -1
     fr[i].memcg = -1
-    scattered = fr[i].flags & PG_SCATTERED
+    flags = fr[i].flags
+    if flags & PG_HUGE:
+        split_huge_page(k, fr, i)
     fr[i].flags = 0
-    if scattered:
+    if flags & PG_SCATTERED:
         k.zone[z].bag_lru -= nr
         free_scattered(k, fr, z, nr, MT_MOVABLE)
         fr[i].next = k.frames_free_spare
         k.frames_free_spare = i
         return
     pcp_free(k, fr, z, k.cpu % PCP_CPUS, i)
+
+
+@jit
+def free_huge_page(k, fr, i):
+    """Give the block back whose first frame is i, as a whole (destroy_large_folio).
+
+    All of it must be on no list and uncharged.
+    """
+    k.vmstat[VM_PGFREE] += 1 << PAGEBLOCK_ORDER
+    for j in range(i, i + huge_pages(k)):
+        fr[j].mapping = -1
+        fr[j].pte = -1
+        fr[j].memcg = -1
+        fr[j].flags = 0
+    pcp_free_huge(k, fr, fr[i].zone, k.cpu % PCP_CPUS, i)
 
 
 @jit

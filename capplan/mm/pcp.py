@@ -9,9 +9,10 @@ tunes itself between a low and a high bound from 6.7 (feature ``pcp_auto``).
 
 A CPU has one list per migratetype and order, and one `high` for all of them. User memory takes
 from the movable one of order 0, page tables from the unmovable, slab from the reclaimable: the
-kernel's own pages have no frames, so theirs are counts (``pcp_kernel``). What lay on lists of
-other types and orders at the start (``pcp_other``) stays until a bulk is given back that the
-lists before it cannot fill. zsmalloc's come from the movable one, zbud's go past the lists.
+kernel's own pages have no frames, so theirs are counts (``pcp_kernel``). Huge pages have a list of
+their own, which counts 512 pages for each. What lay on lists of other types and orders at the start
+(``pcp_other``) stays until a bulk is given back that the lists before it cannot fill. zsmalloc's
+come from the movable one, zbud's go past the lists.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ __all__ = [
     "drain_local_pages",
     "drain_zone_pages",
     "pcp_alloc",
+    "pcp_alloc_huge",
     "pcp_alloc_kernel",
     "pcp_alloc_movable",
     "pcp_free",
     "pcp_free_high_order",
+    "pcp_free_huge",
     "pcp_free_kernel",
     "pcp_free_movable",
     "pcp_pages",
@@ -50,33 +53,58 @@ __all__ = [
 
 PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX
 
-# The lists in the order of their numbers (order_to_pindex()), which for order 0 are migratetypes;
-# of the kernel's two the row too.
+# The lists in the order of their numbers (order_to_pindex()); of the kernel's two the row too.
 PCP_UNMOVABLE, PCP_RECLAIMABLE = 0, 1
-_UNMOVABLE, _MOVABLE, _RECLAIMABLE, _LISTS = 0, 1, 2, 4
+_UNMOVABLE, _MOVABLE, _RECLAIMABLE, _HUGE, _LISTS = 0, 1, 2, 4, 5
+SINGLE, HUGE = 0, 1  # rows of pcp_head and pcp_tail
+HPAGE_PMD_NR = 1 << PAGEBLOCK_ORDER
 
 
 @jit
-def _push(fr, zone, cpu, i):
-    head = zone.pcp_head[cpu]
+def _push(fr, zone, row, cpu, i):
+    head = zone.pcp_head[row, cpu]
     fr[i].next = head
     fr[i].prev = -1
     if head >= 0:
         fr[head].prev = i
     else:
-        zone.pcp_tail[cpu] = i
-    zone.pcp_head[cpu] = i
+        zone.pcp_tail[row, cpu] = i
+    zone.pcp_head[row, cpu] = i
 
 
 @jit
-def _pop_tail(fr, zone, cpu):
-    i = zone.pcp_tail[cpu]
+def _push_tail(fr, zone, row, cpu, i):
+    tail = zone.pcp_tail[row, cpu]
+    fr[i].next = -1
+    fr[i].prev = tail
+    if tail >= 0:
+        fr[tail].next = i
+    else:
+        zone.pcp_head[row, cpu] = i
+    zone.pcp_tail[row, cpu] = i
+
+
+@jit
+def _pop(fr, zone, row, cpu):
+    i = zone.pcp_head[row, cpu]
+    after = fr[i].next
+    zone.pcp_head[row, cpu] = after
+    if after >= 0:
+        fr[after].prev = -1
+    else:
+        zone.pcp_tail[row, cpu] = -1
+    return i
+
+
+@jit
+def _pop_tail(fr, zone, row, cpu):
+    i = zone.pcp_tail[row, cpu]
     before = fr[i].prev
-    zone.pcp_tail[cpu] = before
+    zone.pcp_tail[row, cpu] = before
     if before >= 0:
         fr[before].next = -1
     else:
-        zone.pcp_head[cpu] = -1
+        zone.pcp_head[row, cpu] = -1
     return i
 
 
@@ -146,8 +174,7 @@ def pcp_alloc(k, fr, z, cpu):
     zone.pcp_factor[cpu] >>= 1
     if zone.pcp_free_count[cpu] > 0:
         zone.pcp_free_count[cpu] >>= 1
-    i = zone.pcp_head[cpu]
-    if i < 0:
+    if zone.pcp_head[SINGLE, cpu] < 0:
         left = _nr_pcp_alloc(k, zone, cpu)
         first = alloc_block(k, fr, z, k.g, MT_MOVABLE)
         if first < 0:
@@ -158,31 +185,61 @@ def pcp_alloc(k, fr, z, cpu):
             if j < 0:
                 break
             # refilled pages are handed out in the order they came
-            tail = zone.pcp_tail[cpu]
-            fr[j].next = -1
-            fr[j].prev = tail
-            if tail >= 0:
-                fr[tail].next = j
-            else:
-                zone.pcp_head[cpu] = j
-            zone.pcp_tail[cpu] = j
+            _push_tail(fr, zone, SINGLE, cpu, j)
             zone.pcp_count[cpu] += k.granule_pages
             left -= k.granule_pages
         return first
-    after = fr[i].next
-    zone.pcp_head[cpu] = after
-    if after >= 0:
-        fr[after].prev = -1
-    else:
-        zone.pcp_tail[cpu] = -1
     zone.pcp_count[cpu] -= k.granule_pages
-    return i
+    return _pop(fr, zone, SINGLE, cpu)
+
+
+@jit
+def _nr_pcp_alloc_huge(k, zone, cpu):
+    """Huge pages to refill with: two, for a batch is less than one (nr_pcp_alloc)."""
+    base = zone.pcp_batch
+    if k.pcp_auto:
+        high = min(max(zone.pcp_high[cpu], zone.pcp_high_min), zone.pcp_high_max)
+        if high < base:
+            return 1
+        if zone.pcp_high_min != zone.pcp_high_max and not zone.below_high:
+            high = min(high + base, zone.pcp_high_max)
+        zone.pcp_high[cpu] = high
+    return 2 if base > 1 else 1
+
+
+@jit
+def pcp_alloc_huge(k, fr, z, cpu):
+    """A movable block of order 9 from zone z through its list of a CPU: first frame, or -1.
+
+    Kernel
+    ------
+    mm/page_alloc.c, order_to_pindex(), rmqueue_pcplist(), __rmqueue_pcplist(): the batch is
+    max(batch >> order, 2) blocks.
+
+    Worked example
+    --------------
+    Batch 63, empty list: two blocks leave the zone, of which one waits: 512 pages on the list.
+    """
+    zone = k.zone[z]
+    zone.pcp_factor[cpu] >>= 1
+    zone.pcp_free_count[cpu] >>= 1
+    if zone.pcp_head[HUGE, cpu] < 0:
+        for _ in range(_nr_pcp_alloc_huge(k, zone, cpu)):
+            first = alloc_block(k, fr, z, PAGEBLOCK_ORDER, MT_MOVABLE)
+            if first < 0:
+                break
+            _push_tail(fr, zone, HUGE, cpu, first)
+            zone.pcp_count[cpu] += HPAGE_PMD_NR
+        if zone.pcp_head[HUGE, cpu] < 0:
+            return -1
+    zone.pcp_count[cpu] -= HPAGE_PMD_NR
+    return _pop(fr, zone, HUGE, cpu)
 
 
 @jit
 def pcp_put(k, fr, z, cpu, i):
     """Put a frame on a CPU's list, whatever it holds already."""
-    _push(fr, k.zone[z], cpu, i)
+    _push(fr, k.zone[z], SINGLE, cpu, i)
     k.zone[z].pcp_count[cpu] += k.granule_pages
 
 
@@ -217,12 +274,24 @@ def _ask_for_buddies(k, fr, zone, i):
 def _free_frames(k, fr, z, cpu, nr, movable):
     """Up to ``nr`` pages of a list of frames go back; what is left of nr."""
     zone = k.zone[z]
-    while nr > 0 and (zone.pcp_tail[cpu] if movable else zone.pcp_other[cpu]) >= 0:
-        i = _pop_tail(fr, zone, cpu) if movable else _pop_other(fr, zone, cpu)
-        _ask_for_buddies(k, fr, zone, zone.pcp_tail[cpu])
+    tail = zone.pcp_tail[SINGLE]
+    while nr > 0 and (tail[cpu] if movable else zone.pcp_other[cpu]) >= 0:
+        i = _pop_tail(fr, zone, SINGLE, cpu) if movable else _pop_other(fr, zone, cpu)
+        _ask_for_buddies(k, fr, zone, tail[cpu])
         zone.pcp_count[cpu] -= k.granule_pages
         free_block(k, fr, z, i, k.g)
         nr -= k.granule_pages
+    return nr
+
+
+@jit
+def _free_huge_blocks(k, fr, z, cpu, nr):
+    """Up to ``nr`` pages, rounded up, of the list of huge pages go back; what is left of nr."""
+    zone = k.zone[z]
+    while nr > 0 and zone.pcp_tail[HUGE, cpu] >= 0:
+        zone.pcp_count[cpu] -= HPAGE_PMD_NR
+        free_block(k, fr, z, _pop_tail(fr, zone, HUGE, cpu), PAGEBLOCK_ORDER)
+        nr -= HPAGE_PMD_NR
     return nr
 
 
@@ -241,6 +310,8 @@ def _free_bulk(k, fr, z, cpu, nr, first):
                 zone.pcp_count[cpu] -= part
                 free_scattered(k, fr, z, part, which)
                 nr -= part
+        elif which == _HUGE:
+            nr = _free_huge_blocks(k, fr, z, cpu, nr)
         else:
             nr = _free_frames(k, fr, z, cpu, nr, which == _MOVABLE)
 
@@ -263,8 +334,15 @@ def _commit(k, fr, z, cpu, nr, which):
 @jit
 def pcp_free(k, fr, z, cpu, i):
     """Free one granule to the movable list of a CPU (free_unref_page)."""
-    _push(fr, k.zone[z], cpu, i)
+    _push(fr, k.zone[z], SINGLE, cpu, i)
     _commit(k, fr, z, cpu, k.granule_pages, _MOVABLE)
+
+
+@jit
+def pcp_free_huge(k, fr, z, cpu, first):
+    """Free a block of order 9 to its list of a CPU (free_unref_page, pcp_allowed_order)."""
+    _push(fr, k.zone[z], HUGE, cpu, first)
+    _commit(k, fr, z, cpu, HPAGE_PMD_NR, _HUGE)
 
 
 @jit

@@ -5,15 +5,23 @@ touched         -> activate or keep; executable file pages at once
 anon, shmem     -> swap slot, unmap, write (zswap and zram free at once; a device does not)
 dirty file      -> activate, for the flusher (kswapd writes in distress)
 clean file      -> drop, leave a shadow
+huge page       -> the same for all of it at once; split where swap has no room for it as one
 """
 
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.huge_memory import (
+    HPAGE_PMD_NR,
+    huge_first,
+    huge_pages,
+    is_uniform,
+    split_huge_page,
+)
 from capplan.mm.lru_gen_lists import lru_gen_eviction
 from capplan.mm.lruvec import age_nonresident, draw_below, lru_del, lru_move, referenced
 from capplan.mm.nonresident import granule_found, granule_lost
-from capplan.mm.page_alloc import free_frame
+from capplan.mm.page_alloc import free_frame, free_huge_page
 from capplan.mm.page_counter import uncharge_memory, uncharge_memsw
 from capplan.mm.rmap import account_cache, add_swapents, flush_dirty, map_page, unmap_page
 from capplan.mm.state import (
@@ -21,6 +29,7 @@ from capplan.mm.state import (
     PG_ACTIVE,
     PG_DIRTY,
     PG_EXEC,
+    PG_HUGE,
     PG_MAPPED,
     PG_MLOCKED,
     PG_READAHEAD,
@@ -45,8 +54,10 @@ from capplan.mm.swap import (
     drop_swap_cache,
     get_swap_page,
     local_ns,
+    mem_cgroup_nr_swap_pages,
     plug_flush,
     start_writeback,
+    swap_write_device,
     swap_writepage,
     vm_swap_full,
 )
@@ -125,10 +136,9 @@ def _putback(k, fr, pt, i, active):
 
 
 @jit
-def _check_references(k, fr, i):
+def _check_references(k, fr, i, touched):
     """KEEP, ACTIVATE, RECLAIM or RECLAIM_CLEAN (folio_check_references)."""
     page = fr[i]
-    touched = referenced(k, fr, i)
     was_referenced = page.flags & PG_REFERENCED
     page.flags &= ~PG_REFERENCED
     is_file = not page.flags & PG_SWAPBACKED
@@ -173,8 +183,8 @@ def _writeback_case(k, fr, i):
 
 
 @jit
-def _remove_mapping(k, fr, pt, i):
-    """Free a page whose contents are elsewhere; its entry keeps a shadow (__remove_mapping)."""
+def _leave_mapping(k, fr, pt, i):
+    """A page whose contents are elsewhere goes; its entry keeps a shadow (__remove_mapping)."""
     page = fr[i]
     e = page.pte
     m = page.mapping
@@ -200,6 +210,13 @@ def _remove_mapping(k, fr, pt, i):
     uncharge_memory(k, c, nr)
     if k.cgroup_v1 and not page.flags & PG_SWAPBACKED:
         uncharge_memsw(k, c, nr)
+
+
+@jit
+def _remove_mapping(k, fr, pt, i):
+    """Free a page whose contents are elsewhere: its pages."""
+    nr = fr[i].nr_pages
+    _leave_mapping(k, fr, pt, i)
     k.work_ns += k.cost.free_ns * nr
     free_frame(k, fr, i)
     return nr
@@ -305,8 +322,96 @@ def _take_back(k, fr, pt, i):
 
 
 @jit
+def _putback_huge(k, fr, pt, first, active):
+    """All of a huge page goes back to the head of its list (0, the pages freed)."""
+    for i in range(first, first + huge_pages(k)):
+        _putback(k, fr, pt, i, active)
+    return 0
+
+
+@jit
+def _swaps_whole(k, c):
+    """Whether a huge page of group c gets a cluster of slots (get_swap_pages, swap_alloc_cluster).
+
+    A device without seeks has clusters; zram stores page by page whatever it is given. Slots have
+    no addresses here: 512 that are free are a cluster.
+    """
+    best = -1
+    for s in range(k.nr_swaps):
+        if k.swap[s].free > 0 and (best < 0 or k.swap[s].priority > k.swap[best].priority):
+            best = s
+    if best < 0 or k.swap[best].zram or k.disk[k.swap[best].disk].rotational:
+        return False
+    return k.swap[best].free >= HPAGE_PMD_NR and mem_cgroup_nr_swap_pages(k, c) >= HPAGE_PMD_NR
+
+
+@jit
+def _swap_out_huge(k, fr, pt, first):
+    """Write a huge page to one cluster, past zswap, which takes none (pageout, zswap_store)."""
+    for i in range(first, first + huge_pages(k)):
+        nr = fr[i].nr_pages
+        if not fr[i].flags & PG_SWAPCACHE:
+            _add_to_swap(k, fr, pt, i)
+        _unmap_to_swap(k, fr, pt, i)
+        k.work_ns += k.cost.unmap_ns * nr
+        flush_dirty(k, fr[i].mapping, nr)
+        swap_write_device(k, fr, pt, i, False)
+        k.sc.pageout += nr
+        fr[i].flags |= PG_RECLAIM | PG_SWAP_CLEAN
+    return _putback_huge(k, fr, pt, first, False)
+
+
+@jit
+def _shrink_huge(k, fr, pt, i):
+    """Decide on the huge page that page i is of: the pages freed (shrink_folio_list)."""
+    sc = k.sc
+    first = huge_first(k, fr, i)
+    last = first + huge_pages(k) - 1
+    page = fr[first]
+    k.work_ns += k.cost.scan_ns
+    if page.flags & PG_MLOCKED or (page.flags & PG_MAPPED and not sc.may_unmap):
+        return _putback_huge(k, fr, pt, first, False)
+    if fr[last].flags & PG_WRITEBACK:  # the last that is written
+        sc.dirty += HPAGE_PMD_NR
+        before = sc.writeback
+        if _writeback_case(k, fr, last):
+            if sc.writeback > before:
+                sc.writeback = before + HPAGE_PMD_NR
+            return _putback_huge(k, fr, pt, first, True)
+    if page.flags & PG_SWAP_CLEAN:
+        for j in range(first, last + 1):
+            _leave_mapping(k, fr, pt, j)
+        k.work_ns += k.cost.free_ns
+        free_huge_page(k, fr, first)
+        return HPAGE_PMD_NR
+    touched = 0
+    for j in range(first, last + 1):
+        touched = max(touched, referenced(k, fr, j))
+    k.work_ns += k.cost.rmap_ns
+    verdict = _check_references(k, fr, first, touched)
+    if verdict == ACTIVATE or verdict == KEEP:
+        return _putback_huge(k, fr, pt, first, verdict == ACTIVATE)
+    if not (sc.may_swap and sc.may_writepage):
+        return _putback_huge(k, fr, pt, first, False)
+    if not page.flags & PG_SWAPCACHE and not _swaps_whole(k, page.memcg):
+        split_huge_page(k, fr, i)
+        return _swap_out(k, fr, pt, i)
+    return _swap_out_huge(k, fr, pt, first)
+
+
+@jit
 def shrink_folio(k, fr, pt, i):
     """Decide on page i, which is on an inactive list (or isolated): the pages freed."""
+    if fr[i].flags & PG_HUGE:
+        if not k.lru_gen and is_uniform(k, fr, i):
+            return _shrink_huge(k, fr, pt, i)
+        split_huge_page(k, fr, i)
+    return _shrink_page(k, fr, pt, i)
+
+
+@jit
+def _shrink_page(k, fr, pt, i):
+    """The same for a page of one granule."""
     sc = k.sc
     page = fr[i]
     nr = page.nr_pages
@@ -325,7 +430,7 @@ def shrink_folio(k, fr, pt, i):
         return _putback(k, fr, pt, i, True)
     verdict = RECLAIM
     if not page.flags & (PG_SWAP_CLEAN | PG_READAHEAD):
-        verdict = _check_references(k, fr, i)
+        verdict = _check_references(k, fr, i, referenced(k, fr, i))
         if page.flags & PG_MAPPED:
             k.work_ns += k.cost.rmap_ns * nr
     if verdict == ACTIVATE:

@@ -225,7 +225,7 @@ zone_t = record([
     # a captured start: free blocks put by until all is placed (chained by fr.next)
     ("stash", i32), ("stash_seed", i64, (NR_ORDERS,)), ("boost_boot", i64),
     # per-cpu lists: frames that are allocated from the zone's viewpoint
-    ("pcp_head", i32, (PCP_CPUS,)), ("pcp_tail", i32, (PCP_CPUS,)),
+    ("pcp_head", i32, (2, PCP_CPUS)), ("pcp_tail", i32, (2, PCP_CPUS)),  # movable: single pages, huge ones
     ("pcp_other", i32, (PCP_CPUS,)),  # lists of other migratetypes and orders; in pcp_count too
     ("pcp_kernel", i64, (2, PCP_CPUS)),  # pages of bag_used on lists of the kernel's types; too
     ("pcp_count", i64, (PCP_CPUS,)), ("pcp_high", i64, (PCP_CPUS,)),

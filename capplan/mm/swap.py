@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.events import memcg_event, tell_swap_full
+from capplan.mm.huge_memory import huge_first, huge_pages
 from capplan.mm.lruvec import draw_below, lru_add_tail, lru_del
 from capplan.mm.page_alloc import free_frame
 from capplan.mm.page_counter import (
@@ -31,6 +32,7 @@ from capplan.mm.state import (
     NS_PER_S,
     PG_ACTIVE,
     PG_DOOMED,
+    PG_HUGE,
     PG_READAHEAD,
     PG_RECLAIM,
     PG_SWAP_CLEAN,
@@ -60,6 +62,7 @@ __all__ = [
     "local_ns",
     "mem_cgroup_nr_swap_pages",
     "plug_flush",
+    "swap_write_device",
     "swap_writepage",
     "total_free_swap",
     "vm_swap_full",
@@ -299,6 +302,21 @@ def complete_io(k, fr, until_ns):
 
 
 @jit
+def _rotate_huge(k, fr, i):
+    """Page i of a huge page is written: with the last of it all go to the tail of their list."""
+    first = huge_first(k, fr, i)
+    last = first + huge_pages(k) - 1
+    if i < last or not fr[i].flags & PG_RECLAIM:
+        return
+    for j in range(first, last + 1):
+        fr[j].flags &= ~PG_RECLAIM
+        if not fr[j].flags & PG_ACTIVE and fr[j].lru != LRU_NONE:
+            lru_del(k, fr, j)
+            lru_add_tail(k, fr, j)
+            k.vmstat[VM_PGROTATED] += fr[j].nr_pages
+
+
+@jit
 def _complete_io(k, fr, until_ns):
     for d in range(k.nr_disks):
         disk = k.disk[d]
@@ -319,7 +337,9 @@ def _complete_io(k, fr, until_ns):
             if not page.flags & PG_SWAPBACKED:
                 k.memcg[page.memcg].stat[ST_FILE_WRITEBACK] -= page.nr_pages
                 _writeout_inc(k, disk, page.nr_pages)
-            if page.flags & PG_RECLAIM:
+            if page.flags & PG_HUGE:
+                _rotate_huge(k, fr, i)
+            elif page.flags & PG_RECLAIM:
                 page.flags &= ~PG_RECLAIM
                 if not page.flags & PG_ACTIVE and page.lru != LRU_NONE:
                     lru_del(k, fr, i)
@@ -362,7 +382,6 @@ def swap_writepage(k, fr, pt, i):
     entry = pt[e]
     area = k.swap[entry.swap]
     mapping = k.mapping[fr[i].mapping]
-    nr = fr[i].nr_pages
     c = fr[i].memcg
     zero = draw_below(k, mapping.stream, e, STREAM_FATE, mapping.same_filled)
     if zero and k.zeromap:
@@ -378,6 +397,15 @@ def swap_writepage(k, fr, pt, i):
             level = k.memcg[level].parent
         if not allowed:
             return -1
+    return swap_write_device(k, fr, pt, i, zero)
+
+
+@jit
+def swap_write_device(k, fr, pt, i, zero):
+    """Write page i to its area: 0 done, 1 under writeback, -1 stays (__swap_writepage)."""
+    area = k.swap[pt[fr[i].pte].swap]
+    nr = fr[i].nr_pages
+    c = fr[i].memcg
     k.vmstat[VM_PSWPOUT] += nr
     k.memcg[c].stat[ST_PSWPOUT] += nr
     k.work_ns += k.cost.swap_setup_ns * nr

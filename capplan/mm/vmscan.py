@@ -18,6 +18,7 @@ import math
 
 from capplan.mm._jit import jit, prefetch
 from capplan.mm.events import memcg_event
+from capplan.mm.huge_memory import HPAGE_PMD_NR, huge_first, huge_pages
 from capplan.mm.lru_gen import (
     lru_gen_shrink_lruvec,
     lru_gen_shrink_node_begin,
@@ -37,6 +38,7 @@ from capplan.mm.state import (
     LRU_INACTIVE_FILE,
     PG_ACTIVE,
     PG_EXEC,
+    PG_HUGE,
     PG_MAPPED,
     PG_WORKINGSET,
     ST_PGSCAN,
@@ -196,16 +198,24 @@ def _shrink_inactive_list(k, fr, pt, c, n, nr, lru):
     while lruvec.tail[lru] >= 0 and not last:
         i = lruvec.tail[lru]
         size = fr[i].nr_pages
-        if lruvec.credit[lru] < size:
+        huge = fr[i].flags & PG_HUGE
+        if lruvec.credit[lru] < (1 if huge else size):
             break
         _look_ahead(fr, pt, i)
-        last = i == stop
-        lruvec.credit[lru] -= size
+        if huge:  # one that is met is taken, however much the turn had left
+            last = 0 <= stop - huge_first(k, fr, i) < huge_pages(k)
+            freed = shrink_folio(k, fr, pt, i)
+            if freed > size or fr[i].flags & PG_HUGE:
+                size = HPAGE_PMD_NR
+        else:
+            last = i == stop
+            freed = shrink_folio(k, fr, pt, i)
+        lruvec.credit[lru] -= min(size, lruvec.credit[lru])
         scanned += size
         sc.taken += size
         if lru == LRU_INACTIVE_FILE:
             sc.file_taken += size
-        reclaimed += shrink_folio(k, fr, pt, i)
+        reclaimed += freed
     isolate_end(k, fr)
     if lruvec.tail[lru] < 0 or last:
         lruvec.credit[lru] = 0
@@ -414,6 +424,7 @@ def shrink_node_some(k, fr, pt, n):
                 return False
         _end_lruvec(k, fr, pt, c, n)
         shrink_slab(k, fr, c)
+        shrink_zswap(k, fr, pt, c)
         k.work_ns += k.cost.visit_ns
         node.kswapd_in_lruvec = 0
         node.kswapd_memcg += 1

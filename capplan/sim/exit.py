@@ -9,8 +9,11 @@ neither a victim in flight nor room, and a second process is killed.
 
 from __future__ import annotations
 
+import numpy as np
+
 from capplan.mm._jit import jit
 from capplan.mm.events import record
+from capplan.mm.huge_memory import HPAGE_PMD_NR, huge_pages
 from capplan.mm.pcp import pcp_free_high_order
 from capplan.mm.psi import psi_task_set
 from capplan.mm.rmap import unmap_page
@@ -18,6 +21,7 @@ from capplan.mm.state import (
     KIND_EXIT,
     MAP_ANON,
     NEVER_NS,
+    PG_HUGE,
     PROC_DEAD,
     PROC_EXITING,
     PROC_LIVE,
@@ -31,7 +35,15 @@ from capplan.sim.access import access_end
 from capplan.sim.fork import still_mapped
 from capplan.sim.heap import heap_remove, heap_set
 from capplan.sim.ops import _clear_pending
-from capplan.sim.unmap import detach_entry, entries_of, free_detached, free_tables
+from capplan.sim.unmap import (
+    detach_entry,
+    detach_huge,
+    entries_of,
+    free_detached,
+    free_detached_huge,
+    free_tables,
+    huge_page_at,
+)
 
 __all__ = ["begin_exit", "exit_run", "last_reference"]
 
@@ -87,8 +99,12 @@ def _flush_some(k, fr, proc):
         while i >= 0 and freed < FLUSH_PAGES:
             after = fr[i].next
             fr[i].next = -1
-            freed += fr[i].nr_pages
-            free_detached(k, fr, i)
+            if fr[i].flags & PG_HUGE:
+                freed += HPAGE_PMD_NR
+                free_detached_huge(k, fr, i)
+            else:
+                freed += fr[i].nr_pages
+                free_detached(k, fr, i)
             i = after
         proc.gather_head = i
         proc.gathered -= freed
@@ -162,6 +178,33 @@ def _stores(pt, e):
 
 
 @jit
+def _detach_huge(k, fr, pt, p, m):
+    """The huge page that begins at the entry just passed leaves mapping m: first frame, or -1."""
+    proc = k.proc[p]
+    if k.mapping[m].forks > 0:
+        return -1
+    first = huge_page_at(k, fr, pt, m, proc.exit_index - 1)
+    if first >= 0:
+        detach_huge(k, fr, pt, m, first)
+        proc.exit_index += huge_pages(k) - 1
+    return first
+
+
+@jit
+def _unmap_granule(k, fr, pt, p, m, e):
+    """What is at entry e, a granule or a huge page, leaves mapping m: (frame or -1, pages)."""
+    if k.mapping[m].thp:
+        first = _detach_huge(k, fr, pt, p, m)
+        if first >= 0:
+            k.work_ns += k.cost.exit_unmap_ns
+            return first, HPAGE_PMD_NR
+    nr = np.int64(pt[e].nr_pages)
+    k.work_ns += k.cost.exit_unmap_ns * entries_of(k, m, nr)
+    k.work_ns += k.cost.exit_free_ns * nr * _stores(pt, e)
+    return detach_entry(k, fr, pt, m, e), nr
+
+
+@jit
 def _unmap_some(k, fr, pt, p):
     """Unmap up to a turn's pages; whether all of the process is unmapped."""
     proc = k.proc[p]
@@ -182,11 +225,8 @@ def _unmap_some(k, fr, pt, p):
                     continue
                 if not private and still_mapped(k, pt, m, proc.exit_index - 1, v):
                     continue
-                nr = pt[e].nr_pages
+                i, nr = _unmap_granule(k, fr, pt, p, m, e)
                 turn += nr
-                k.work_ns += k.cost.exit_unmap_ns * entries_of(k, m, nr)
-                k.work_ns += k.cost.exit_free_ns * nr * _stores(pt, e)
-                i = detach_entry(k, fr, pt, m, e)
                 if i < 0:
                     continue
                 fr[i].next = proc.gather_head

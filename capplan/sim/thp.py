@@ -5,26 +5,25 @@
     -> charge 512 pages at once -> one fault; no block or no room -> pages as ever (fallback)
 
 A huge page costs all its 512 pages however little of it is touched: what a growing region has
-not touched yet is ``thp_spare``, and its next growth takes that first. It is reclaimed page
-by page: split at swap-out.
+not touched yet is ``thp_spare``, and its next growth takes that first. How long it stays one, and
+what that means, is in ``mm/huge_memory.py``.
 
-Departs from the kernel: khugepaged does not collapse pages later; the pages of a huge page age
-one by one; swap takes no huge page whole.
+Departs from the kernel: khugepaged does not collapse pages later.
 """
 
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.buddy import free_block
 from capplan.mm.cpuset import preferred_node
 from capplan.mm.lruvec import lru_add
 from capplan.mm.memcg import handle_over_high, try_charge_huge
-from capplan.mm.page_alloc import alloc_huge_page
+from capplan.mm.page_alloc import alloc_huge_page, free_huge_page
 from capplan.mm.page_alloc_costly import alloc_costly
 from capplan.mm.rmap import account_cache, map_page
 from capplan.mm.state import (
     MAP_ANON,
     PAGEBLOCK_ORDER,
+    PG_HUGE,
     PG_MLOCKED,
     PTE_NONE,
     PTE_PRESENT,
@@ -99,7 +98,7 @@ def thp_fault(k, fr, pt, t, v):
         return False
     granules = 1 << (PAGEBLOCK_ORDER - k.g)
     if not try_charge_huge(k, t, c, HPAGE_PMD_NR):
-        free_block(k, fr, fr[first].zone, first, PAGEBLOCK_ORDER)
+        free_huge_page(k, fr, first)
         k.vmstat[VM_THP_FAULT_FALLBACK] += 1
         return False
     page_tables(k, fr, v, mapping.size_pages, HPAGE_PMD_NR)  # one is kept for a split
@@ -125,6 +124,7 @@ def _map_granule(k, fr, pt, v, i, e, c):
     mapping = k.mapping[m]
     nr = k.granule_pages
     install(k, fr, m, i, e, c)
+    fr[i].flags |= PG_HUGE
     pt[e].frame = i
     pt[e].nr_pages = nr
     pt[e].state = PTE_PRESENT

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.huge_memory import HPAGE_PMD_NR, huge_first, huge_pages, split_huge_page
 from capplan.mm.lruvec import lru_del
 from capplan.mm.memcg import cancel_charge
 from capplan.mm.nonresident import granule_found
-from capplan.mm.page_alloc import free_frame, free_kernel_pages
+from capplan.mm.page_alloc import free_frame, free_huge_page, free_kernel_pages
 from capplan.mm.pcp import PCP_UNMOVABLE
 from capplan.mm.rmap import account_cache, add_swapents, unmap_page
 from capplan.mm.shrink_folio import clean_page
 from capplan.mm.state import (
     MAP_ANON,
     PG_DOOMED,
+    PG_HUGE,
     PG_MLOCKED,
     PG_SWAPBACKED,
     PG_SWAPCACHE,
@@ -32,10 +34,13 @@ from capplan.sim.fork import hand_over
 
 __all__ = [
     "detach_entry",
+    "detach_huge",
     "entries_of",
     "free_detached",
+    "free_detached_huge",
     "free_newest",
     "free_tables",
+    "huge_page_at",
     "punch",
     "zap_entry",
 ]
@@ -78,6 +83,42 @@ def detach_entry(k, fr, pt, m, e):
 
 
 @jit
+def huge_page_at(k, fr, pt, m, index):
+    """First frame of the huge page that begins at granule ``index`` of mapping m; -1: none does.
+
+    One that is not there as a whole, or is being written, is split.
+    """
+    e = k.mapping[m].first_pte + index
+    first = pt[e].frame
+    if first < 0 or not fr[first].flags & PG_HUGE:
+        return -1
+    whole = huge_first(k, fr, first) == first
+    if whole:
+        for j in range(huge_pages(k)):
+            page = fr[first + j]
+            if page.mapping != m or page.pte != e + j or page.flags & PG_WRITEBACK:
+                whole = False
+    if not whole:
+        split_huge_page(k, fr, first)
+        return -1
+    return first
+
+
+@jit
+def detach_huge(k, fr, pt, m, first):
+    """The entries of a huge page leave their mapping; its frames are on no list, and charged."""
+    for i in range(first, first + huge_pages(k)):
+        detach_entry(k, fr, pt, m, fr[i].pte)
+
+
+@jit
+def free_detached_huge(k, fr, first):
+    """Uncharge and free a huge page that left its mapping."""
+    cancel_charge(k, fr[first].memcg, HPAGE_PMD_NR)
+    free_huge_page(k, fr, first)
+
+
+@jit
 def free_detached(k, fr, i):
     """Uncharge and free a page that left its mapping; one under writeback goes at its end."""
     nr = fr[i].nr_pages
@@ -111,6 +152,24 @@ def entries_of(k, m, nr):
 
 
 @jit
+def _free_newest_huge(k, fr, pt, m, nr):
+    """Whether the mapping ended in a huge page of at most nr pages, which is free now."""
+    mapping = k.mapping[m]
+    index = mapping.used - huge_pages(k)
+    if nr < HPAGE_PMD_NR or index < 0 or mapping.forks > 0:
+        return False
+    first = huge_page_at(k, fr, pt, m, index)
+    if first < 0:
+        return False
+    k.work_ns += k.cost.exit_free_ns
+    detach_huge(k, fr, pt, m, first)
+    free_detached_huge(k, fr, first)
+    mapping.used = index
+    mapping.size_pages -= HPAGE_PMD_NR
+    return True
+
+
+@jit
 def free_newest(k, fr, pt, v, nr):
     """Give back the newest nr pages of an area (munmap of its end); whole granules.
 
@@ -126,6 +185,10 @@ def free_newest(k, fr, pt, v, nr):
     mapping.thp_spare = 0
     taken = 0
     while mapping.used > 0:
+        if mapping.thp and _free_newest_huge(k, fr, pt, m, nr - taken):
+            taken += HPAGE_PMD_NR
+            tables += tables_of(mapping.used * k.granule_pages, HPAGE_PMD_NR)
+            continue
         e = mapping.first_pte + mapping.used - 1
         size = pt[e].nr_pages
         if taken + size > nr:

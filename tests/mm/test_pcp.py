@@ -15,8 +15,10 @@ from capplan.mm.pcp import (
     decay_pcp_high,
     drain_all_pages,
     pcp_alloc,
+    pcp_alloc_huge,
     pcp_alloc_kernel,
     pcp_free_high_order,
+    pcp_free_huge,
     pcp_free_kernel,
     pcp_put,
     pcp_put_other,
@@ -198,3 +200,51 @@ def test_drained_kernel_pages_are_free_and_nobodys() -> None:
     drain_all_pages(k, frames)
     assert k.zone[DMA32].free == PAGES
     assert k.zone[DMA32].bag_used.sum() == 0
+
+
+def with_huge(high: int, batch: int = 63) -> tuple[Any, Any]:
+    """A zone of eight blocks of order 9, no list holds more than ``high`` pages."""
+    k, frames = machine(0)
+    zone = k.zone[DMA32]
+    zone.managed = zone.present = zone.spanned = zone.nr_frames = 8 * 512
+    frames = state.new_frames(8 * 512)
+    buddy_init(k, frames, DMA32, 8 * 512, None)
+    zone.pcp_batch = batch
+    zone.pcp_high_min = zone.pcp_high_max = high
+    zone.pcp_high[:] = high
+    return k, frames
+
+
+def test_huge_page_comes_in_twos() -> None:
+    k, frames = with_huge(high=2000)
+    zone = k.zone[DMA32]
+    first = pcp_alloc_huge(k, frames, DMA32, 0)
+    assert (zone.free, zone.pcp_count[0]) == (6 * 512, 512)
+    second = pcp_alloc_huge(k, frames, DMA32, 0)
+    assert (zone.free, zone.pcp_count[0]) == (6 * 512, 0)
+    assert abs(second - first) == 512
+
+
+def test_freed_huge_pages_wait_up_to_high_and_are_for_huge_pages_only() -> None:
+    k, frames = with_huge(high=2000)
+    zone = k.zone[DMA32]
+    taken = [pcp_alloc_huge(k, frames, DMA32, 0) for _ in range(6)]
+    for first in taken[:3]:
+        pcp_free_huge(k, frames, DMA32, 0, first)
+    assert (zone.free, zone.pcp_count[0]) == (2 * 512, 3 * 512)
+    pcp_free_huge(k, frames, DMA32, 0, taken[3])  # 2048 of 2000: a batch goes, which is one
+    assert (zone.free, zone.pcp_count[0]) == (3 * 512, 3 * 512)
+    single = pcp_alloc(k, frames, DMA32, 0)
+    assert single not in range(taken[3], taken[3] + 512)
+    assert zone.free == 3 * 512 - 63
+    assert pcp_alloc_huge(k, frames, DMA32, 0) == taken[3]  # the last that came
+    drain_all_pages(k, frames)
+    assert (zone.pcp_count[0], zone.pcp_head[1, 0]) == (0, -1)
+
+
+def test_list_that_cannot_hold_a_huge_page_gives_it_back_at_once() -> None:
+    k, frames = with_huge(high=300)
+    first = pcp_alloc_huge(k, frames, DMA32, 0)
+    drain_all_pages(k, frames)
+    pcp_free_huge(k, frames, DMA32, 0, first)
+    assert (k.zone[DMA32].free, k.zone[DMA32].pcp_count[0]) == (8 * 512, 0)

@@ -91,12 +91,18 @@ def z1_zones(ledger: Ledger, boot: dict[int, int]) -> list[str]:
 def _pcp(ledger: Ledger, z: int) -> list[str]:
     zone, following = ledger.k["zone"][z], ledger.frames["next"]
     counted = []
-    for cpu, heads in enumerate(zip(zone["pcp_head"], zone["pcp_other"], strict=True)):
+    single = int(ledger.k["granule_pages"])
+    for cpu in range(s.PCP_CPUS):
         nr = int(zone["pcp_kernel"][:, cpu].sum())
-        for head in heads:
-            i = int(head)
+        lists = (
+            (zone["pcp_head"][0], single),
+            (zone["pcp_head"][1], 1 << s.PAGEBLOCK_ORDER),
+            (zone["pcp_other"], single),
+        )
+        for heads, pages in lists:
+            i = int(heads[cpu])
             while i >= 0:
-                nr += int(ledger.k["granule_pages"])
+                nr += pages
                 i = int(following[i])
         counted.append(nr)
     return _differ(f"Z1: per-cpu list of zone {z}", zone["pcp_count"], counted)

@@ -90,14 +90,46 @@ def test_free_gives_the_spare_end_back_too() -> None:
     assert rss(found) == 400
 
 
-def test_swap_takes_it_page_by_page_and_exit_frees_all() -> None:
+def swapped(**more: Any) -> Any:
+    """Two huge pages that nobody touches any more, swapped out by 400 pages of somebody else."""
+    return found_of(huge("p", 1024, HOLD), process("q", "a", 400, HOLD, start_ns=S),
+                    group=Cgroup("a", memory_max=1200), node=node(swap=2048, **more),
+                    duration_ns=3 * S)  # fmt: skip
+
+
+def test_classic_lru_swaps_it_out_whole() -> None:
+    found = swapped()
+    out = found.series["vmstat.pswpout"]
+    assert out.max() >= 512  # 226 pages were wanted
+    assert not (out % 512).any()
+    assert rss(found) == 1024 - last(found, "vmstat.pswpout")
+
+
+def test_multi_gen_lru_splits_it() -> None:
+    found = swapped(lru_gen=True)
+    assert last(found, "vmstat.pswpout") % 512 > 0
+
+
+def test_swap_that_has_no_cluster_splits_it() -> None:
+    found = found_of(huge("p", 1024, HOLD), process("q", "a", 400, HOLD, start_ns=S),
+                     group=Cgroup("a", memory_max=1400), node=node(swap=500),
+                     duration_ns=3 * S)  # fmt: skip
+    assert last(found, "vmstat.pswpout") % 512 > 0
+
+
+def test_swapped_huge_page_waits_on_the_list_for_huge_pages() -> None:
+    found = swapped()
+    lower = (found.series["meminfo_kb.MemFree"][0] - last(found, "meminfo_kb.MemFree")) / 4
+    in_use = rss(found, "p") + rss(found, "q")
+    assert lower >= in_use + last(found, "vmstat.pswpout") - 512
+
+
+def test_swap_and_exit_free_all() -> None:
     ops = (Op("hold", ns=500 * MS), Op("exit"))
     found = found_of(huge("p", 500, *ops), process("q", "a", 400, HOLD, start_ns=100 * MS),
                      group=Cgroup("a", memory_max=700), node=node(swap=2048))  # fmt: skip
     assert not events(found, "oom_kill")
-    swapped = found.series["vmstat.pswpout"].max()
-    assert swapped > 0
-    assert swapped % 512 != 0
+    assert found.series["vmstat.pswpout"].max() > 0
     assert usage(found) <= 400 + 1 + 64
     assert last(found, "cgroup.a.memory.swap.current") <= 400 * 4096
 
