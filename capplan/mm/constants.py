@@ -27,6 +27,7 @@ MAX_OOM_DUMPS = 64
 OOM_CANDIDATES = 5
 MAX_CPUS = 512
 PCP_CPUS = 64  # CPUs beyond share their lists
+CELLS = 8  # of 32 bits, in an entry
 NR_MISSING_CLASSES = 31  # granules 2^c - 1 to 2^(c+1) - 2 of a mapping
 
 # Kernel constants (kernel-model: key constants).

@@ -42,7 +42,7 @@ from capplan.mm.state import (
 LRU_GEN_ANON, LRU_GEN_FILE = 0, 1
 LRU_REFS_WIDTH = MAX_NR_TIERS - 2  # include/linux/page-flags-layout.h
 LRU_REFS_MAX = (1 << LRU_REFS_WIDTH) - 1
-SHADOW_WORKINGSET = 1  # entry.flags
+SHADOW_WORKINGSET = 1  # entry.evicted
 
 
 @jit
@@ -339,7 +339,7 @@ def lru_gen_counts(k: Any, c: int, n: int, t: int, active: bool) -> int:
 def lru_gen_eviction(k: Any, fr: Any, pt: Any, i: int) -> None:
     """Leave a shadow of an evicted folio and count the eviction in its tier.
 
-    The shadow is ``min_seq << 2 | max(refs - 1, 0)``; the entry's flag says refs > 0.
+    The shadow is ``min_seq << 2 | max(refs - 1, 0)``; the entry's ``evicted`` says refs > 0.
 
     Kernel
     ------
@@ -353,9 +353,8 @@ def lru_gen_eviction(k: Any, fr: Any, pt: Any, i: int) -> None:
     refs = folio_lru_refs(fr, i)
     e = pt[fr[i].pte]
     e.shadow = (lv.min_seq[t] << LRU_REFS_WIDTH) | max(refs - 1, 0)
-    e.flags = (e.flags & ~SHADOW_WORKINGSET) | (SHADOW_WORKINGSET if refs else 0)
+    e.evicted = n << 1 | (SHADOW_WORKINGSET if refs else 0)
     e.memcg = c
-    e.node = n
     lv.tier_evicted[t, lru_tier_from_refs(refs)] += fr[i].nr_pages
 
 
@@ -365,7 +364,7 @@ def lru_gen_test_recent(k: Any, pt: Any, entry: int, t: int) -> bool:
     e = pt[entry]
     if e.memcg < 0:
         return False
-    min_seq = k.memcg[e.memcg].lruvec[e.node].min_seq[t]
+    min_seq = k.memcg[e.memcg].lruvec[e.evicted >> 1].min_seq[t]
     return (e.shadow >> LRU_REFS_WIDTH) == min_seq  # type: ignore[no-any-return]
 
 
@@ -393,7 +392,7 @@ def lru_gen_refault(k: Any, fr: Any, pt: Any, i: int, in_fault: bool) -> bool:
     c = fr[i].memcg
     n = fr[i].zone // ZONES_PER_NODE
     e = pt[fr[i].pte]
-    if e.memcg != c or e.node != n:
+    if e.memcg != c or e.evicted >> 1 != n:
         return False
     t = lru_gen_type(fr, i)
     nr_pages = fr[i].nr_pages
@@ -401,7 +400,7 @@ def lru_gen_refault(k: Any, fr: Any, pt: Any, i: int, in_fault: bool) -> bool:
     k.vmstat[VM_REFAULT_ANON + t] += nr_pages
     if not lru_gen_test_recent(k, pt, fr[i].pte, t):
         return False
-    refs = (e.shadow & LRU_REFS_MAX) + (1 if e.flags & SHADOW_WORKINGSET else 0)
+    refs = (e.shadow & LRU_REFS_MAX) + (e.evicted & SHADOW_WORKINGSET)
     k.memcg[c].lruvec[n].tier_refaulted[t, lru_tier_from_refs(refs)] += nr_pages
     k.memcg[c].stat[ST_ACTIVATE_ANON + t] += nr_pages
     k.vmstat[VM_ACTIVATE_FILE if t == LRU_GEN_FILE else VM_ACTIVATE_ANON] += nr_pages

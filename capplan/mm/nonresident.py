@@ -4,11 +4,12 @@
     found: the last of that list takes its place
     draw:  a class by what its missing granules weigh, one of its list, kept by its own weight
 
-Class c has the granules 2^c - 1 to 2^(c+1) - 2; under zipf their weights differ by at most 2^s. The
-list of a class stands in the ``slot`` fields of the class's own entries, ``place`` says where an
-entry is on it. So a granule comes and goes in a fixed number of steps and a draw takes a walk over
-the counts of some twenty classes, however few granules are missing. Lists are kept from the first
-random access to a mapping on.
+All granules of a uniform pattern are of class 0. Under zipf class c has the granules 2^c - 1 to
+2^(c+1) - 2: their weights differ by at most 2^s. Each entry of a mapping has a cell, a class the
+cells of its own entries; its list stands in the first of these, ``place`` says where on it an entry
+is. So a granule comes and goes in a fixed number of steps and a draw takes a walk over the counts of
+some twenty classes at most, however few granules are missing. Lists are kept from the first random
+access to a mapping on.
 
 Not in the kernel, which need not ask: there a task touches its pages itself.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit, prefetch
 from capplan.mm.lruvec import draw, zipf_mass
-from capplan.mm.state import ACCESS_ZIPF, NR_MISSING_CLASSES, PTE_COW, PTE_NONE, PTE_PRESENT
+from capplan.mm.state import ACCESS_ZIPF, CELLS, NR_MISSING_CLASSES, PTE_COW, PTE_NONE, PTE_PRESENT
 
 __all__ = ["ask_for_missing", "granule_found", "granule_lost", "missing_share", "pick_missing"]
 
@@ -44,13 +45,34 @@ def popularity_class(index):
 
 
 @jit
+def _class_of(mapping, index):
+    return popularity_class(index) if mapping.listed == ACCESS_ZIPF else 0
+
+
+@jit
+def _first_cell(mapping, c):
+    """The cell where the list of class c begins."""
+    return mapping.first_pte + (1 << c) - 1
+
+
+@jit
+def _listed(k, pt, cell):
+    return pt[k.nr_entries + cell // CELLS].cells[cell % CELLS]
+
+
+@jit
+def _list(k, pt, cell, index):
+    pt[k.nr_entries + cell // CELLS].cells[cell % CELLS] = index
+
+
+@jit
 def _append(k, pt, m, e):
     mapping = k.mapping[m]
     index = e - mapping.first_pte
-    c = popularity_class(index)
+    c = _class_of(mapping, index)
     at = mapping.missing[c]
     mapping.missing[c] = at + 1
-    pt[mapping.first_pte + (1 << c) - 1 + at].slot = index
+    _list(k, pt, _first_cell(mapping, c) + at, index)
     pt[e].place = at
     if mapping.listed == ACCESS_ZIPF:
         mapping.missing_mass += zipf_mass(mapping, index, index + 1)
@@ -60,13 +82,13 @@ def _append(k, pt, m, e):
 def _remove(k, pt, m, e):
     mapping = k.mapping[m]
     index = e - mapping.first_pte
-    c = popularity_class(index)
-    first = mapping.first_pte + (1 << c) - 1
+    c = _class_of(mapping, index)
+    first = _first_cell(mapping, c)
     last = mapping.missing[c] - 1
     mapping.missing[c] = last
-    moved = pt[first + last].slot
+    moved = _listed(k, pt, first + last)
     at = pt[e].place
-    pt[first + at].slot = moved
+    _list(k, pt, first + at, moved)
     pt[mapping.first_pte + moved].place = at
     if mapping.listed == ACCESS_ZIPF:
         mapping.missing_mass -= zipf_mass(mapping, index, index + 1)
@@ -129,15 +151,14 @@ def missing_share(k, pt, m):
 @jit
 def _heaviest(mapping, c):
     """Most that a granule of class c weighs."""
-    if mapping.pattern != ACCESS_ZIPF:
-        return 1.0
     first = (1 << c) - 1
     return zipf_mass(mapping, first, first + 1)
 
 
 @jit
-def _candidate(mapping, pt, x):
+def _candidate(k, pt, m, x):
     """The missing granule at height x of the classes stacked up: (index, class); -1: none."""
+    mapping = k.mapping[m]
     for c in range(NR_MISSING_CLASSES):
         count = mapping.missing[c]
         if count == 0:
@@ -145,7 +166,7 @@ def _candidate(mapping, pt, x):
         heaviest = _heaviest(mapping, c)
         if x < count * heaviest:
             at = min(int(x / heaviest), count - 1)
-            return pt[mapping.first_pte + (1 << c) - 1 + at].slot, c
+            return _listed(k, pt, _first_cell(mapping, c) + at), c
         x -= count * heaviest
     return -1, -1
 
@@ -161,30 +182,59 @@ def _stacked(mapping):
 
 
 @jit
+def _pick_popular(k, pt, t, m):
+    """Index of a missing granule drawn by weight, -1: none."""
+    mapping = k.mapping[m]
+    task = k.task[t]
+    height = _stacked(mapping)
+    index = -1
+    for _ in range(ATTEMPTS):
+        task.draws += 1
+        x = draw(k, mapping.stream, t, task.draws) / UNIT * height
+        found, c = _candidate(k, pt, m, x)
+        if found < 0:
+            continue  # rounding: at the very top
+        index = found
+        task.draws += 1
+        kept = draw(k, mapping.stream, t, task.draws) / UNIT
+        if kept * _heaviest(mapping, c) < zipf_mass(mapping, index, index + 1):
+            break
+    return index
+
+
+@jit
+def _place_drawn(k, t, m):
+    """Which of the missing granules, all alike, the next draws give: (place, draws taken).
+
+    Drawn below the next power of two until it is on the list: the place stays the same when
+    a few granules come or go before it is asked for again.
+    """
+    mapping = k.mapping[m]
+    bits = 53
+    while (mapping.nonresident - 1) >> (53 - bits):
+        bits -= 1
+    for drawn in range(1, ATTEMPTS):
+        at = draw(k, mapping.stream, t, k.task[t].draws + drawn) >> bits
+        if at < mapping.nonresident:
+            return at, drawn
+    return 0, ATTEMPTS
+
+
+@jit
 def pick_missing(k, pt, t, m):
     """A granule that is not resident, drawn as the pattern of mapping m touches them: its entry.
 
     -1 when none is missing. :func:`missing_share` has begun the lists. The draws are task t's.
     """
     mapping = k.mapping[m]
-    task = k.task[t]
-    height = 1.0 * mapping.nonresident
+    if mapping.nonresident == 0:
+        return -1
     if mapping.pattern == ACCESS_ZIPF:
-        height = _stacked(mapping)
-    index = -1
-    for _ in range(ATTEMPTS):
-        task.draws += 1
-        x = draw(k, mapping.stream, t, task.draws) / UNIT * height
-        found, c = _candidate(mapping, pt, x)
-        if found < 0:
-            continue  # rounding: at the very top
-        index = found
-        if mapping.pattern != ACCESS_ZIPF:
-            break
-        task.draws += 1
-        kept = draw(k, mapping.stream, t, task.draws) / UNIT
-        if kept * _heaviest(mapping, c) < zipf_mass(mapping, index, index + 1):
-            break
+        index = _pick_popular(k, pt, t, m)
+    else:
+        at, drawn = _place_drawn(k, t, m)
+        k.task[t].draws += drawn
+        index = _listed(k, pt, mapping.first_pte + at)
     return mapping.first_pte + index if index >= 0 else -1
 
 
@@ -198,7 +248,5 @@ def ask_for_missing(k, pt, t, m):
     mapping = k.mapping[m]
     if mapping.nonresident == 0 or mapping.pattern == ACCESS_ZIPF:
         return
-    ordinal = k.task[t].draws + 1
-    x = draw(k, mapping.stream, t, ordinal) / UNIT * mapping.nonresident
-    index, _ = _candidate(mapping, pt, x)
-    prefetch(pt, mapping.first_pte + index)
+    at, _ = _place_drawn(k, t, m)
+    prefetch(pt, mapping.first_pte + _listed(k, pt, mapping.first_pte + at))

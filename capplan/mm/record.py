@@ -11,9 +11,24 @@ __all__ = ["Record", "attributes", "filled", "record"]
 CACHE_LINE = 64  # bytes
 
 
-def record(fields: list[Any]) -> np.dtype[Any]:
-    """A record type, its fields aligned as in C."""
-    return np.dtype(fields, align=True)
+def record(fields: list[Any], **other: Any) -> np.dtype[Any]:
+    """A record type, its fields aligned as in C.
+
+    ``other`` names what its bytes may be instead, as in a union: ``cells=(int32, 8)``.
+    """
+    dtype = np.dtype(fields, align=True)
+    if not other:
+        return dtype
+    known = dtype.fields or {}
+    return np.dtype(
+        {
+            "names": [*known, *other],
+            "formats": [*(field[0] for field in known.values()), *other.values()],
+            "offsets": [*(field[1] for field in known.values()), *(0 for _ in other)],
+            "itemsize": dtype.itemsize,
+        },
+        align=True,
+    )
 
 
 class Record(np.record):  # type: ignore[misc]

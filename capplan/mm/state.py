@@ -9,7 +9,8 @@ Four arguments carry everything through ``mm``:
 ``fr``
     ``(F,)`` frame records, ``struct page``: one per aligned block of 2^g pages.
 ``pt``
-    ``(E,)`` entry records: one per granule of each mapping, the virtual side.
+    ``(E + E/8,)`` entry records: one per granule of each mapping, the virtual side; from
+    ``k.nr_entries`` on their bytes are cells, the lists of missing granules.
 ``pg``
     ``(P,)`` op records: what each task does, one after the other (only ``sim`` reads it).
 
@@ -44,18 +45,21 @@ frame_t = record([
     ("line", i64),  # 64 bytes: a visit waits for one cache line
 ])  # fmt: skip
 
+# fmt: off
 entry_t = record([
     ("frame", i32),  # PTE_PRESENT
     ("memcg", i16),  # reclaim target that evicted it (shadow)
     ("owner", i16),  # memcg that the swap slot is charged to
-    ("state", i8), ("swap", i8), ("in_zswap", i8), ("flags", i8),  # flags: bit 0 workingset, bits 1-3 tier, bit 4 dirty
-    ("nr_pages", i32),
-    ("length", i32),  # bytes stored per page in zswap (0: same-filled)
-    ("node", i8), ("referenced", i8),  # in zswap, not yet looked at by its shrinker
+    ("state", i8), ("swap", i8),
+    ("in_zswap", i8),  # 1: stored; 2: stored, and not yet looked at by the shrinker (referenced)
+    ("evicted", i8),  # from which node, and whether PG_workingset (pack_shadow): node << 1 | flag
+    ("nr_pages", i16),
+    ("length", i16),  # bytes stored per page in zswap (0: same-filled)
     ("walk", i16),  # of a page table's first entry: the Bloom filter it is in (MGLRU), 0: none
-    ("slot", i32), ("place", i32),  # list of missing granules: a place on it, and where this one is
+    ("place", i32),  # where it is on the list of missing granules
     ("shadow", i64),  # nonresident_age at eviction (classic), min_seq (MGLRU)
-])  # fmt: skip
+], cells=(i32, CELLS))  # 32 bytes: none lies across two cache lines
+# fmt: on
 
 op_t = record([
     ("op", i32), ("vma", i32),
@@ -341,7 +345,7 @@ kernel_t = record([
     ("g", i32), ("granule_pages", i64),
     ("nr_nodes", i32), ("nr_zones", i32), ("nr_cpus", i32), ("hz", i64),
     ("nr_memcgs", i32), ("nr_procs", i32), ("nr_tasks", i32), ("nr_vmas", i32),
-    ("nr_mappings", i32), ("nr_swaps", i32), ("nr_disks", i32),
+    ("nr_mappings", i32), ("nr_entries", i64), ("nr_swaps", i32), ("nr_disks", i32),
     ("totalram", i64), ("totalswap", i64), ("total_reserve", i64),
     # sysctls
     ("min_free_kbytes", i64), ("user_min_free_kbytes", i64), ("watermark_scale_factor", i64),
@@ -488,11 +492,11 @@ def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
 
 
 def new_entries(nr_entries: int) -> np.ndarray[Any, Any]:
-    """``(nr_entries,) entry_t``, never touched."""
+    """``(nr_entries + cells,) entry_t``, never touched, and a cell for each of them behind."""
     one = np.zeros(1, entry_t)
     for field in ("frame", "memcg", "owner", "swap"):
         one[field] = -1
-    return filled(nr_entries, one)
+    return filled(nr_entries + -(-nr_entries // CELLS), one)
 
 
 def new_program(nr_ops: int) -> np.ndarray[Any, Any]:

@@ -134,15 +134,13 @@ def _prepare_scan_control(k, n):
 
 
 @jit
-def _look_ahead(fr, pt, i):
+def _look_ahead(fr, i):
     """Ask for what the scan of page i's list meets next (prefetchw_prev_lru_folio).
 
-    The page before is there by now, asked for a visit ago; its entry and the page before that
-    one are asked for.
+    The page before is there by now, asked for a visit ago; the one before that is asked for.
     """
     before = fr[i].prev
     if before >= 0:
-        prefetch(pt, fr[before].pte)
         prefetch(fr, fr[before].prev)
 
 
@@ -161,7 +159,7 @@ def _shrink_active_list(k, fr, pt, c, n, nr, lru):
         size = fr[i].nr_pages
         if lruvec.credit[lru] < size:
             break
-        _look_ahead(fr, pt, i)
+        _look_ahead(fr, i)
         lruvec.credit[lru] -= size
         k.vmstat[VM_PGREFILL] += size
         k.work_ns += k.cost.rotate_ns * size
@@ -201,7 +199,9 @@ def _shrink_inactive_list(k, fr, pt, c, n, nr, lru):
         huge = fr[i].flags & PG_HUGE
         if lruvec.credit[lru] < (1 if huge else size):
             break
-        _look_ahead(fr, pt, i)
+        _look_ahead(fr, i)
+        if fr[i].prev >= 0:
+            prefetch(pt, fr[fr[i].prev].pte)  # where its shadow will stand
         if huge:  # one that is met is taken, however much the turn had left
             last = 0 <= stop - huge_first(k, fr, i) < huge_pages(k)
             freed = shrink_folio(k, fr, pt, i)

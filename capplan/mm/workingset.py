@@ -58,8 +58,7 @@ def workingset_eviction(k, fr, pt, i, target):
     entry = pt[fr[i].pte]
     entry.shadow = k.memcg[target].lruvec[n].nonresident_age
     entry.memcg = target
-    entry.node = n
-    entry.flags = 1 if fr[i].flags & PG_WORKINGSET else 0
+    entry.evicted = n << 1 | (1 if fr[i].flags & PG_WORKINGSET else 0)
     age_nonresident(k, target, n, fr[i].nr_pages)
 
 
@@ -96,7 +95,7 @@ def workingset_refault(k, fr, pt, i, swap_left):
     Returns 1 when the page was Workingset before (its read is a memory stall), else 0.
     """
     entry = pt[fr[i].pte]
-    n = entry.node
+    n = entry.evicted >> 1
     is_file = not fr[i].flags & PG_SWAPBACKED
     nr = fr[i].nr_pages
     owner = fr[i].memcg
@@ -119,7 +118,7 @@ def workingset_refault(k, fr, pt, i, swap_left):
     k.memcg[owner].stat[ST_ACTIVATE_FILE if is_file else ST_ACTIVATE_ANON] += nr
     k.vmstat[VM_ACTIVATE_FILE if is_file else VM_ACTIVATE_ANON] += nr
     _count_activation(k, owner, n, is_file, nr)
-    if not entry.flags & 1:
+    if not entry.evicted & 1:
         return 0
     fr[i].flags |= PG_WORKINGSET
     lru_note_cost(k, owner, n, is_file, nr, 0)

@@ -196,8 +196,7 @@ def zswap_store(k, fr, pt, i, same_filled):
         return 0
     entry = pt[e]
     entry.state = PTE_ZSWAP
-    entry.in_zswap = 1
-    entry.referenced = 1
+    entry.in_zswap = 2
     entry.length = length
     _charge(k, c, length, nr)
     k.memcg[c].stat[ST_ZSWAPPED] += nr
@@ -224,7 +223,7 @@ def zswap_shrink(k, fr, pt, limit):
 
     Stops when the pool accepts again. A page is decompressed and written; its slot stays.
     """
-    total = pt.size
+    total = k.nr_entries
     accept = zswap_max_pages(k) * k.zswap_accept_percent // 100
     looked = 0
     done = 0

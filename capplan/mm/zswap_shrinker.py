@@ -60,16 +60,16 @@ def _scan(k, fr, pt, c, nr):
     """Look at nr stored pages of group c (shrink_memcg_cb): pages written back."""
     done = 0
     looked = 0
-    for _ in range(pt.size):
+    for _ in range(k.nr_entries):
         if looked >= nr:
             break
         e = k.zswap_cursor
-        k.zswap_cursor = e + 1 if e + 1 < pt.size else 0
+        k.zswap_cursor = e + 1 if e + 1 < k.nr_entries else 0
         if pt[e].state != PTE_ZSWAP or max(pt[e].owner, 0) != c:
             continue
         looked += pt[e].nr_pages
-        if pt[e].referenced:
-            pt[e].referenced = 0
+        if pt[e].in_zswap == 2:
+            pt[e].in_zswap = 1
             continue
         done += zswap_writeback_entry(k, fr, pt, e)
     return done

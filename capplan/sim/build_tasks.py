@@ -164,7 +164,8 @@ def _mappings(
         "dirtied_ns": s.NEVER_NS,
     }.items():
         table[name] = values
-    entries = s.new_entries(max(int(ends[-1]) if mappings else 0, 1))
+    k.nr_entries = max(int(ends[-1]) if mappings else 0, 1)
+    entries = s.new_entries(int(k.nr_entries))
     for m, mapping in enumerate(mappings):
         if mapping.kind == "file" and mapping.size_pages > 0:
             _lay_out_file(table[m], entries, mapping.size_pages, granule)

@@ -196,11 +196,9 @@ def _move_entry(k, fr, pt, e, s, f):
     new.state = old.state
     new.swap = old.swap
     new.in_zswap = old.in_zswap
-    new.flags = old.flags
+    new.evicted = old.evicted
     new.nr_pages = old.nr_pages
     new.length = old.length
-    new.node = old.node
-    new.referenced = old.referenced
     new.shadow = old.shadow
     if new.frame >= 0:
         fr[new.frame].mapping = s

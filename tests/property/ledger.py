@@ -19,7 +19,8 @@ class Ledger:
 
     def __init__(self, machine: Any) -> None:
         self.k = k = machine.kernel[0]
-        self.frames, self.entries = machine.frames, machine.entries
+        self.frames = machine.frames
+        self.entries = machine.entries[: int(machine.kernel[0].nr_entries)]
         fr = self.frames
         self.zones = [z for z in range(int(k["nr_zones"])) if k["zone"]["managed"][z] > 0]
         self.groups = int(k["nr_memcgs"])
