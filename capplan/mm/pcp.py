@@ -262,7 +262,7 @@ def _pop_other(fr, zone, cpu):
 
 @jit
 def _ask_for_buddies(k, fr, zone, i):
-    """Frame i is freed next: what it may merge with is looked at then."""
+    """Frame i goes back to the buddy lists soon: what it may merge with is looked at then."""
     block = i - zone.first_frame
     below = PAGEBLOCK_ORDER - k.g
     prefetch(fr, zone.first_frame + (block >> below << below))  # the pageblock's migratetype
@@ -277,7 +277,6 @@ def _free_frames(k, fr, z, cpu, nr, movable):
     tail = zone.pcp_tail[SINGLE]
     while nr > 0 and (tail[cpu] if movable else zone.pcp_other[cpu]) >= 0:
         i = _pop_tail(fr, zone, SINGLE, cpu) if movable else _pop_other(fr, zone, cpu)
-        _ask_for_buddies(k, fr, zone, tail[cpu])
         zone.pcp_count[cpu] -= k.granule_pages
         free_block(k, fr, z, i, k.g)
         nr -= k.granule_pages
@@ -334,6 +333,7 @@ def _commit(k, fr, z, cpu, nr, which):
 @jit
 def pcp_free(k, fr, z, cpu, i):
     """Free one granule to the movable list of a CPU (free_unref_page)."""
+    _ask_for_buddies(k, fr, k.zone[z], i)
     _push(fr, k.zone[z], SINGLE, cpu, i)
     _commit(k, fr, z, cpu, k.granule_pages, _MOVABLE)
 

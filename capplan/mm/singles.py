@@ -61,12 +61,12 @@ def _count_seeds(k: Any, z: int) -> None:
 def _count_bag(k: Any, z: int, mt: int) -> None:
     """Write the free counts below a granule, of the bag of `mt` and of those that share a row."""
     zone = k.zone[z]
-    if mt != MT_UNMOVABLE and mt != MT_MOVABLE:
+    seeds = zone.bag_seed_pages
+    if mt != MT_UNMOVABLE and mt != MT_MOVABLE or seeds == 0 and not zone.counters_only:
         rest = (zone.bag_granules[mt] << k.g) - zone.bag_used[mt]
         for o in range(k.g):
             zone.nr_free[o, mt] = (rest >> o) & 1
         return
-    seeds = zone.bag_seed_pages
     rest = (zone.bag_granules[MT_MOVABLE] << k.g) - zone.bag_used[MT_MOVABLE]
     for o in range(NR_ORDERS if zone.counters_only else k.g):
         zone.nr_free[o, MT_MOVABLE] = (rest >> o) & 1

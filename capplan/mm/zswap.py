@@ -55,7 +55,8 @@ STREAM_LENGTH = 0x1E46
 def stored_length(k, m, e):
     """Bytes that entry e of mapping m compresses to, drawn once per entry (1..4096).
 
-    Normal(length_mean, length_sd) from twelve uniform draws' sum, cut to [32, 4096].
+    Normal(length_mean, length_sd) from the sum of twelve uniform numbers (three draws of four
+    times 13 bits), cut to [32, 4096].
     """
     mapping = k.mapping[m]
     if mapping.incompressible > 0.0:
@@ -64,10 +65,12 @@ def stored_length(k, m, e):
             return 4096
     if mapping.length_sd <= 0.0:
         return min(max(int(mapping.length_mean), 32), 4096)
-    total = -6.0
-    for ordinal in range(12):
-        total += draw(k, mapping.stream, e, STREAM_LENGTH + ordinal) / 9007199254740992.0
-    return min(max(int(mapping.length_mean + mapping.length_sd * total), 32), 4096)
+    total = 6  # twelve times half a step: each number stands for the middle of its step
+    for ordinal in range(3):
+        bits = draw(k, mapping.stream, e, STREAM_LENGTH + ordinal)
+        total += (bits & 8191) + (bits >> 13 & 8191) + (bits >> 26 & 8191) + (bits >> 39 & 8191)
+    deviation = total / 8192 - 6.0
+    return min(max(int(mapping.length_mean + mapping.length_sd * deviation), 32), 4096)
 
 
 @jit

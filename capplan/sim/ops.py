@@ -7,7 +7,7 @@ k.wait_ns. Pages are touched granule by granule; an op takes at most 64 pages a 
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import jit, prefetch
 from capplan.mm.lruvec import draw, lru_add, lru_del, mark_accessed
 from capplan.mm.page_writeback import balance_dirty_pages_ratelimited
 from capplan.mm.shrink_folio import place_in_swap, set_page_dirty
@@ -224,6 +224,7 @@ def _read_granule(k, fr, pt, t, v, index, sequential):
         mapping.used = max(mapping.used, index + 1)
     k.work_ns += (k.cost.file_copy_ns + k.cost.read_syscall_ns) * nr
     mark_accessed(k, fr, pt[e].frame)
+    prefetch(pt, e + 1)  # what it reads next
     return nr
 
 
