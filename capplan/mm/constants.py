@@ -28,6 +28,7 @@ OOM_CANDIDATES = 5
 MAX_CPUS = 512
 PCP_CPUS = 64  # CPUs beyond share their lists
 CELLS = 8  # of 32 bits, in an entry
+AHEAD = 3  # pages of a list between the one that a scan is at and the one it asks memory for
 NR_MISSING_CLASSES = 31  # granules 2^c - 1 to 2^(c+1) - 2 of a mapping
 
 # Kernel constants (kernel-model: key constants).

@@ -22,6 +22,7 @@ from capplan.mm.state import (
     ACCESS_CYCLIC,
     ACCESS_UNIFORM,
     ACCESS_ZIPF,
+    AHEAD,
     LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
     LRU_NONE,
@@ -130,6 +131,11 @@ def _link_head(lruvec, fr, i, lru):
         lruvec.tail[lru] = i
     lruvec.head[lru] = i
     fr[i].lru = lru
+    if lruvec.latest[lru, AHEAD - 1] >= 0:
+        fr[lruvec.latest[lru, AHEAD - 1]].ahead = i
+    for back in range(AHEAD - 1, 0, -1):
+        lruvec.latest[lru, back] = lruvec.latest[lru, back - 1]
+    lruvec.latest[lru, 0] = i
 
 
 @jit

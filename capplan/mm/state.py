@@ -42,7 +42,8 @@ frame_t = record([
     ("gen", i8), ("refs", i8), ("swap", i8), ("skip", i8),  # MGLRU generation + 1 (0: on no list), fd accesses, swap area; of a pageblock: PB_migrate_skip
     ("seen", f64),  # the mapping's progress when last looked at [pages]
     ("io_done_ns", i64),
-    ("line", i64),  # 64 bytes: a visit waits for one cache line
+    ("ahead", i32),  # page that a scan of its list met AHEAD pages later when that one was added
+    ("line", i32),  # 64 bytes: a visit waits for one cache line
 ])  # fmt: skip
 
 # fmt: off
@@ -70,6 +71,7 @@ op_t = record([
 
 lruvec_t = record([
     ("head", i32, (NR_LRU_LISTS,)), ("tail", i32, (NR_LRU_LISTS,)),
+    ("latest", i32, (NR_LRU_LISTS, AHEAD)),  # added last: their ``ahead`` is not yet known
     ("pages", i64, (NR_LRU_LISTS,)),
     ("tree_pages", i64, (NR_LRU_LISTS,)),  # of all groups below too (classic LRU)
     ("credit", i64, (NR_LRU_LISTS,)),  # scan pages not yet spent (a granule is never rounded)
@@ -434,7 +436,7 @@ def new_kernel() -> np.ndarray[Any, Any]:
     for table, links in _LINKS.items():
         for link in links:
             (k[table] if table else k)[link] = -1
-    for link in ("head", "tail", "gen_head", "gen_tail", "memcg_next", "memcg_prev"):
+    for link in ("head", "tail", "latest", "gen_head", "gen_tail", "memcg_next", "memcg_prev"):
         k["memcg"]["lruvec"][link] = -1
     for counter in ("memory", "swap", "memsw"):
         for field in ("max", "high"):
@@ -485,7 +487,7 @@ _LINKS = {
 def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
     """``(nr_frames,) frame_t``, on no list, owned by nobody."""
     one = np.zeros(1, frame_t)
-    for field in ("next", "prev", "io_next", "memcg", "mapping", "pte", "swap"):
+    for field in ("next", "prev", "io_next", "memcg", "mapping", "pte", "swap", "ahead"):
         one[field] = -1
     one["lru"] = LRU_NONE
     return filled(nr_frames, one)
