@@ -203,8 +203,8 @@ def _pick_popular(k, pt, t, m):
 
 
 @jit
-def _place_drawn(k, t, m):
-    """Which of the missing granules, all alike, the next draws give: (place, draws taken).
+def _place_drawn(k, t, m, draws):
+    """Which of the missing granules, all alike, the next draws give: (place, draws by then).
 
     Drawn below the next power of two until it is on the list: the place stays the same when
     a few granules come or go before it is asked for again.
@@ -213,11 +213,12 @@ def _place_drawn(k, t, m):
     bits = 53
     while (mapping.nonresident - 1) >> (53 - bits):
         bits -= 1
-    for drawn in range(1, ATTEMPTS):
-        at = draw(k, mapping.stream, t, k.task[t].draws + drawn) >> bits
+    for _ in range(ATTEMPTS):
+        draws += 1
+        at = draw(k, mapping.stream, t, draws) >> bits
         if at < mapping.nonresident:
-            return at, drawn
-    return 0, ATTEMPTS
+            return at, draws
+    return 0, draws
 
 
 @jit
@@ -232,8 +233,7 @@ def pick_missing(k, pt, t, m):
     if mapping.pattern == ACCESS_ZIPF:
         index = _pick_popular(k, pt, t, m)
     else:
-        at, drawn = _place_drawn(k, t, m)
-        k.task[t].draws += drawn
+        at, k.task[t].draws = _place_drawn(k, t, m, k.task[t].draws)
         index = _listed(k, pt, mapping.first_pte + at)
     return mapping.first_pte + index if index >= 0 else -1
 
@@ -242,11 +242,13 @@ def pick_missing(k, pt, t, m):
 def ask_for_missing(k, pt, t, m):
     """Ask memory for the entry that :func:`pick_missing` finds next, if nothing changes till then.
 
-    A draw depends on its number alone, so the next one is known now; a granule that is met at
-    random is in no cache.
+    A draw depends on its number alone, so the next ones are known now; a granule that is met at
+    random is in no cache. The cell that names the entry was asked for a turn before.
     """
     mapping = k.mapping[m]
     if mapping.nonresident == 0 or mapping.pattern == ACCESS_ZIPF:
         return
-    at, _ = _place_drawn(k, t, m)
+    at, draws = _place_drawn(k, t, m, k.task[t].draws)
     prefetch(pt, mapping.first_pte + _listed(k, pt, mapping.first_pte + at))
+    at, _ = _place_drawn(k, t, m, draws)
+    prefetch(pt, k.nr_entries + (mapping.first_pte + at) // CELLS)
