@@ -152,7 +152,7 @@ def _operator_type(self: Any, context: Any, args: Any, kws: Any) -> Any:
 def quick_compile() -> Iterator[None]:
     """While an entry is compiled, operators are looked up and loops stay loops."""
     types.Function.get_call_type = _operator_type
-    vectorize = config.LOOP_VECTORIZE, config.SLP_VECTORIZE  # type: ignore[attr-defined]
+    vectorize = config.LOOP_VECTORIZE, config.SLP_VECTORIZE
     config.LOOP_VECTORIZE = config.SLP_VECTORIZE = 0
     collecting = gc.isenabled()
     gc.disable()  # it would look at the same million objects again and again

@@ -6,10 +6,10 @@
 
 All granules of a uniform pattern are of class 0. Under zipf class c has the granules 2^c - 1 to
 2^(c+1) - 2: their weights differ by at most 2^s. Each entry of a mapping has a cell, a class the
-cells of its own entries; its list stands in the first of these, ``place`` says where on it an entry
-is. So a granule comes and goes in a fixed number of steps and a draw takes a walk over the counts of
-some twenty classes at most, however few granules are missing. Lists are kept from the first random
-access to a mapping on.
+cells of its own entries; its list stands in the first of these, ``place`` says where on it an
+entry is. So a granule comes and goes in a fixed number of steps and a draw takes a walk over the
+counts of some twenty classes at most, however few granules are missing. Lists are kept from the
+first random access to a mapping on.
 
 Not in the kernel, which need not ask: there a task touches its pages itself.
 """

@@ -19,7 +19,7 @@ def record(fields: list[Any], **other: Any) -> np.dtype[Any]:
     dtype = np.dtype(fields, align=True)
     if not other:
         return dtype
-    known = dtype.fields or {}
+    known: Any = dtype.fields
     return np.dtype(
         {
             "names": [*known, *other],

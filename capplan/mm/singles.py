@@ -62,7 +62,8 @@ def _count_bag(k: Any, z: int, mt: int) -> None:
     """Write the free counts below a granule, of the bag of `mt` and of those that share a row."""
     zone = k.zone[z]
     seeds = zone.bag_seed_pages
-    if mt != MT_UNMOVABLE and mt != MT_MOVABLE or seeds == 0 and not zone.counters_only:
+    shares_row = mt == MT_UNMOVABLE or mt == MT_MOVABLE
+    if not shares_row or (seeds == 0 and not zone.counters_only):
         rest = (zone.bag_granules[mt] << k.g) - zone.bag_used[mt]
         for o in range(k.g):
             zone.nr_free[o, mt] = (rest >> o) & 1
