@@ -104,6 +104,7 @@ def expand_node(machine: Machine, assumptions: list[str]) -> Node:
         zswap=_zswap(machine),
         kernel_pages=system.kernel // PAGE_SIZE,
         slab_reclaimable_pages=system.slab_reclaimable // PAGE_SIZE,
+        slab_pinned_pages=system.slab_in_use // PAGE_SIZE,
         daemon_anon_pages=system.daemons.memory // PAGE_SIZE,
         daemon_file_pages=system.daemons.file // PAGE_SIZE,
         daemon_shmem_pages=system.daemons.shmem // PAGE_SIZE,

@@ -157,8 +157,18 @@ class System(Model):
     kernel: Bytes = 300 << 20
     """Memory the kernel cannot give back: slab, page tables, stacks, percpu, drivers."""
     slab_reclaimable: Bytes = 100 << 20
-    """dentries and inodes; the shrinkers take them."""
+    """dentries and inodes (SReclaimable); the shrinkers take those that nobody uses."""
+    slab_in_use: Bytes = 0
+    """Part of ``slab_reclaimable`` that is in use: counted with it, never freed. On a node that
+    has just dropped its caches that is all of it; /proc/sys/fs/dentry-state counts the unused."""
     daemons: Daemons = Daemons()
+
+    @model_validator(mode="after")
+    def _slab(self) -> System:
+        if self.slab_in_use > self.slab_reclaimable:
+            message = "slab_in_use is more than slab_reclaimable, which contains it"
+            raise problem("slab_in_use", message, "at most slab_reclaimable")
+        return self
 
 
 class Sysctl(Model):

@@ -36,14 +36,13 @@ def simulated_kib(root: Path, value: int) -> float:
 
 @pytest.mark.parametrize("value", VALUES)
 def test_usable_memory_is_the_kernels(root: Path, value: int) -> None:
-    assert simulated_kib(root, value) == pytest.approx(recorded_kib(root, value), rel=0.02)
+    assert simulated_kib(root, value) == pytest.approx(recorded_kib(root, value), rel=0.01)
 
 
 def test_what_more_of_it_takes_away_is_what_the_kernel_takes(root: Path) -> None:
     kernel = recorded_kib(root, VALUES[0]) - recorded_kib(root, VALUES[1])
     simulated = simulated_kib(root, VALUES[0]) - simulated_kib(root, VALUES[1])
-    # two sizes of 800 MiB and more, each with its own moment of the kill: 0.4 % of one of them
-    assert simulated == pytest.approx(kernel, rel=0.06)
+    assert simulated == pytest.approx(kernel, rel=0.03)
 
 
 def test_compare_shows_that_difference(root: Path) -> None:

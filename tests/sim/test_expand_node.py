@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from capplan.errors import InputError
 from capplan.sim.expand import sample_ns
 from tests.sim.expand_cases import HOUR, MIB, MIN, S, mapping, scenario
 
@@ -25,6 +26,7 @@ def test_expand_node_that_is_written_out_assumes_less(tmp_path: Path) -> None:
     system = {
         "kernel": "1Gi",
         "slab_reclaimable": "1Mi",
+        "slab_in_use": "256Ki",
         "daemons": {"memory": "10Mi", "file": "4Mi"},
     }
     zones = [{"zone": "DMA32", "managed": 500_000, "min": 10, "low": 20, "high": 30}]
@@ -38,6 +40,13 @@ def test_expand_node_that_is_written_out_assumes_less(tmp_path: Path) -> None:
     assert (zone.spanned, zone.present, zone.managed) == (500_000, 500_000, 500_000)
     assert zone.wmark == (10, 20, 30)
     assert not found.node.thp
+    assert (found.node.slab_reclaimable_pages, found.node.slab_pinned_pages) == (256, 64)
+
+
+def test_slab_in_use_is_part_of_the_slab(tmp_path: Path) -> None:
+    system = {"slab_reclaimable": "1Mi", "slab_in_use": "2Mi"}
+    with pytest.raises(InputError, match="slab_in_use is more than slab_reclaimable"):
+        scenario(tmp_path, {}, node={"memory": "4Gi", "system": system})
 
 
 def test_expand_device_class_is_the_middle_of_its_range(tmp_path: Path) -> None:
