@@ -49,6 +49,9 @@ STRUCT_PAGE_BYTES = 64
 # What boot takes besides the memmap: estimates of the reference (section 1.2), not kernel
 # constants, but for swiotlb's 64 MiB (IO_TLB_DEFAULT_SIZE).
 KERNEL_IMAGE_PAGES = 24576
+# Measured: Debian's 6.1 and 6.12 keep 38 to 48 MiB on machines of 256 MiB to 1 GiB (the boot
+# zones of tests/recordings); where all RAM is below the hole, 96 MiB would be a fifth of it.
+KERNEL_IMAGE_PAGES_SMALL = 11264
 SWIOTLB_PAGES = 16384
 
 
@@ -121,7 +124,11 @@ def zones_from_ram(
     above = high_pages > 0 or len(shares) > 1
     # memblock gives from the top: Normal pays as far as it goes, DMA32 the rest
     hashes = ram_bytes // 1024 // PAGE_SIZE + ram_bytes // 2048 // PAGE_SIZE
-    taken = _memmap_pages(shares[0]) + hashes + KERNEL_IMAGE_PAGES
+    taken = (
+        _memmap_pages(shares[0])
+        + hashes
+        + (KERNEL_IMAGE_PAGES if above else KERNEL_IMAGE_PAGES_SMALL)
+    )
     high_taken = min(taken, high_pages)
     low_taken = taken - high_taken + (SWIOTLB_PAGES if swiotlb and above else 0)
     if low_taken >= low_pages:

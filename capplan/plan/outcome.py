@@ -131,7 +131,8 @@ def _others(rest: list[Incident]) -> str:
         "oom_kill": "OOM-killed", "paused": "paused", "evicted": "evicted", "tight": "too tight",
         "oomd_kill": "killed by systemd-oomd", "earlyoom_kill": "killed by earlyoom",
         "throttled": "throttled", "unfinished": "unfinished", "enomem": "refused memory (ENOMEM)",
-        "hugepages_short": "short of huge pages",
+        "hugepages_short": "short of huge pages", "panic": "ended by the panic",
+        "oom_no_victim": "out of memory with nobody to kill",
     }  # fmt: skip
     counts: dict[str, set[str]] = {}
     for incident in rest:

@@ -154,6 +154,12 @@ class Chart:
     time: bool = True  # x is run time [s]
     note: str = ""  # how to read it
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The x axis' ends. A node that dies as it starts has one sample: it gets one second."""
+        first, last = float(self.x[0]), float(self.x[-1])
+        return first, last if last > first else first + 1.0
+
 
 def marks(outcome: Outcome, context: Context, container: str | None = None) -> tuple[Mark, ...]:
     """The incidents that count, by number; those near each other share a mark."""

@@ -157,7 +157,7 @@ def _panel(axes: Axes, chart: Chart, panel: Panel, kept: Any, width: float) -> N
         for stretch in panel.stretches:
             end = chart.x[-1] if stretch.end is None else stretch.end
             axes.axvspan(
-                stretch.begin, max(end, stretch.begin + 0.003 * float(chart.x[-1])),
+                stretch.begin, max(end, stretch.begin + 0.003 * chart.ends[1]),
                 facecolor="none", hatch=stretch.hatch, hatchcolor=LIGHT[stretch.colour],
                 edgecolor="none", linewidth=0, zorder=2.6,
             )  # fmt: skip
@@ -166,13 +166,13 @@ def _panel(axes: Axes, chart: Chart, panel: Panel, kept: Any, width: float) -> N
             if curve.kind != "band":
                 _line(axes, x, curve, kept)
         draw_marks.bands(axes, chart, panel, kept)
-        draw_marks.dots(axes, panel, float(chart.x[-1] - chart.x[0]) / width)
+        draw_marks.dots(axes, panel, (chart.ends[1] - chart.ends[0]) / width)
         for rule in panel.rules:
             axes.axhline(
                 rule.level, color=LIGHT[rule.colour], linewidth=1.0, linestyle=rule.style, zorder=3
             )
         axes.set_ylim(panel.bottom, panel.top)
-    axes.set_xlim(float(chart.x[0]), float(chart.x[-1]))
+    axes.set_xlim(*chart.ends)
 
 
 def _bands(axes: Axes, x: Any, bands: list[Curve], kept: Any) -> None:
@@ -203,7 +203,7 @@ def _heat(axes: Axes, chart: Chart, heat: Heat) -> None:
     step = np.searchsorted(np.array(heat.bounds), _columns(heat.values), side="left")
     axes.imshow(
         step, aspect="auto", origin="lower", interpolation="none",
-        extent=(float(chart.x[0]), float(chart.x[-1]), -0.5, rows - 0.5),
+        extent=(*chart.ends, -0.5, rows - 0.5),
         cmap=ListedColormap(steps(len(heat.labels))), vmin=-0.5, vmax=len(heat.labels) - 0.5,
     )  # fmt: skip
     axes.set_yticks(range(rows), heat.rows)
@@ -242,7 +242,7 @@ def _x_axis(axes: Axes, chart: Chart, width: float) -> None:
         axes.set_xlabel(chart.xlabel)
         axes.locator_params(axis="x", nbins=8 if width > 500 else 5)
         return
-    span = float(chart.x[-1] - chart.x[0])
+    span = chart.ends[1] - chart.ends[0]
     many = 10 if width > 500 else 6
     size, name = next((u for u in TIME_UNITS if span <= 120 * u[0]), TIME_UNITS[-1])
     step = next((s for s in TIME_STEPS if span <= many * s), span / many)

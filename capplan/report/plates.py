@@ -102,7 +102,7 @@ def _data(chart: Chart, widths: tuple[float, ...]) -> dict[str, Any]:
     kept = thinned(chart, VALUES)
     return {
         "t": [_short(v) for v in chart.x[kept]],
-        "ends": [float(chart.x[0]), float(chart.x[-1])],
+        "ends": list(chart.ends),
         "marks": [{"t": _short(m.t), "text": m.text} for m in chart.marks],
         "panels": [_panel(panel, kept) for panel in chart.panels],
         "boxes": [[list(box) for box in draw.layout(chart, width).boxes] for width in widths],

@@ -292,18 +292,36 @@ def check_timeline(spec: NodeSpec) -> Iterator[Problem]:
             )
 
 
+def check_system_fits(spec: NodeSpec) -> Iterator[Problem]:
+    """What the system itself holds must leave something, or the node dies as it starts."""
+    system, total = spec.node.system, _total_bytes(spec)
+    daemons = system.daemons
+    parts = {"kernel": system.kernel, "slab_reclaimable": system.slab_reclaimable}
+    if not spec.node.swap:
+        parts |= {"daemons.memory": daemons.memory, "daemons.shmem": daemons.shmem}
+    if sum(parts.values()) >= total:
+        said = ", ".join(f"{key} {format_bytes(size)}" for key, size in parts.items() if size)
+        message = (
+            f"this node cannot boot: its system holds {format_bytes(sum(parts.values()))} ({said}),"
+            f" the node has {format_bytes(total)}"
+        )
+        place = spec.place("node", "system")
+        yield Problem(place, "node.system", message, "less than the node's memory", "", "C026")
+
+
 def check_start_fits(spec: NodeSpec) -> Iterator[Problem]:
     """What a warm start puts in place should fit into the machine."""
     if spec.run.start != "warm" or spec.node.swap:
         return
     held = sum(_resident(spec.sources[n]) * c.replicas for n, c in spec.containers.items())
     system = spec.node.system
-    held += system.kernel + system.daemons.memory + system.daemons.shmem
+    own = system.kernel + system.daemons.memory + system.daemons.shmem
     total = _total_bytes(spec)
-    if held > total:
+    if held + own > total:
         message = (
-            f"containers and system hold {format_bytes(held)} at the start,"
-            f" the node has {format_bytes(total)} and no swap"
+            f"containers and system hold {format_bytes(held + own)} at the start"
+            f" ({format_bytes(own)} of it node.system), the node has {format_bytes(total)}"
+            " and no swap"
         )
         place = spec.key_place("containers")
         expected = "less than the node has, or run.start: cold"
@@ -323,6 +341,7 @@ CHECKS: tuple[Check, ...] = (
     check_used_groups,
     check_something_runs,
     check_promises,
+    check_system_fits,
     check_start_fits,
     check_profile_names,
     check_trace_files,

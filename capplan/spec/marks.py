@@ -99,7 +99,7 @@ def _judge(
     found = marks(memory, minimum or 0, scale)
     system = spec.node.system
     rest = memory - system.kernel - system.daemons.memory - system.daemons.shmem
-    if found.high >= memory or found.minimum >= rest:
+    if found.high >= memory or (found.minimum and found.minimum >= rest):
         message = (
             f"this node cannot boot: the watermarks (MIN {format_bytes(found.minimum)},"
             f" LOW {format_bytes(found.low)}, HIGH {format_bytes(found.high)}) are above its"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
@@ -24,8 +24,10 @@ from capplan.spec.common import (
     only_one,
     problem,
 )
+from capplan.spec.marks import PAGE
 from capplan.spec.profile import Count, Profile
 
+M = TypeVar("M", bound=Model)
 Pages = Annotated[int, Field(ge=0, le=1 << 51)]  # 2**63 bytes
 Cpus = Annotated[int, Field(ge=1, le=8192)]  # arch/x86/Kconfig, NR_CPUS_RANGE_END
 DeviceClass = Literal["nvme", "ssd", "hdd", "network", "zram", "optane"]
@@ -151,8 +153,19 @@ class Daemons(Model):
     oom_score_adj: OomScoreAdj = -999
 
 
+SYSTEM_MEMORY = 2 << 30
+"""From this RAM on the defaults below are as they stand; a smaller node's are its share of them,
+for nobody runs 600 MiB of system on an edge box of 512."""
+
+
+SHARED = ("kernel", "slab_reclaimable", "memory", "file")
+
+
 class System(Model):
-    """What the node uses besides its containers; values left out are printed as assumptions."""
+    """What the node uses besides its containers; values left out are printed as assumptions.
+
+    A node of less than 2 GiB has its share of the defaults: at 512 MiB a quarter of each.
+    """
 
     kernel: Bytes = 300 << 20
     """Memory the kernel cannot give back: slab, page tables, stacks, percpu, drivers."""
@@ -298,6 +311,24 @@ class Machine(Model):
                 message = f"numa adds up to {total} bytes, memory is {self.memory}"
                 raise problem("numa", message, "shares that add up to memory")
         return self
+
+    @model_validator(mode="after")
+    def _small(self) -> Machine:
+        """Defaults of ``system`` on a small node: fields that were not set, and still are not."""
+        if self.memory is not None and self.memory < SYSTEM_MEMORY:
+            self.__dict__["system"] = _share(self.system, self.memory)
+        return self
+
+
+def _share(model: M, memory: int) -> M:
+    """A copy with the share of the defaults that a node of ``memory`` bytes has, in pages."""
+    made = model.model_copy()
+    for name, value in made:
+        if isinstance(value, Daemons):
+            made.__dict__[name] = _share(value, memory)
+        elif name in SHARED and name not in made.model_fields_set:
+            made.__dict__[name] = value * memory // SYSTEM_MEMORY // PAGE * PAGE
+    return made
 
 
 WORKLOAD = r"^[^/\s]+/[A-Z][A-Za-z]*/[^/\s]+/[^/\s]+$"

@@ -68,6 +68,14 @@ def test_time_axis_has_whole_ticks(duration: float, label: str, ticks: float) ->
     np.testing.assert_allclose(np.diff(axes.xaxis.get_majorticklocs()), ticks)
 
 
+def test_a_run_of_one_sample_is_drawn() -> None:
+    chart = Chart(
+        "one", "", "", np.zeros(1), (Panel("m", "MiB", (Curve("a", np.ones(1), "blue"),)),)
+    )
+    assert chart.ends == (0.0, 1.0)
+    assert draw.save(chart, "png").startswith(b"\x89PNG")
+
+
 def test_legend_is_outside_the_data() -> None:
     figure = draw.figure(_chart(memcg_kill()), draw.WIDE + draw.LEGEND, alone=True)
     figure.draw_without_rendering()

@@ -243,13 +243,31 @@ def test_usual_min_free_kbytes_does_not_warn(memory, tmp_path):
     [
         "memory: 1Gi, sysctl: {vm.min_free_kbytes: 1048576}",
         "memory: 1Gi, sysctl: {vm.min_free_kbytes: 700000}",
-        "memory: 400Mi, system: {kernel: 300Mi, daemons: {memory: 200Mi}}",
+        "memory: 400Mi, sysctl: {vm.min_free_kbytes: 65536},"
+        " system: {kernel: 100Mi, daemons: {memory: 240Mi}}",
         "zones: [{zone: Normal, managed: 262144}], sysctl: {vm.min_free_kbytes: 1048576}",
     ],
 )
 def test_marks_above_the_memory_cannot_boot(machine, tmp_path):
     with pytest.raises(InputError, match="this node cannot boot: the watermarks"):
         load(tmp_path, machine=machine)
+
+
+def test_a_system_above_the_memory_cannot_boot(tmp_path):
+    machine = "memory: 400Mi, system: {kernel: 300Mi, daemons: {memory: 200Mi}}"
+    with pytest.raises(InputError, match=r"node\.system: this node cannot boot: its system holds"):
+        load(tmp_path, machine=machine)
+    swap = f"{machine}, swap: [{{device: ssd, size: 1Gi}}]"
+    assert codes(load(tmp_path, machine=swap)) == []  # its daemons can be swapped out
+
+
+def test_a_small_node_has_its_share_of_the_assumed_system(tmp_path):
+    small = load(tmp_path, machine="memory: 512Mi, system: {kernel: 60Mi}").node.system
+    assert (small.kernel, small.slab_reclaimable) == (60 << 20, 25 << 20)
+    assert (small.daemons.memory, small.daemons.file) == (50 << 20, 25 << 20)
+    assert small.daemons.model_fields_set == set()  # they are still assumed
+    whole = load(tmp_path, machine="memory: 2Gi").node.system
+    assert (whole.kernel, whole.daemons.memory) == (300 << 20, 200 << 20)
 
 
 def test_marks_above_the_memory_by_a_timeline_are_refused(tmp_path):

@@ -195,7 +195,7 @@ BAD_NODE = {
         "memory: 16Gi",
         "memory: 1Gi\n  sysctl: {vm.min_free_kbytes: 2097152}",
         """
-        node.yaml:4:32: node.sysctl.vm.min_free_kbytes: this node cannot boot: the watermarks (MIN 2 GiB, LOW 2.5 GiB, HIGH 3 GiB) are above its memory (1 GiB, 524 MiB after the system's)
+        node.yaml:4:32: node.sysctl.vm.min_free_kbytes: this node cannot boot: the watermarks (MIN 2 GiB, LOW 2.5 GiB, HIGH 3 GiB) are above its memory (1 GiB, 774 MiB after the system's)
             expected less than 524288 (half of the memory in KiB)   [C026]
         """,
     ),
