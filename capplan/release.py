@@ -101,6 +101,10 @@ class Features:
     """memory.zswap.writeback exists, and a memcg at its limit writes back first."""
     oom_group: bool = False
     """memory.oom.group exists."""
+    psi: bool = False
+    """/proc/pressure exists and is on without a boot parameter."""
+    refaults: tuple[str, ...] = ()
+    """Kinds of memory whose refaults /proc/vmstat counts: file, anon."""
 
     def kernel_fields(self) -> dict[str, int]:
         """The features that the engine reads, by their field of ``kernel_t``."""
@@ -139,17 +143,20 @@ def _change(since: Version, origin: str, *stable: Version, **values: Any) -> Cha
 HISTORY: tuple[Change, ...] = (
     _change((3, 6), BACKGROUND, badness_per_mille=False),
     _change((3, 14), "OOM reports of 3.10.el7 to 4.16", root_bonus=1),
+    _change((3, 15), BACKGROUND, refaults=("file",)),
     _change((4, 6), "zone dumps of 4.4 to 6.19", watermark_scale_factor=10),
     _change((4, 6), BACKGROUND, oom_reaper=True),
     _change((4, 14), BACKGROUND, vma_readahead=True),
     _change((4, 17), "OOM reports from 4.17", root_bonus=0),
     _change((4, 19), BACKGROUND, oom_group=True),
+    _change((4, 20), BACKGROUND, psi=True),
     _change((5, 0), "zone dumps of 5.0", watermark_boost_factor=15000),
     _change((5, 3), "OOM reports from 5.3", oom_ties_to_first=False),
     _change((5, 4), BACKGROUND, high_penalty=True),
     _change((5, 7), BACKGROUND, recursiveprot=True),
     _change((5, 8), BACKGROUND, swappiness_max=200, min_free_kbytes_max=262144),
-    _change((5, 9), BACKGROUND, anon_starts_active=False, compaction_proactiveness=20),
+    _change((5, 9), BACKGROUND, anon_starts_active=False, compaction_proactiveness=20,
+            refaults=("file", "anon")),
     _change((5, 9), "OOM reports from 5.9", badness_clamped=False),
     _change((5, 14), BACKGROUND, pcp_high_by_zone=True),
     _change((5, 16), BACKGROUND, reclaim_throttle=True),
@@ -203,7 +210,10 @@ DISTRIBUTIONS: tuple[Distribution, ...] = (
     Distribution(
         "RHEL 8", r"\.el8", "zone dumps of 4.18.0.el8", {"watermark_boost_factor": 15000}
     ),
-    Distribution("RHEL 9", r"\.el9", "zone dumps of 5.14.0.el9: no change found"),
+    Distribution(
+        "RHEL 9", r"\.el9", "zone dumps of 5.14.0.el9: no change found; PSI needs psi=1 at boot",
+        {"psi": False},
+    ),
     Distribution("RHEL 10", r"\.el10", BACKGROUND),
     Distribution(
         "Ubuntu",

@@ -48,6 +48,11 @@ def test_kernel_fields_are_fields_of_the_kernel_record() -> None:
         ("5.4", {"watermark_boost_factor": 15000, "high_penalty": True,
                  "oom_ties_to_first": False}),
         ("3.10", {"root_bonus": 2, "badness_per_mille": False}),
+        ("3.14", {"refaults": ()}),
+        ("3.15", {"refaults": ("file",)}),
+        ("4.19", {"psi": False}),
+        ("4.20", {"psi": True, "refaults": ("file",)}),
+        ("5.14.0-427.el9.x86_64", {"psi": False, "refaults": ("file", "anon")}),
         # stable series
         ("6.1.123", {"empty_lru_counts_free": False}),
         ("6.1.124", {"empty_lru_counts_free": True}),

@@ -12,7 +12,8 @@ swap free                    10 %      systemd-oomd, SwapUsedLimit=90%
 working set against limit    90 %      the same margin as for the node
 ============================ ========= ====================================================
 
-The rest are onsets: allocation stalls, kswapd scanning, refaults, charges that meet a limit.
+The rest are onsets: allocation stalls, kswapd scanning, refaults, charges that meet a limit. Only
+what the node's kernel shows is a sign: none of PSI before 4.20, none of a v1 group's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from capplan import release
 from capplan.plan.outcome_context import NS_PER_S, Context
 from capplan.plan.outcome_model import Sign
 from capplan.units import format_bytes, format_duration
@@ -56,6 +58,10 @@ def _sign(context: Context, name: str, mask: Mask, t: float, text: str) -> Itera
     if t - begin < context.sample_s:
         lead = "only in the last sample before"
     yield Sign(name, begin, t - begin, f"{text} from {when} ({lead})")
+
+
+def _features(context: Context) -> release.Features:
+    return release.features(context.run.scenario.node.release)
 
 
 def _below(values: Array, limit: float | Array) -> Mask:
@@ -112,7 +118,9 @@ def _of_group(context: Context, t: float, domain: str) -> Iterator[Sign]:
     yield from _sign(context, name, context.series.rises(counter), t, text)
     high = context.series.rises(group.file("events.high"))
     yield from _sign(context, "memory.events high", high, t, "memory.events high rises")
-    yield from _pressure(context, t, f"cgroup.{domain}.psi.some", f"of {context.called(domain)}")
+    if not context.v1:  # memory.pressure is a file of v2
+        name = f"cgroup.{domain}.psi.some"
+        yield from _pressure(context, t, name, f"of {context.called(domain)}")
     yield from _inactive(
         context, t, group.file("stat.inactive_anon"), group.file("stat.active_anon")
     )
@@ -122,7 +130,7 @@ def _of_group(context: Context, t: float, domain: str) -> Iterator[Sign]:
 
 def _pressure(context: Context, t: float, name: str, whose: str) -> Iterator[Sign]:
     average = context.series.average10(context.series.get(name))
-    if average is not None:
+    if average is not None and _features(context).psi:
         text = f"PSI memory some {whose} above 15 % (10 s average)"
         yield from _sign(context, "psi", np.asarray(average > PSI_SHARE), t, text)
 
@@ -140,6 +148,8 @@ def _inactive(
 
 
 def _refaults(context: Context, t: float, counter: Array | None, kind: str) -> Iterator[Sign]:
+    if kind not in _features(context).refaults:
+        return
     what = "swapped-out memory" if kind == "anon" else "page cache"
     rises = context.series.rises(counter)
     text = f"{what} is read back soon after it was reclaimed (refaults)"

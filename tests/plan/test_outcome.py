@@ -306,3 +306,27 @@ def test_outcome_survives_json(make: object) -> None:
 
 def test_outcome_dict_starts_with_the_verdict() -> None:
     assert list(analyse(quiet().run()).to_dict())[:2] == ["fits", "verdict"]
+
+
+@pytest.mark.parametrize(
+    ("version", "kernel", "shown"),
+    [
+        ("v2", "6.1", {"psi", "refault_anon", "refault_file"}),
+        ("v2", "5.8", {"psi", "refault_file"}),
+        ("v1", "6.1", {"refault_anon", "refault_file"}),
+        ("v1", "3.10.0-1160.el7.x86_64", set()),
+    ],
+)
+def test_signs_of_a_group_are_those_that_its_kernel_shows(
+    version: str, kernel: str, shown: set[str]
+) -> None:
+    made = Maker(version=version)
+    made.container("web", [(0, 20), (79, 138), (100, 138)], limits={"memory_max": pages(140)})
+    made.put("cgroup.web.psi.some", np.maximum(made.t - 50, 0) * 0.5e6)
+    for kind in ("anon", "file"):
+        made.put(f"cgroup.web.stat.workingset_refault_{kind}", np.maximum(made.t - 50, 0))
+    made.event(80.0, "oom_kill", "web", "memcg", oom_cgroup="web", trigger="web", totalpages=1)
+    run = made.run()
+    node = replace(run.scenario.node, release=kernel)
+    outcome = analyse(replace(run, scenario=replace(run.scenario, node=node)))
+    assert signs_of(outcome).keys() & {"psi", "refault_anon", "refault_file"} == shown
