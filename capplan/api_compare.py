@@ -148,6 +148,7 @@ def compare(
             bursts=bursts,
             pool=pool,
             progress=progress,
+            written=variant(node, given, keep_errors=True).digest,
         )
     result.points = list(points(variants, replicates_of(replicates), base.run.seed))
     result.settings = result.comparison.keys

@@ -45,6 +45,7 @@ def compare(
     bursts: bool = True,
     pool: Pool | None = None,
     progress: Callable[[int], None] | None = None,
+    written: str = "",
 ) -> Comparison:
     """Run all variants with the same draws; say which one to take.
 
@@ -62,6 +63,8 @@ def compare(
         Workers.
     progress : callable, optional
         Called with the number of runs finished, over all settings.
+    written : str
+        Digest of the node file without any setting: where nothing parts the settings, it stays.
 
     Raises
     ------
@@ -95,7 +98,8 @@ def compare(
         )
         for number, (made, run, of_setting, taken) in enumerate(zip(variants, runs, risks, found))
     )
-    chosen, why = pick(settings, fits)
+    same = (n for n, made in enumerate(variants) if written and made.digest == written)
+    chosen, why = pick(settings, fits, next(same, None))
     named = next(made.spec.name for made in variants if made.spec is not None)
     keys = tuple(dict.fromkeys(key for made in variants for key in made.settings))
     return Comparison(why, chosen, named, replicates, CONFIDENCE, settings, keys)

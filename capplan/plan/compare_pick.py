@@ -45,11 +45,16 @@ def sign_test(one: int, other: int) -> float:
     return min(1.0, 2 * tail)
 
 
-def pick(settings: Sequence[Setting], fits: Sequence[Mapping[int, bool]]) -> tuple[int | None, str]:
+def pick(
+    settings: Sequence[Setting],
+    fits: Sequence[Mapping[int, bool]],
+    written: int | None = None,
+) -> tuple[int | None, str]:
     """The setting to take (None: none could be run), and a sentence that says why.
 
     First what can be told apart by incidents; among the equally good the least pressure, then the
-    fewest allocation stalls, then the most memory above the high mark; then the one named first.
+    fewest allocation stalls, then the most memory above the high mark; then the one that is
+    ``written`` in the node file already, then the one named first.
     """
     running = [n for n, setting in enumerate(settings) if setting.risk is not None]
     if not running:
@@ -69,9 +74,9 @@ def pick(settings: Sequence[Setting], fits: Sequence[Mapping[int, bool]]) -> tup
         if len(kept) < len(as_good):
             reasons.append(words)
         as_good = kept
-    chosen = min(as_good, key=lambda n: (_taken(settings[n]), n))
+    chosen = min(as_good, key=lambda n: (_taken(settings[n]), n != written, n))
     if len(as_good) > 1:
-        reasons.append(_memory(settings, as_good, chosen))
+        reasons.append(_memory(settings, as_good, chosen, chosen == written))
     return chosen, _sentence(settings, settings[chosen], reasons)
 
 
@@ -106,14 +111,21 @@ def _incidents(settings: Sequence[Setting], as_good: Sequence[int]) -> str:
     )
 
 
-def _memory(settings: Sequence[Setting], as_good: Sequence[int], pick: int) -> str:
+def _memory(
+    settings: Sequence[Setting], as_good: Sequence[int], pick: int, is_written: bool
+) -> str:
     most = max(_taken(settings[n]) for n in as_good)
     if most == _taken(settings[pick]):
-        return "nothing parts it from the others, it is named first"
+        why = "what the node file has" if is_written else "named first"
+        return f"nothing parts it from {_others(len(as_good))}, it is {why}"
     return (
         f"it keeps the least memory back (high mark {format_bytes(_taken(settings[pick]))}, "
         f"up to {format_bytes(most)} with the others)"
     )
+
+
+def _others(as_good: int) -> str:
+    return "the other" if as_good == 2 else "the others"
 
 
 def _sentence(settings: Sequence[Setting], chosen: Setting, reasons: Sequence[str]) -> str:

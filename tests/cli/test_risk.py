@@ -114,7 +114,7 @@ def test_the_library_gives_frames(node: Path) -> None:
 def test_a_node_that_cannot_hold_what_it_starts_with_is_an_input_error(node: Path) -> None:
     code, output = _risk(node, "-n", "3", "--set", "node.memory=24Mi")
     assert code == 2
-    assert "leak.yaml:2:7: " in output
+    assert "leak.yaml:2:56: node.system: this node cannot boot: its system holds" in output
 
 
 @pytest.mark.slow

@@ -13,7 +13,13 @@ from capplan.units import MIB
 
 NODE = """
 capplan: 1
-node: {{memory: 1Gi, cpus: 2, kernel: "6.1", sysctl: {{vm.min_free_kbytes: {kbytes}}}, {swap}}}
+node:
+  memory: 972Mi
+  cpus: 2
+  kernel: "6.1"
+  sysctl: {{vm.min_free_kbytes: {kbytes}}}
+  system: {{kernel: 300Mi, slab_reclaimable: 100Mi, daemons: {{memory: 200Mi, file: 100Mi}}}}
+  {swap}
 containers:
   idle:
     profile:

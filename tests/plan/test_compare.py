@@ -47,6 +47,17 @@ def test_a_limit_that_saves_runs_is_picked(uncertain_node: Path) -> None:
     assert middle.against.fits_only_here == kills[0] - kills[2]
 
 
+def test_what_is_written_stays_where_nothing_parts_the_settings(uncertain_node: Path) -> None:
+    settings = {"vm.swappiness": ["10", "60", "100"]}
+    run = {"replicates": 2, "jobs": 1, "bursts": False}
+    assert "it is named first" in capplan.compare(uncertain_node, settings, **run).verdict
+    text = uncertain_node.read_text().replace("memory:", "sysctl: {vm.swappiness: 60}, memory:", 1)
+    uncertain_node.write_text(text)
+    result = capplan.compare(uncertain_node, settings, **run)
+    assert result.comparison.pick == 1
+    assert "nothing parts it from the others, it is what the node file has" in result.verdict
+
+
 def test_who_asked_for_the_memory_is_counted(uncertain_node: Path) -> None:
     risk = capplan.risk(uncertain_node, replicates=20, jobs=1).risk
     assert risk.grown == (("web", "web", risk.node["kill"].count),)
