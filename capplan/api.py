@@ -89,7 +89,7 @@ def expand(node: Loaded | Scenario | str | Path, *, replicate: int = 0) -> Scena
     return capplan.sim.expand.expand(node, replicate=replicate)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Simulation:
     """A finished simulation and what it means.
 
@@ -106,6 +106,10 @@ class Simulation:
     run: Run
     outcome: Outcome
     resolved: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """The verdict: what a prompt or a notebook shows."""
+        return f"<{type(self).__name__}: {self.verdict}>"
 
     @property
     def fits(self) -> bool:
@@ -218,6 +222,10 @@ class Runs:
         weakref.finalize(self, _let_go, self.store, own)
         self.points: Iterable[Point] = ()
         self.settings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """The verdict: what a prompt or a notebook shows."""
+        return f"<{type(self).__name__}: {getattr(self, 'verdict', 'no verdict')}>"
 
     @functools.cached_property
     def runs(self) -> pd.DataFrame:

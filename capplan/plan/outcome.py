@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from capplan.plan import outcome_bound
 from capplan.plan.outcome_agents import first_actor, idle_thresholds
 from capplan.plan.outcome_containers import containers
 from capplan.plan.outcome_context import NS_PER_S, Context
@@ -90,7 +91,7 @@ def analyse(run: Run, gate: GateLike | None = None, stock: Run | None = None) ->
         node=of_node,
         incidents=events,
         assumptions=run.scenario.assumptions,
-        notes=_notes(context, found),
+        notes=(*_notes(context, found), *outcome_bound.notes(context, found)),
         first_killer=first_killer,
         stock_verdict=stock_verdict,
         fidelity=fidelity_of(run),

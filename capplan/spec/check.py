@@ -24,6 +24,7 @@ from capplan.spec.check_agents import (
 )
 from capplan.spec.check_autoscalers import check_autoscalers
 from capplan.spec.check_names import check_profile_names
+from capplan.spec.check_files import check_files_of_release
 from capplan.spec.hugepages import check_hugepages
 from capplan.spec.marks import PAGE, check_watermarks
 from capplan.spec.tree import KeyPath, Node, shown_path
@@ -331,6 +332,7 @@ def check_start_fits(spec: NodeSpec) -> Iterator[Problem]:
 CHECKS: tuple[Check, ...] = (
     check_release,
     check_cgroup_version,
+    check_files_of_release,
     check_cpuset_mems,
     check_parents,
     check_limit_order,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import capplan
 from capplan.errors import InputError
 from capplan.plan import executor, metrics, work
 from capplan.plan.point import Point, points, variant
@@ -189,3 +190,10 @@ def test_a_store_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a run store of format 2"):
         Store(newer)
     assert sqlite3.connect(newer).execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_results_show_their_verdict_at_a_prompt(uncertain_node: Path) -> None:
+    run = capplan.simulate(uncertain_node)
+    assert repr(run) == f"<Simulation: {run.verdict}>"
+    risk = capplan.risk(uncertain_node, replicates=1, jobs=1)
+    assert repr(risk) == f"<RiskResult: {risk.verdict}>"

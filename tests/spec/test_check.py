@@ -305,3 +305,28 @@ def test_group_below_what_its_containers_hold_at_the_start(tmp_path):
 
 def test_node_on_which_nothing_runs(tmp_path):
     assert codes(load(tmp_path, container="replicas: 0")) == ["C032"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "container", "said"),
+    [
+        ("4.4", "memory.max: 1Gi", "no memory controller in cgroup v2: it came with 4.5"),
+        ("4.18", "memory.oom.group: true", "no file memory.oom.group: it came with 4.19"),
+        (
+            "6.1",
+            "memory.zswap.writeback: false",
+            "no file memory.zswap.writeback: it came with 6.8",
+        ),
+        ("4.19", "memory.oom.group: true", ""),
+        ("6.8.0-45-generic", "memory.min: 1Mi", ""),
+    ],
+)
+def test_a_file_that_the_kernel_does_not_have_yet(kernel, container, said, tmp_path):
+    spec = load(tmp_path, machine=f"memory: 4Gi, kernel: '{kernel}'", container=container)
+    told = [p.message for p in spec.warnings if "this kernel has no" in p.message]
+    assert told == ([f"this kernel has {said}"] if said else [])
+
+
+def test_a_v1_node_has_no_files_of_v2_to_miss(tmp_path):
+    spec = load(tmp_path, machine="memory: 4Gi, kernel: '3.10'", cgroup="{version: v1}")
+    assert spec.warnings == ()
