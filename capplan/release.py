@@ -103,7 +103,7 @@ class Features:
     """memory.oom.group exists."""
     psi: bool = False
     """/proc/pressure exists and is on without a boot parameter."""
-    refaults: tuple[str, ...] = ()
+    refaults: str = ""
     """Kinds of memory whose refaults /proc/vmstat counts: file, anon."""
 
     def kernel_fields(self) -> dict[str, int]:
@@ -143,7 +143,7 @@ def _change(since: Version, origin: str, *stable: Version, **values: Any) -> Cha
 HISTORY: tuple[Change, ...] = (
     _change((3, 6), BACKGROUND, badness_per_mille=False),
     _change((3, 14), "OOM reports of 3.10.el7 to 4.16", root_bonus=1),
-    _change((3, 15), BACKGROUND, refaults=("file",)),
+    _change((3, 15), BACKGROUND, refaults="file"),
     _change((4, 6), "zone dumps of 4.4 to 6.19", watermark_scale_factor=10),
     _change((4, 6), BACKGROUND, oom_reaper=True),
     _change((4, 14), BACKGROUND, vma_readahead=True),
@@ -156,7 +156,7 @@ HISTORY: tuple[Change, ...] = (
     _change((5, 7), BACKGROUND, recursiveprot=True),
     _change((5, 8), BACKGROUND, swappiness_max=200, min_free_kbytes_max=262144),
     _change((5, 9), BACKGROUND, anon_starts_active=False, compaction_proactiveness=20,
-            refaults=("file", "anon")),
+            refaults="file anon"),
     _change((5, 9), "OOM reports from 5.9", badness_clamped=False),
     _change((5, 14), BACKGROUND, pcp_high_by_zone=True),
     _change((5, 16), BACKGROUND, reclaim_throttle=True),

@@ -148,7 +148,7 @@ def _inactive(
 
 
 def _refaults(context: Context, t: float, counter: Array | None, kind: str) -> Iterator[Sign]:
-    if kind not in _features(context).refaults:
+    if kind not in _features(context).refaults.split():
         return
     what = "swapped-out memory" if kind == "anon" else "page cache"
     rises = context.series.rises(counter)

@@ -271,14 +271,19 @@ def _verdict(found: Sequence[PointOutcome], indices: Sequence[Index], gate: Gate
     for what in RISKS:
         moved = [i for i in indices if i.of == f"P({what})"]
         if moved:
-            first = moved[0]
-            value = first.total if first.total is not None else first.first
-            order = "total" if first.total is not None else "first-order"
-            text += (
-                f"; who is {KINDS[what]} depends most on {first.knob} ({order} index {value:.2f})"
-            )
+            text += f"; {_strongest(moved[0], KINDS[what], len(found))}"
             break
     return text + "."
+
+
+def _strongest(index: Index, who: str, points: int) -> str:
+    """What moves a risk most; an interval that reaches 0 says that it may be none of them."""
+    total = index.total is not None
+    value, low = (index.total, index.total_low) if total else (index.first, index.first_low)
+    if value is None or low is None or low <= 0:
+        return f"{points} points do not tell which knob decides who is {who}"
+    order = "total" if total else "first-order"
+    return f"who is {who} depends most on {index.knob} ({order} index {value:.2f})"
 
 
 def _notes(found: Sequence[PointOutcome], plan: Plan) -> tuple[str, ...]:

@@ -11,7 +11,9 @@ import capplan
 from capplan.errors import InputError
 from capplan.plan import executor, metrics, work
 from capplan.plan.point import Point, points, variant
+from capplan.plan.sensitivity import Index
 from capplan.plan.store import Store
+from capplan.plan.sweep import _strongest
 from capplan.sim import build
 from capplan.spec import NodeSpec
 
@@ -197,3 +199,16 @@ def test_results_show_their_verdict_at_a_prompt(uncertain_node: Path) -> None:
     assert repr(run) == f"<Simulation: {run.verdict}>"
     risk = capplan.risk(uncertain_node, replicates=1, jobs=1)
     assert repr(risk) == f"<RiskResult: {risk.verdict}>"
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        (Index("swap", "P(kill)", 0.6, 0.2, 0.9), "depends most on swap (first-order index 0.60)"),
+        (Index("swap", "P(kill)", 0.6, 0.2, 0.9, 0.8, 0.3, 1.1), "on swap (total index 0.80)"),
+        (Index("swap", "P(kill)", 0.0, 0.0, 1.0), "6 points do not tell which knob decides who"),
+        (Index("swap", "P(kill)", 0.6, 0.2, 0.9, 0.8, 0.0, 1.1), "do not tell which knob"),
+    ],
+)
+def test_the_strongest_knob_is_named_where_its_index_is_not_zero(index: Index, said: str) -> None:
+    assert said in _strongest(index, "OOM-killed", 6)
