@@ -23,8 +23,8 @@ from capplan.spec.check_agents import (
     check_restart_keys,
 )
 from capplan.spec.check_autoscalers import check_autoscalers
-from capplan.spec.check_names import check_profile_names
 from capplan.spec.check_files import check_files_of_release
+from capplan.spec.check_names import check_profile_names
 from capplan.spec.hugepages import check_hugepages
 from capplan.spec.marks import PAGE, check_watermarks
 from capplan.spec.tree import KeyPath, Node, shown_path
