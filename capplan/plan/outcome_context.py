@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,6 @@ from capplan.plan.outcome_series import PAGE_SIZE, Array, Group, Series
 from capplan.sim.scenario import UNLIMITED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from capplan.sim.result import Event, Run, TaskTotals
     from capplan.sim.scenario import Cgroup, Process, Zone
 
@@ -42,9 +41,12 @@ class Context:
             self.totals.setdefault(total.container or total.process, []).append(total)
         self.container_cgroup = {name: rows[0].cgroup for name, rows in self.totals.items()}
         # tasks run on clocks of their own: the engine's order is not quite the order of time
-        self._events = sorted(run.events, key=lambda event: event.t)
+        self._events = sorted(run.events, key=attrgetter("t"))
+        # places in it, by kind: kswapd has tens of thousands, most questions are about others
+        self._places: dict[str, list[int]] = {}
         self._events_of: dict[str, list[Event]] = {}
-        for event in self._events:
+        for place, event in enumerate(self._events):
+            self._places.setdefault(event.event, []).append(place)
             self._events_of.setdefault(event.name, []).append(event)
         self._limits: dict[tuple[str, str], Array] = {}
         self.sharing = Counter(self.container_cgroup.values())  # containers per cgroup
@@ -160,8 +162,9 @@ class Context:
         several = len({z.node for z in self.scenario.node.zones}) > 1
         return f"N{zone.node}.{zone.name}" if several else zone.name
 
-    def events(self, *kinds: str, name: str | None = None) -> Iterable[Event]:
+    def events(self, *kinds: str, name: str | None = None) -> list[Event]:
         """Events of these kinds, in the order of time."""
-        for event in self._events if name is None else self._events_of.get(name, ()):
-            if event.event in kinds:
-                yield event
+        if name is not None:
+            return [event for event in self._events_of.get(name, ()) if event.event in kinds]
+        places = sorted(place for kind in kinds for place in self._places.get(kind, ()))
+        return [self._events[place] for place in places]

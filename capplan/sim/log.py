@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
@@ -29,12 +30,17 @@ _WRITES = {
 }  # fmt: skip
 
 
+_Told = namedtuple("_Told", s.event_t.names or ())  # an event_t
+
+
 class _Names:
     """What the numbers in a record mean."""
 
     def __init__(self, machine: Machine) -> None:
         self.k = machine.kernel[0]
         self.procs = machine.proc_names
+        self.memcg_of = self.k.proc["memcg"]
+        self.several_nodes = bool(self.k.nr_nodes > 1)
         self.paths = {c: path for path, c in machine.cgroup_index.items()}
 
     def proc(self, p: int) -> str:
@@ -50,7 +56,8 @@ def read_events(machine: Machine, events: list[Event]) -> None:
     if k.nr_events == 0:
         return
     names = _Names(machine)
-    for record in k.event[: int(k.nr_events)]:
+    # as tuples of plain numbers: a record in Python takes a microsecond for each field
+    for record in map(_Told._make, k.event[: int(k.nr_events)].tolist()):
         # the system's daemons are process 0; their begin is no news
         if record.proc != 0 or record.kind not in (s.KIND_START, s.KIND_EXIT):
             events.append(_event(names, record))
@@ -80,7 +87,7 @@ def _event(names: _Names, record: Any) -> Event:
     p, c = int(record.proc), int(record.memcg)
     name, cgroup = "", names.group(c)
     if p >= 0:
-        name, cgroup = names.proc(p), names.group(int(names.k.proc[p].memcg))
+        name, cgroup = names.proc(p), names.group(int(names.memcg_of[p]))
     detail = _DETAILS[kind](names, record) if kind in _DETAILS else {}
     if kind == "write_failed":
         name = cgroup
@@ -192,7 +199,7 @@ def _marks(names: _Names, record: Any) -> dict[str, Any]:
     found = {
         "free": int(record.a), "min": int(record.b), "low": int(record.c), "high": int(record.d)
     }  # fmt: skip
-    return found | ({"node": int(record.e)} if names.k.nr_nodes > 1 else {})
+    return found | ({"node": int(record.e)} if names.several_nodes else {})
 
 
 def _throttled(names: _Names, record: Any) -> dict[str, Any]:

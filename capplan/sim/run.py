@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def run(
     if progress is not None:
         progress(float(machine.kernel[0].now_ns) / scenario.duration_ns)
     end_open(machine, events)
-    events.sort(key=lambda event: event.t)  # some are told later than they were
+    events.sort(key=attrgetter("t"))  # some are told later than they were
     run = Run(
         scenario=scenario,
         events=tuple(events),
