@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import gc
 import os
 import pickle
 import queue
@@ -152,6 +153,7 @@ def _serve() -> None:
     """Answer chunks until the input ends."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing else may write among the answers
+    gc.disable()  # a run leaves no cycles; those of one that failed are looked for between chunks
     while True:
         try:
             chunk = _receive(sys.stdin.buffer)
@@ -162,6 +164,9 @@ def _serve() -> None:
         except Exception:
             answer = traceback.format_exc()
         _send(out, answer)
+        gc.collect()
+        if not gc.get_freeze_count():
+            gc.freeze()  # modules and the first input are not looked through again
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ _WRITES = {
 }  # fmt: skip
 
 
-_Told = namedtuple("_Told", s.event_t.names or ())  # an event_t
+_Told = namedtuple("_Told", s.event_t.names or ())  # type: ignore[misc]  # an event_t
 
 
 class _Names:
@@ -39,7 +39,7 @@ class _Names:
     def __init__(self, machine: Machine) -> None:
         self.k = machine.kernel[0]
         self.procs = machine.proc_names
-        self.memcg_of = self.k.proc["memcg"]
+        self.memcg_of = self.k.proc["memcg"][: len(self.procs)].tolist()
         self.several_nodes = bool(self.k.nr_nodes > 1)
         self.paths = {c: path for path, c in machine.cgroup_index.items()}
 
@@ -56,6 +56,7 @@ def read_events(machine: Machine, events: list[Event]) -> None:
     if k.nr_events == 0:
         return
     names = _Names(machine)
+    record: Any
     # as tuples of plain numbers: a record in Python takes a microsecond for each field
     for record in map(_Told._make, k.event[: int(k.nr_events)].tolist()):
         # the system's daemons are process 0; their begin is no news
@@ -83,39 +84,38 @@ def end_open(machine: Machine, events: list[Event]) -> None:
 
 
 def _event(names: _Names, record: Any) -> Event:
-    kind = _KINDS[int(record.kind)]
-    p, c = int(record.proc), int(record.memcg)
+    kind = _KINDS[record.kind]
+    p, c = record.proc, record.memcg
     name, cgroup = "", names.group(c)
     if p >= 0:
-        name, cgroup = names.proc(p), names.group(int(names.memcg_of[p]))
+        name, cgroup = names.proc(p), names.group(names.memcg_of[p])
     detail = _DETAILS[kind](names, record) if kind in _DETAILS else {}
     if kind == "write_failed":
         name = cgroup
-    return Event(
-        int(record.t_ns) / s.NS_PER_S, kind, name, cgroup, str(detail.get("scope", "")), detail
-    )
+    scope = str(detail.get("scope", ""))
+    return Event(record.t_ns / s.NS_PER_S, kind, name, cgroup, scope, detail)
 
 
 def _oom_kill(names: _Names, record: Any) -> dict[str, Any]:
-    proc = names.k.proc[int(record.proc)]
+    proc = names.k.proc[record.proc]
     victim = {
-        "anon_rss_kb": int(record.a) * KIB_PER_PAGE,
-        "file_rss_kb": int(record.b) * KIB_PER_PAGE,
-        "shmem_rss_kb": int(record.c) * KIB_PER_PAGE,
-        "swap_kb": int(record.d) * KIB_PER_PAGE,
-        "pgtables_kb": int(record.pgtables) * KIB_PER_PAGE,
+        "anon_rss_kb": record.a * KIB_PER_PAGE,
+        "file_rss_kb": record.b * KIB_PER_PAGE,
+        "shmem_rss_kb": record.c * KIB_PER_PAGE,
+        "swap_kb": record.d * KIB_PER_PAGE,
+        "pgtables_kb": record.pgtables * KIB_PER_PAGE,
         "oom_score_adj": int(proc.oom_score_adj),
-        "points": int(record.e),
+        "points": record.e,
     }
     return {
         **_domain(names, record),
         **victim,
-        "totalpages": int(record.f),
+        "totalpages": record.f,
         "constraint": _constraint(record),
-        **({"nodes": _bits(int(record.nodes))} if record.nodes else {}),
-        "trigger": names.proc(int(record.trigger)),
+        **({"nodes": _bits(record.nodes)} if record.nodes else {}),
+        "trigger": names.proc(record.trigger),
         **_kubelet_saw(record),
-        "candidates": _candidates(names, int(record.dump)),
+        "candidates": _candidates(names, record.dump),
     }
 
 
@@ -124,8 +124,8 @@ def _kubelet_saw(record: Any) -> dict[str, Any]:
     if record.memcg > 0 or record.looked_ns <= 0:
         return {}
     return {
-        "kubelet_looked_s": int(record.looked_ns) / s.NS_PER_S,
-        "kubelet_saw_bytes": int(record.looked) * s.PAGE_SIZE,
+        "kubelet_looked_s": record.looked_ns / s.NS_PER_S,
+        "kubelet_saw_bytes": record.looked * s.PAGE_SIZE,
     }
 
 
@@ -166,47 +166,47 @@ def _domain(names: _Names, record: Any) -> dict[str, Any]:
     memcg = record.memcg > 0
     return {
         "scope": "memcg" if memcg else "global",
-        "oom_cgroup": names.group(int(record.memcg)),
+        "oom_cgroup": names.group(record.memcg),
     }
 
 
 def _exit(names: _Names, record: Any) -> dict[str, Any]:
-    code = int(record.a)
+    code = record.a
     return {"how": "signal" if code < 0 else "code", "value": abs(code)}
 
 
 def _resumed(names: _Names, record: Any) -> dict[str, Any]:
-    return {**_domain(names, record), "paused_s": int(record.a) / s.NS_PER_S}
+    return {**_domain(names, record), "paused_s": record.a / s.NS_PER_S}
 
 
 def _write_failed(names: _Names, record: Any) -> dict[str, Any]:
-    if int(record.b) == s.WRITE_HUGEPAGES:
+    if record.b == s.WRITE_HUGEPAGES:
         return {
-            "errno": errno.errorcode[int(record.a)],
-            "key": _WRITES[int(record.b)],
-            "wanted": int(record.c),
-            "got": int(record.d),
+            "errno": errno.errorcode[record.a],
+            "key": _WRITES[record.b],
+            "wanted": record.c,
+            "got": record.d,
         }
     return {
-        "errno": errno.errorcode[int(record.a)],
-        "key": _WRITES[int(record.b)],
-        "pages": int(record.c),
-        "reclaimed": int(record.d),
+        "errno": errno.errorcode[record.a],
+        "key": _WRITES[record.b],
+        "pages": record.c,
+        "reclaimed": record.d,
     }
 
 
 def _marks(names: _Names, record: Any) -> dict[str, Any]:
     found = {
-        "free": int(record.a), "min": int(record.b), "low": int(record.c), "high": int(record.d)
+        "free": record.a, "min": record.b, "low": record.c, "high": record.d
     }  # fmt: skip
-    return found | ({"node": int(record.e)} if names.several_nodes else {})
+    return found | ({"node": record.e} if names.several_nodes else {})
 
 
 def _throttled(names: _Names, record: Any) -> dict[str, Any]:
     return {
-        "high_cgroup": names.group(int(record.memcg)),
-        "usage": int(record.a),
-        "high": int(record.b),
+        "high_cgroup": names.group(record.memcg),
+        "usage": record.a,
+        "high": record.b,
     }
 
 
@@ -214,15 +214,15 @@ _DETAILS: dict[str, Callable[[_Names, Any], dict[str, Any]]] = {
     "oom_kill": _oom_kill,
     "oom_no_victim": lambda names, record: {
         **_domain(names, record),
-        "repeats": int(record.a),
+        "repeats": record.a,
     },
     "paused": _domain,
     "resumed": _resumed,
     "exit": _exit,
-    "restart": lambda names, record: {"restarts": int(record.a)},
+    "restart": lambda names, record: {"restarts": record.a},
     "write_failed": _write_failed,
     "direct_reclaim": _marks,
     "kswapd_wake": _marks,
     "throttle_begin": _throttled,
-    "zswap_full": lambda names, record: {"pool_pages": int(record.a)},
+    "zswap_full": lambda names, record: {"pool_pages": record.a},
 }
