@@ -14,7 +14,7 @@ from capplan.cli.errors import EXIT_GATE, EXIT_INPUT
 
 if TYPE_CHECKING:
     from capplan.validate.judge import Verdict
-    from capplan.validate.sensitivity import Outcome
+    from capplan.validate.sensitivity import Outcome, PageCacheOutcome
     from capplan.validate.truth import Recording
 
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--evidence",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="With --docs: a folder of kernel-evidence and page-cache-runs, measured anew.",
+    help="A folder of kernel-evidence and page-cache-runs: --docs and --sensitivity measure them.",
 )
 @click.pass_context
 def validate(
@@ -72,8 +72,9 @@ def validate(
     verdicts = _judge(recordings, jobs)
     _report(verdicts, out)
     outcomes = _sensitivity(recordings, jobs) if sensitivity else []
+    page_cache = _page_cache_sensitivity(evidence) if sensitivity and evidence else []
     if docs is not None:
-        _write_docs(docs, directories, verdicts, outcomes, evidence)
+        _write_docs(docs, directories, verdicts, (outcomes, page_cache), evidence)
     if not all(verdict.passed for verdict in verdicts):
         ctx.exit(EXIT_GATE)
 
@@ -122,19 +123,43 @@ def _sensitivity(recordings: Sequence[Recording], jobs: int) -> list[Outcome]:
     return outcomes
 
 
+def _page_cache_sensitivity(evidence: Path) -> list[PageCacheOutcome]:
+    """The same on the page cache runs: print the errors, and what misses a bar."""
+    from capplan.sim.costs import COSTS
+    from capplan.validate.page_cache import load_all
+    from capplan.validate.sensitivity import study_page_cache
+
+    runs = load_all(evidence / "page-cache-runs")
+    if not runs:
+        return []
+    click.echo("\npage cache runs: mean errors of operation times, cache, used, dirty; bars missed")
+    defaults = {name: cost.value for name, cost in COSTS.items()}
+    outcomes = []
+    for found in study_page_cache(runs, defaults):
+        outcomes.append(found)
+        case = f"{found.cost} x {found.factor}" if found.cost else "as it is"
+        errors = (found.operations, found.cache, found.used, found.dirty)
+        shown = " ".join(f"{100 * error:6.2f} %" for error in errors)
+        click.echo(f"{case:30} {shown}  missed: {', '.join(found.missed) or 'none'}")
+    return outcomes
+
+
 def _write_docs(
     folder: Path,
     directories: Sequence[Path],
     verdicts: Sequence[Verdict],
-    outcomes: Sequence[Outcome],
+    studies: tuple[Sequence[Outcome], Sequence[PageCacheOutcome]],
     evidence: Path | None,
 ) -> None:
     """Write the pages and their figures; what was not measured now stays as it was."""
     from capplan.validate import docs
 
     data = docs.with_recordings(docs.read_data(folder), verdicts)
-    if outcomes:
-        data = docs.with_sensitivity(data, outcomes)
+    costs, page_cache = studies
+    if costs:
+        data = docs.with_sensitivity(data, costs)
+    if page_cache:
+        data = docs.with_page_cache_sensitivity(data, page_cache)
     texts = {}
     if evidence is not None:
         from capplan.plan.oom_evidence import retell_all

@@ -19,7 +19,7 @@ from capplan.validate.fidelity import DATA, FORMAT
 from capplan.validate.judge import Verdict
 from capplan.validate.measured import mechanisms_table, recordings_of, worst_of
 from capplan.validate.mechanisms import TITLES
-from capplan.validate.sensitivity import Outcome
+from capplan.validate.sensitivity import Outcome, PageCacheOutcome
 from capplan.validate.zone_states import RULES
 
 PAGES = ("fidelity.md", "fidelity-recordings.md")
@@ -94,15 +94,14 @@ def with_evidence(data: Data, reports: Sequence[Data], states: Sequence[Data]) -
 
 def with_page_cache(data: Data, folder: Path) -> Data:
     """The figures with those of the page cache runs of ``folder``."""
-    from capplan.validate.page_cache import compare, load
+    from capplan.validate.page_cache import compare, load_all
 
-    names = sorted(path.name.removesuffix("-phases.csv") for path in folder.glob("*-phases.csv"))
     runs = []
-    for name in names:
-        found = compare(load(folder, name))
+    for recorded in load_all(folder):
+        found = compare(recorded)
         runs.append(
             {
-                "name": name,
+                "name": recorded.name,
                 "operations_error": round(found.operation_error, 4),
                 "cache": round(found.cache_error, 5),
                 "used": round(found.used_error, 5),
@@ -114,6 +113,33 @@ def with_page_cache(data: Data, folder: Path) -> Data:
             }
         )
     return data | {"page_cache": runs}
+
+
+def with_page_cache_sensitivity(data: Data, outcomes: Sequence[PageCacheOutcome]) -> Data:
+    """The figures with those of the page cache runs that a changed cost moves.
+
+    Parameters
+    ----------
+    outcomes : sequence of PageCacheOutcome
+        Of no change first, as :func:`~capplan.validate.sensitivity.study_page_cache` gives them.
+    """
+    rows: list[Data] = [
+        {
+            "cost": outcome.cost,
+            "factor": outcome.factor,
+            "operations": round(outcome.operations, 3),
+            "cache": round(outcome.cache, 4),
+            "used": round(outcome.used, 4),
+            "dirty": round(outcome.dirty, 3),
+            "missed": list(outcome.missed),
+        }
+        for outcome in outcomes
+    ]
+    base, *changed = rows
+    figures = ("operations", "cache", "used", "dirty", "missed")
+    moved = [row for row in changed if any(row[key] != base[key] for key in figures)]
+    study = {"cases": len(changed), "base": base, "changed": moved}
+    return data | {"page_cache_sensitivity": study}
 
 
 def pages(data: Data, failures: Sequence[Data] = ()) -> dict[str, str]:

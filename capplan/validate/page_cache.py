@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,16 @@ from capplan.sim.result import Run
 from capplan.sim.run import run
 from capplan.sim.scenario import Disk, Mapping, Node, Op, Process, Scenario, Task, Zone
 
-__all__ = ["Comparison", "Recorded", "compare", "load", "simulate", "to_scenario"]
+__all__ = [
+    "Comparison",
+    "Recorded",
+    "compare",
+    "load",
+    "load_all",
+    "missed",
+    "simulate",
+    "to_scenario",
+]
 
 NS = 1_000_000_000
 PAGE = 4096
@@ -42,6 +52,8 @@ CPUS = 32  # the paper: two processors of 16 cores each
 SYSCTL = {"vm.dirty_ratio": 40, "vm.dirty_background_ratio": 10, "vm.swappiness": 10}
 LATENCY_NS = 100_000  # one read of a SATA SSD (data sheets: 50 to 100 us)
 SAMPLE_NS = NS // 2
+OPERATIONS_BAR = 0.16  # mean relative error of an operation's time
+MEAN_BAR, WORST_BAR = 0.01, 0.02  # cache and used: of RAM, over all runs and in one
 TAIL = 2.0  # how much slower than the server the model may be and still be seen to end
 
 
@@ -106,6 +118,30 @@ def load(folder: Path, name: str) -> Recorded:
         t_s=np.array([float(row["t_s"]) for row in rows]),
         memory=memory,
     )
+
+
+def load_all(folder: Path) -> tuple[Recorded, ...]:
+    """All runs of a folder, by name."""
+    names = sorted(path.name.removesuffix("-phases.csv") for path in folder.glob("*-phases.csv"))
+    return tuple(load(folder, name) for name in names)
+
+
+def missed(runs: Sequence[Comparison]) -> dict[tuple[str, str], float]:
+    """Bars that are not met, by run ("all": their mean) and quantity, with the value."""
+    found: dict[tuple[str, str], float] = {}
+
+    def hold(run: str, bar: str, value: float, most: float) -> None:
+        if not value <= most:
+            found[run, bar] = value
+
+    operations = float(np.mean([one.operation_error for one in runs]))
+    hold("all", "operations", operations, OPERATIONS_BAR)
+    for name in ("cache", "used"):
+        errors = [getattr(one, f"{name}_error") for one in runs]
+        hold("all", name, float(np.mean(errors)), MEAN_BAR)
+        for one, error in zip(runs, errors, strict=True):
+            hold(one.name, name, error, WORST_BAR)
+    return found
 
 
 def page_ns(mb_per_s: float) -> float:
@@ -195,9 +231,8 @@ def to_scenario(recorded: Recorded) -> Scenario:
     )
 
 
-def simulate(recorded: Recorded) -> tuple[Run, NDArray[np.float64]]:
+def simulate(scenario: Scenario) -> tuple[Run, NDArray[np.float64]]:
     """Run the scenario: the run, and when each of its ops began [s], the end as last."""
-    scenario = to_scenario(recorded)
     count = len(scenario.processes[0].tasks[0].ops)
     begun = np.full(count + 1, np.nan)
     tasks: list[int] = []
@@ -223,9 +258,17 @@ def simulate(recorded: Recorded) -> tuple[Run, NDArray[np.float64]]:
     return result, begun
 
 
-def compare(recorded: Recorded) -> Comparison:
-    """Simulate one run and lay it beside the server's."""
-    result, begun = simulate(recorded)
+def compare(recorded: Recorded, change: Callable[[Scenario], Scenario] | None = None) -> Comparison:
+    """Simulate one run and lay it beside the server's.
+
+    Parameters
+    ----------
+    recorded : Recorded
+    change : callable, optional
+        Applied to the scenario before the run (a sensitivity study's changed cost).
+    """
+    scenario = to_scenario(recorded)
+    result, begun = simulate(change(scenario) if change else scenario)
     starts = begun[:-1].reshape(-1, 4)  # read, computation, write, giving back
     ours = np.column_stack([starts[:, 1] - starts[:, 0], starts[:, 3] - starts[:, 2]]).ravel()
     real = recorded.ends_s - recorded.starts_s

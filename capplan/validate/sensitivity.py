@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
+import numpy as np
+
 from capplan.sim.scenario import Disk, Scenario
 from capplan.validate.judge import judge
+from capplan.validate.page_cache import Recorded, compare, missed, to_scenario
 from capplan.validate.recording import scenario_of
 from capplan.validate.truth import Recording
 
@@ -35,11 +38,26 @@ class Outcome:
     failed: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class PageCacheOutcome:
+    """How near the model comes to the page cache runs when one cost is changed: means."""
+
+    cost: str  # empty: none was changed
+    factor: float
+    operations: float  # relative error of an operation's time
+    cache: float  # of RAM, as are used and dirty
+    used: float
+    dirty: float
+    missed: tuple[str, ...]  # quantities that miss a bar
+
+
 def costs_of_all(recordings: Sequence[Recording], defaults: Mapping[str, float]) -> list[str]:
     """Names of all costs that are in force in any of the recordings, disks' speeds included."""
-    names = set(defaults)
-    for recording in recordings:
-        names |= set(scenario_of(recording.raw).node.costs)
+    return _costs_of([scenario_of(recording.raw) for recording in recordings], defaults)
+
+
+def _costs_of(scenarios: Sequence[Scenario], defaults: Mapping[str, float]) -> list[str]:
+    names = set(defaults).union(*(scenario.node.costs for scenario in scenarios))
     return [*sorted(names), *(f"disk.{speed}" for speed in DISK_SPEEDS)]
 
 
@@ -95,4 +113,32 @@ def _judge_case(
         factor,
         tuple(v.name for v in verdicts if v.passed),
         tuple(v.name for v in verdicts if not v.passed),
+    )
+
+
+def study_page_cache(
+    runs: Sequence[Recorded], defaults: Mapping[str, float]
+) -> Iterator[PageCacheOutcome]:
+    """Lay the model beside the page cache runs: as it is, then once for each cost and factor."""
+    yield _page_cache_case(runs, defaults, "", 1.0)
+    for cost in _costs_of([to_scenario(run) for run in runs], defaults):
+        for factor in FACTORS:
+            yield _page_cache_case(runs, defaults, cost, factor)
+
+
+def _page_cache_case(
+    runs: Sequence[Recorded], defaults: Mapping[str, float], cost: str, factor: float
+) -> PageCacheOutcome:
+    def change(scenario: Scenario) -> Scenario:
+        return scale_cost(scenario, cost, factor, defaults) if cost else scenario
+
+    found = [compare(run, change) for run in runs]
+    return PageCacheOutcome(
+        cost,
+        factor,
+        operations=float(np.mean([run.operation_error for run in found])),
+        cache=float(np.mean([run.cache_error for run in found])),
+        used=float(np.mean([run.used_error for run in found])),
+        dirty=float(np.mean([run.dirty_error for run in found])),
+        missed=tuple(sorted({bar for _, bar in missed(found)})),
     )

@@ -13,7 +13,7 @@ from capplan.sim.scenario import Cgroup, Mapping, Node, Op, Process, Scenario, S
 from capplan.validate import docs, fidelity
 from capplan.validate.measured import mechanisms_table, worst_of
 from capplan.validate.mechanisms import TITLES, exercised
-from capplan.validate.sensitivity import Outcome
+from capplan.validate.sensitivity import Outcome, PageCacheOutcome
 
 ACCEPT = "CAPPLAN_GOLDEN_ACCEPT" in os.environ
 
@@ -158,6 +158,23 @@ def test_a_changed_cost_is_told_with_what_it_loses() -> None:
         "passed": 2,
         "changed": [{"cost": "fill_ns", "factor": 1.2, "failed": ["a"]}],
     }
+
+
+def test_page_cache_study_tells_the_costs_that_move_a_figure() -> None:
+    def case(cost: str, factor: float, operations: float, *missed: str) -> PageCacheOutcome:
+        return PageCacheOutcome(cost, factor, operations, 0.00368, 0.0047, 0.0165, missed)
+
+    outcomes = [
+        case("", 1.0, 0.1101),
+        case("scan_ns", 1.2, 0.1102),  # not in the figures that are shown
+        case("write_copy_ns", 1.2, 0.1763, "operations"),
+    ]
+    found = docs.with_page_cache_sensitivity({}, outcomes)["page_cache_sensitivity"]
+    assert found["cases"] == 2
+    assert found["base"]["operations"] == 0.11
+    assert [(row["cost"], row["missed"]) for row in found["changed"]] == [
+        ("write_copy_ns", ["operations"])
+    ]
 
 
 def test_figures_lie_in_the_package_of_a_checkout(tmp_path: pathlib.Path) -> None:
