@@ -109,7 +109,7 @@ psi_t = record([
 
 memcg_t = record([
     ("parent", i32), ("subtree_end", i32),  # memcgs are numbered in pre-order: [c, subtree_end)
-    ("depth", i32), ("online", i8),
+    ("depth", i32), ("online", i8), ("heir", i32),  # the dead groups under its parent; -1: it is not removed
     ("memory", counter_t), ("swap", counter_t), ("memsw", counter_t),
     ("zswap_bytes", i64), ("zswap_max", i64), ("zswap_writeback", i8),
     ("mems_allowed", i64),  # cpuset.mems.effective, a bit per node
@@ -471,7 +471,7 @@ def _init_writeback(k: Any) -> None:
 # Fields that are links, by table ("": of the kernel itself).
 _LINKS = {
     "": ("plug_head", "frames_free_spare", "flusher_file", "look_group"),
-    "memcg": ("parent",),
+    "memcg": ("parent", "heir"),
     "node": ("memcg_lru_head", "memcg_lru_tail", "kswapd_memcg"),
     "zone": (
         "head", "tail", "pcp_head", "pcp_tail", "pcp_other", "bag_head", "stash", "hugetlb_head",

@@ -98,4 +98,5 @@ def boot(k, fr, pt):
     for c in range(k.nr_memcgs):
         for n in range(k.nr_nodes):
             lru_gen_init_lruvec(k, c, n)
-            lru_gen_online_memcg(k, c, n)
+            if k.memcg[c].online:
+                lru_gen_online_memcg(k, c, n)

@@ -372,6 +372,8 @@ def _cgroups(k: Any, cgroups: tuple[Cgroup, ...]) -> dict[str, int]:
         parts = path.split("/")
         for depth in range(1, len(parts)):
             declared.setdefault("/".join(parts[:depth]), Cgroup("/".join(parts[:depth])))
+    heirs = {_heir(path): Cgroup(_heir(path)) for path in declared if declared[path].of_container}
+    declared |= heirs
     order = sorted(declared, key=lambda path: _position(path, declared))
     _limit("cgroups", len(order) + 1, s.MAX_MEMCGS)
     index = {"": 0}
@@ -381,11 +383,21 @@ def _cgroups(k: Any, cgroups: tuple[Cgroup, ...]) -> dict[str, int]:
     for c, path in enumerate(order, 1):
         index[path] = c
         _one_cgroup(k, c, index[path.rpartition("/")[0]], declared[path])
+        if path in heirs:
+            k.memcg[c].online = 0
     for c in range(int(k.nr_memcgs) - 1, 0, -1):
         k.memcg[c].subtree_end = max(int(k.memcg[c].subtree_end), c + 1)
         parent = k.memcg[int(k.memcg[c].parent)]
         parent.subtree_end = max(int(parent.subtree_end), int(k.memcg[c].subtree_end))
-    return index
+    for path, group in declared.items():
+        if group.of_container:
+            k.memcg[index[path]].heir = index[_heir(path)]
+    return {path: c for path, c in index.items() if path not in heirs}
+
+
+def _heir(path: str) -> str:
+    """Where what a removed group leaves is charged: one for all that have the same parent."""
+    return f"{path.rpartition('/')[0]}/(removed)".lstrip("/")
 
 
 def _position(path: str, declared: dict[str, Cgroup]) -> tuple[int, ...]:

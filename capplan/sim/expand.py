@@ -206,6 +206,7 @@ def _groups(spec: NodeSpec, world: World) -> dict[str, list[str]]:
             continue  # a group that is declared, or the root
         for path in paths[f"container {name}"]:
             _add_group(path, container, groups, written)
+            groups[path] = replace(groups[path], of_container=True)
     full = add_ancestors(groups)
     if spec.cgroup.version == "v1":
         full = assume_oom_control(full, written, world.assumptions)

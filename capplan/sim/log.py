@@ -47,6 +47,8 @@ class _Names:
         return self.procs[p] if p >= 0 else ""
 
     def group(self, c: int) -> str:
+        while c > 0 and c not in self.paths:
+            c = int(self.k.memcg[c].parent)  # what is left of removed groups
         return self.paths[c] if c > 0 else ""
 
 

@@ -20,6 +20,7 @@ Departs from kubelet: it notices an end at once, not at its next look at the run
 from __future__ import annotations
 
 from capplan.mm._jit import jit
+from capplan.mm.memcg_offline import mem_cgroup_css_offline
 from capplan.mm.state import (
     BACKOFF_DOCKER,
     BACKOFF_SYSTEMD,
@@ -151,13 +152,35 @@ def _is_empty(k, main):
 
 
 @jit
-def process_gone(k, p, now_ns):
-    """Process p has ended and given back all it had: what starts again, and when."""
+def _is_populated(k, c):
+    """Whether group c has a process (cgroup.events, populated)."""
+    for p in range(k.nr_procs):
+        if k.proc[p].memcg == c:
+            if k.proc[p].state == PROC_LIVE or k.proc[p].state == PROC_EXITING:
+                return True
+    return False
+
+
+@jit
+def process_gone(k, fr, pt, p, now_ns):
+    """Process p has ended and given back all it had: what becomes of its container.
+
+    One that is through loses its group (the runtime removes it), whether it starts again or not.
+    """
     proc = k.proc[p]
     if proc.asked_restart:
         proc.asked_restart = 0
         start_again(k, p, now_ns)
         return
+    _next_life(k, p, now_ns)
+    if k.memcg[proc.memcg].heir >= 0 and not _is_populated(k, proc.memcg):
+        mem_cgroup_css_offline(k, fr, pt, proc.memcg)
+
+
+@jit
+def _next_life(k, p, now_ns):
+    """What starts again after process p has ended, and when."""
+    proc = k.proc[p]
     main = proc.container
     alone = k.proc[main].state != PROC_LIVE
     # one that a phase forked is started again by that alone; its container may wait for its end

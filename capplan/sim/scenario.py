@@ -125,6 +125,7 @@ class Cgroup:
     mems: tuple[int, ...] | None = None  # cpuset.mems; None: all that its parent may use
     slab_reclaimable_pages: int = 0  # dentries and inodes charged to it at t = 0
     oom_kill_disable_assumed: bool = False  # nothing was written: capplan's assumption
+    of_container: bool = False  # removed with its last process, new for the next one
 
 
 @dataclass(frozen=True)

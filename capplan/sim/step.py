@@ -235,7 +235,7 @@ def _exit_turn(k, fr, pt, t):
         psi_task_set(k, t, 0, 0, k.now_ns)
         k.proc[k.task[t].proc].exit_cpu = k.cpu % PCP_CPUS
         last_reference(k, fr, t)
-        process_gone(k, k.task[t].proc, end)
+        process_gone(k, fr, pt, k.task[t].proc, end)
     else:
         heap_set(k, t, max(end, k.now_ns + 1))
 
