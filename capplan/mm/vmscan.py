@@ -181,8 +181,19 @@ def _shrink_active_list(k, fr, pt, c, n, nr, lru):
 
 
 @jit
+def _is_of(k, fr, i, stop):
+    """Whether page i, or the huge page that it is of, is page ``stop``."""
+    if fr[i].flags & PG_HUGE:
+        return 0 <= stop - huge_first(k, fr, i) < huge_pages(k)
+    return i == stop
+
+
+@jit
 def _shrink_inactive_list(k, fr, pt, c, n, nr, lru):
-    """Reclaim from an inactive tail; pages freed (shrink_inactive_list)."""
+    """Reclaim from an inactive tail; pages freed (shrink_inactive_list).
+
+    A huge page that is met is taken as a whole, however little the turn had left.
+    """
     sc = k.sc
     lruvec = k.memcg[c].lruvec[n]
     lruvec.credit[lru] += nr
@@ -196,20 +207,15 @@ def _shrink_inactive_list(k, fr, pt, c, n, nr, lru):
     while lruvec.tail[lru] >= 0 and not last:
         i = lruvec.tail[lru]
         size = fr[i].nr_pages
-        huge = fr[i].flags & PG_HUGE
-        if lruvec.credit[lru] < (1 if huge else size):
+        if lruvec.credit[lru] < (1 if fr[i].flags & PG_HUGE else size):
             break
         _look_ahead(fr, i)
         if fr[i].prev >= 0:
             prefetch(pt, fr[fr[i].prev].pte)  # where its shadow will stand
-        if huge:  # one that is met is taken, however much the turn had left
-            last = 0 <= stop - huge_first(k, fr, i) < huge_pages(k)
-            freed = shrink_folio(k, fr, pt, i)
-            if freed > size or fr[i].flags & PG_HUGE:
-                size = HPAGE_PMD_NR
-        else:
-            last = i == stop
-            freed = shrink_folio(k, fr, pt, i)
+        last = _is_of(k, fr, i, stop)
+        freed = shrink_folio(k, fr, pt, i)
+        if freed > size or fr[i].flags & PG_HUGE:
+            size = HPAGE_PMD_NR
         lruvec.credit[lru] -= min(size, lruvec.credit[lru])
         scanned += size
         sc.taken += size
