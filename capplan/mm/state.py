@@ -34,23 +34,19 @@ i8, i16, i32, i64, f64, u64 = np.int8, np.int16, np.int32, np.int64, np.float64,
 
 frame_t = record([
     ("next", i32), ("prev", i32),  # LRU list or free list
-    ("io_next", i32),  # queue of pages under writeback
-    ("flags", i32),
+    ("io_next", i32), ("flags", i32),  # queue of pages under writeback; PG_*
     ("nr_pages", i32),  # pages in use of this block (1..2^g)
     ("memcg", i32), ("mapping", i32), ("pte", i32),  # owner; reverse map
     ("zone", i8), ("order", i8), ("migratetype", i8), ("lru", np.uint8),
     ("gen", i8), ("refs", i8), ("swap", i8), ("skip", i8),  # MGLRU generation + 1 (0: on no list), fd accesses, swap area; of a pageblock: PB_migrate_skip
-    ("seen", f64),  # the mapping's progress when last looked at [pages]
-    ("io_done_ns", i64),
-    ("ahead", i32),  # page that a scan of its list met AHEAD pages later when that one was added
-    ("line", i32),  # 64 bytes: a visit waits for one cache line
+    ("seen", f64), ("io_done_ns", i64),  # the mapping's progress when last looked at [pages]
+    # what a scan of its list meets AHEAD pages later; 64 bytes: a visit waits for one cache line
+    ("ahead", i32), ("line", i32),
 ])  # fmt: skip
 
-# fmt: off
 entry_t = record([
     ("frame", i32),  # PTE_PRESENT
-    ("memcg", i16),  # reclaim target that evicted it (shadow)
-    ("owner", i16),  # memcg that the swap slot is charged to
+    ("memcg", i16), ("owner", i16),  # reclaim target that evicted it; memcg its swap slot is charged to
     ("state", i8), ("swap", i8),
     ("in_zswap", i8),  # 1: stored; 2: stored, and not yet looked at by the shrinker (referenced)
     ("evicted", i8),  # from which node, and whether PG_workingset (pack_shadow): node << 1 | flag
@@ -59,8 +55,7 @@ entry_t = record([
     ("walk", i16),  # of a page table's first entry: the Bloom filter it is in (MGLRU), 0: none
     ("place", i32),  # where it is on the list of missing granules
     ("shadow", i64),  # nonresident_age at eviction (classic), min_seq (MGLRU)
-], cells=(i32, CELLS))  # 32 bytes: none lies across two cache lines
-# fmt: on
+], cells=(i32, CELLS))  # fmt: skip  # 32 bytes: none lies across two cache lines
 
 op_t = record([
     ("op", i32), ("vma", i32),
