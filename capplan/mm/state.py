@@ -52,8 +52,7 @@ entry_t = record([
     ("evicted", i8),  # from which node, and whether PG_workingset (pack_shadow): node << 1 | flag
     ("nr_pages", i16),
     ("length", i16),  # bytes stored per page in zswap (0: same-filled)
-    ("walk", i16),  # of a page table's first entry: the Bloom filter it is in (MGLRU), 0: none
-    ("place", i32),  # where it is on the list of missing granules
+    ("walk", i16), ("place", i32),  # of a page table's first entry: its Bloom filter (MGLRU), 0: none; place on the list of missing granules
     ("shadow", i64),  # nonresident_age at eviction (classic), min_seq (MGLRU)
 ], cells=(i32, CELLS))  # fmt: skip  # 32 bytes: none lies across two cache lines
 
