@@ -185,7 +185,9 @@ def simulate(
     """
     import capplan.plan.outcome
     import capplan.sim.run
+    from capplan.plan.reach_phases import unreached
     from capplan.plan.stock import pause_is_assumed, stock_kernel
+    from capplan.sim.scenario import Scenario
 
     if isinstance(node, str | Path):
         node = load(node)
@@ -195,6 +197,9 @@ def simulate(
     if pause_is_assumed(run):
         stock = capplan.sim.run.run(stock_kernel(scenario), replicate=replicate)
     outcome = capplan.plan.outcome.analyse(run, getattr(node, "gate", None), stock)
+    if not isinstance(node, Scenario):
+        notes = (*outcome.notes, *unreached(node))
+        outcome = dataclasses.replace(outcome, notes=notes)
     return Simulation(run, outcome, getattr(node, "resolved", {}))
 
 

@@ -21,6 +21,7 @@ from capplan.plan.intervals import CONFIDENCE
 from capplan.plan.outcome_agents import threshold_notes
 from capplan.plan.outcome_context import Context
 from capplan.plan.point import Variant, points
+from capplan.plan.reach_phases import unreached
 from capplan.plan.risk import Risk, replicates_of, risk
 from capplan.sim.scenario import PAGE_SIZE
 from capplan.spec.marks import Marks
@@ -116,8 +117,10 @@ def _marks(run: Run) -> Marks:
 
 
 def _warnings(made: Variant, run: Run | None) -> tuple[str, ...]:
-    """What its input is warned of, and what arithmetic says of eviction thresholds."""
-    told = [] if made.spec is None else [str(warning) for warning in made.spec.warnings]
+    """What its input is warned of, what the run is too short for, and idle eviction thresholds."""
+    told: list[str] = []
+    if made.spec is not None:
+        told = [*map(str, made.spec.warnings), *unreached(made.spec)]
     return (*told, *([] if run is None else threshold_notes(Context(run))))
 
 

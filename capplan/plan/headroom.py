@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from capplan.plan.intervals import CONFIDENCE, percent
+from capplan.plan.reach_phases import unreached
 from capplan.plan.rows import MakeVariant, Rows
 from capplan.plan.search import Found, runs_needed, search
 from capplan.units import MIB, format_bytes, format_duration, format_k8s
@@ -227,7 +228,7 @@ def headroom(
         replicates=count,
         runs=rows.done,
         rooms=tuple(rooms),
-        notes=tuple(_notes(rooms, count, max_risk)),
+        notes=(*_notes(rooms, count, max_risk), *unreached(base.spec)),
     )
 
 

@@ -20,6 +20,7 @@ import capplan.sim.run
 from capplan.plan.compare_model import Setting
 from capplan.plan.compare_pick import pick
 from capplan.plan.intervals import CONFIDENCE, Proportion, percent
+from capplan.plan.reach_phases import unreached
 from capplan.plan.recommend_model import Advice, Recommendation, Reserved, Rival
 from capplan.plan.rows import MakeVariant, Row, Rows, Settings, well_and_unthrottled
 from capplan.plan.search import Found, allowed_failures, runs_needed, search
@@ -99,7 +100,7 @@ def recommend(
         sysctl_reason=why,
         reserved=_reserved(spec, seed),
         rivals=tuple(_rivals(runs, spec, peaks, count)),
-        notes=tuple(_notes(found, len(count), max_risk)),
+        notes=(*_notes(found, len(count), max_risk), *unreached(spec)),
     )
 
 

@@ -18,6 +18,7 @@ from capplan.plan.intervals import (
 from capplan.plan.point import Point, Variant, point, points
 from capplan.plan.rare import Rare, Sample, score, split
 from capplan.plan.reach import Reach, reach
+from capplan.plan.reach_phases import unreached
 from capplan.plan.tally import (
     INCIDENT_COUNTS,
     SPREAD_OF_CONTAINER,
@@ -299,7 +300,7 @@ def _result(variant: Variant, tally: Tally, stop: Stop, confidence: float) -> Ri
         reach=reach(spec),
         errors=tuple(tally.errors.most_common(10)),
         assumptions=_assumptions(variant),
-        notes=_notes(tally, stop, bars),
+        notes=(*_notes(tally, stop, bars), *unreached(spec)),
     )
 
 

@@ -327,7 +327,8 @@ def _share(model: M, memory: int) -> M:
         if isinstance(value, Daemons):
             made.__dict__[name] = _share(value, memory)
         elif name in SHARED and name not in made.model_fields_set:
-            made.__dict__[name] = value * memory // SYSTEM_MEMORY // PAGE * PAGE
+            least = getattr(made, "slab_in_use", 0) if name == "slab_reclaimable" else 0
+            made.__dict__[name] = max(value * memory // SYSTEM_MEMORY // PAGE * PAGE, least)
     return made
 
 
