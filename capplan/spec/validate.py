@@ -84,6 +84,18 @@ def _missing(item: dict[str, Any], path: KeyPath, node: Node, model: type[BaseMo
     return Problem(node.place, shown_path(path), message, expected, code="C011")
 
 
+_ELSEWHERE = {
+    "zram": "node.swap: [{device: zram, size: 4Gi}]",
+    "hugepages": "node.sysctl: {vm.nr_hugepages: 512}",
+    "hugetlb": "node.sysctl: {vm.nr_hugepages: 512}, and no region for what is in the pool",
+    "resources": "memory.max and requests.memory (or capplan import kubernetes)",
+    "limits": "memory.max",
+    "requests": "requests.memory",
+    "mem_limit": "memory.max (or capplan import compose)",
+}
+"""What people know by another name, or look for in another place."""
+
+
 def _unknown(item: dict[str, Any], path: KeyPath, tree: Node, model: type[BaseModel]) -> Problem:
     key = str(item["loc"][-1])  # not in the file where a bare word stands for {word: {}}
     parent = path[:-1] if path and path[-1] == key else path
@@ -92,10 +104,20 @@ def _unknown(item: dict[str, Any], path: KeyPath, tree: Node, model: type[BaseMo
         holder = holder.child(step) or holder
     known = schema.keys(schema.at(model, parent))
     suggestion = closest(key, known)
-    shown = ", ".join(known[:_LISTED_KEYS]) + (", ..." if len(known) > _LISTED_KEYS else "")
+    shown = ", ".join(known[:_LISTED_KEYS])
+    if len(known) > _LISTED_KEYS:
+        shown += f", ... (all: capplan help {_topic(model, parent)})"
     place = holder.keys.get(key, holder.place)
     expected = "" if suggestion else f"one of {shown}"
+    if key in _ELSEWHERE:
+        expected, suggestion = _ELSEWHERE[key], ""
     return Problem(place, shown_path((*parent, key)), "unknown key", expected, suggestion, "C010")
+
+
+def _topic(model: type[BaseModel], path: KeyPath) -> str:
+    """What ``capplan help`` calls the keys at a path of this kind of file."""
+    root = {"NodeFile": "", "Profile": "profile", "SweepFile": "sweepfile"}.get(model.__name__, "")
+    return ".".join(filter(None, (root, *(str(k) for k in path if isinstance(k, str))))) or "keys"
 
 
 Described = tuple[str, str, str, str]

@@ -128,7 +128,7 @@ def test_help_explains_codes_and_commands() -> None:
     assert _invoke("help", "simulate")[1] == _invoke("simulate", "--help")[1]
     code, _, err = _invoke("help", "C099")
     assert code == 2
-    assert "'C099' is neither an error's code nor a command. Did you mean 'C0" in err
+    assert "'C099' is neither an error's code, nor a command, nor a key. Did you mean 'C0" in err
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
