@@ -143,6 +143,10 @@ def _others(rest: list[Incident]) -> str:
     return f" (also: {said})"
 
 
+LITTLE = 0.01
+"""MemAvailable below this share of the memory is no room that one "always had"."""
+
+
 def _fits(context: Context, found: tuple[ContainerOutcome, ...], of_node: NodeOutcome) -> str:
     many = f"{len(found)} containers ran" if len(found) != 1 else f"{found[0].name} ran"
     text = f"Fits: {many} {format_duration(context.duration * NS_PER_S)} with nobody killed, paused"
@@ -150,7 +154,10 @@ def _fits(context: Context, found: tuple[ContainerOutcome, ...], of_node: NodeOu
     text += _tightest(context, found)
     if of_node.lowest_available_bytes is not None:
         low = format_bytes(of_node.lowest_available_bytes)
-        text += f"; the node always had {low} available"
+        if of_node.lowest_available_bytes < LITTLE * of_node.memory_bytes:
+            text += f"; the node was down to {low} available"
+        else:
+            text += f"; the node always had {low} available"
     return text + "."
 
 

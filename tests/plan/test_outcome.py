@@ -330,3 +330,13 @@ def test_signs_of_a_group_are_those_that_its_kernel_shows(
     node = replace(run.scenario.node, release=kernel)
     outcome = analyse(replace(run, scenario=replace(run.scenario, node=node)))
     assert signs_of(outcome).keys() & {"psi", "refault_anon", "refault_file"} == shown
+
+
+@pytest.mark.parametrize(
+    ("low_mib", "said"),
+    [(0, "the node was down to 0 B available."), (50, "the node always had 50 MiB available.")],
+)
+def test_a_node_that_fits_without_room_is_not_said_to_have_any(low_mib: float, said: str) -> None:
+    made = quiet()
+    made.put("meminfo_kb.MemAvailable", np.where(made.t == 60, low_mib, 500) * 1024)
+    assert analyse(made.run()).verdict.endswith(said)
