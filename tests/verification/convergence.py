@@ -69,14 +69,17 @@ class Distance:
         return self.time_share <= TIME_SHARE
 
 
+ENDS = ("oom_kill", "paused")  # of a v1 group with oom_kill_disable: it is paused instead
+
+
 def victims(result: Run) -> tuple[str, ...]:
-    """Who was killed, in order."""
-    return tuple(event.name for event in result.events if event.event == "oom_kill")
+    """Who was killed or paused, in order."""
+    return tuple(event.name for event in result.events if event.event in ENDS)
 
 
 def first_kill(result: Run) -> float:
-    """Run time of the first kill [s], or infinity."""
-    times = [event.t for event in result.events if event.event == "oom_kill"]
+    """Run time of the first kill or pause [s], or infinity."""
+    times = [event.t for event in result.events if event.event in ENDS]
     return min(times, default=float("inf"))
 
 
@@ -84,7 +87,8 @@ def _usages(result: Run) -> dict[str, np.ndarray]:
     return {
         name.split(".")[1]: values / PAGE
         for name, values in result.series.items()
-        if name.startswith("cgroup.") and name.endswith(".memory.current")
+        if name.startswith("cgroup.")
+        and name.endswith((".memory.current", ".memory.usage_in_bytes"))
     }
 
 

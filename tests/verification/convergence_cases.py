@@ -1,4 +1,4 @@
-"""Eight small worlds in which the size of a granule may not decide what happens.
+"""Small worlds in which the size of a granule may not decide what happens.
 
 Each builder takes a granule order and a seed. The seed sets the draws and also moves sizes
 and rates by up to a tenth, so that twenty seeds are twenty situations and not one twenty
@@ -224,6 +224,40 @@ def replicas(rng: np.random.Generator) -> Scenario:
     )  # fmt: skip
 
 
+def zram_overcommit(rng: np.random.Generator) -> Scenario:
+    """Uniform accesses to more than there is, with swap on zram, whose pool grows meanwhile."""
+    plain = random_overcommit(rng)
+    shape = {"length_mean": 1400.0, "length_sd": 500.0, "same_filled": 0.05}
+    node = replace(
+        plain.node,
+        disks=(DISK, replace(DISK, name="zram0")),
+        swaps=(Swap("zram0", 160 * MIB, 100, zram=True),),
+    )
+    mappings = tuple(replace(m, **shape) for m in plain.mappings)  # type: ignore[arg-type]
+    return replace(plain, node=node, mappings=mappings, duration_ns=90 * SECOND)
+
+
+def v1_pause(rng: np.random.Generator) -> Scenario:
+    """A v1 limit with oom_kill_disable: the group is paused, after cache and swap are used up."""
+    cache = _near(rng, 16 * MIB)
+    tasks = (
+        Task((Op("read_loop", "cache", pages=cache, rate=_near(rng, 4_000), ns=60 * SECOND),)),
+        _grower("heap", 200 * MIB, _near(rng, 6 * MIB), Access("uniform", 2_000)),
+    )
+    group = Cgroup("box", memory_max=_near(rng, 64 * MIB), oom_kill_disable=True, swappiness=60)
+    return Scenario(
+        name="", node=_node(256, swap_mib=64), cgroup_version="v1", cgroups=(group,),
+        mappings=(_file("cache", cache), _anon("heap", 200 * MIB)),
+        processes=(_process("box", tasks, "cache", "heap"),), duration_ns=40 * SECOND,
+    )  # fmt: skip
+
+
+def swap_mglru(rng: np.random.Generator) -> Scenario:
+    """memory.max with swap.max under the multi-gen LRU."""
+    plain = swap(rng)
+    return replace(plain, node=replace(plain.node, release="6.12", lru_gen=True))
+
+
 CASES = (
     Case("random-overcommit", random_overcommit),
     Case("cyclic-overcommit", cyclic_overcommit, seeds=100, last_step=2),
@@ -233,4 +267,7 @@ CASES = (
     Case("memory-high", memory_high),
     Case("small-limit", small_limit, 6),
     Case("replicas", replicas),
+    Case("zram-overcommit", zram_overcommit),
+    Case("v1-pause", v1_pause),
+    Case("swap-mglru", swap_mglru),
 )

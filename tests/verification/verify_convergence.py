@@ -1,4 +1,4 @@
-"""Results may not depend on the granule: eight worlds, twenty seeds or more, four orders each.
+"""Results may not depend on the granule: eleven worlds, twenty seeds or more, four orders each.
 
 Slow (some minutes): ``make verify`` runs it, the normal suite only ``test_convergence.py``.
 Each case leaves a picture and its table in ``build/verification``.
