@@ -68,7 +68,6 @@ _LEAN: dict[str, Any] = {
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }
-_INNER: set[str] = set()  # qualified names of the functions that only compiled code calls
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -128,7 +127,6 @@ class Mechanism:
         self.__qualname__ = function.__qualname__
         self.__module__ = function.__module__
         self.__wrapped__ = function
-        _INNER.add(function.__qualname__)
         self._entry: Any = None
 
     @functools.cached_property
@@ -173,10 +171,9 @@ class Mechanism:
 
 
 def _finalize(library: Any, original: Callable[[Any], None]) -> None:
-    """Finish a code library: a mechanism's is kept as it is, an entry's takes all it calls."""
-    if library.name.split("$")[0] in _INNER:
-        library._finalized = True
-        return
+    """Finish an entry's code library: it takes all that the entry calls."""
+    from capplan.mm._jit_lower import MechanismLibrary
+
     seen: set[int] = set()
     wanted: list[Any] = []
     waiting = list(library._linking_libraries)
@@ -185,7 +182,7 @@ def _finalize(library: Any, original: Callable[[Any], None]) -> None:
         if id(other) not in seen:
             seen.add(id(other))
             wanted.append(other)
-            if other.name.split("$")[0] in _INNER:
+            if isinstance(other, MechanismLibrary):
                 waiting.extend(other._linking_libraries)
     library._linking_libraries = wanted
     own = {function.name for function in library._final_module.functions}

@@ -4,14 +4,13 @@ numba compiles a function for any Python that may come: closures, array expressi
 reference counts, overloads for lists and strings. The mechanisms are integers, floats and
 records. So, while an entry is compiled (:func:`quick_compile`) and for mechanisms only:
 
-``LeanCompiler``     the passes that such code needs, and no others
+``LeanCompiler``     the passes that such code needs, and no others; no lifetimes of variables
+``LeanLower``        LLVM's text of fields, elements and variables is short (``_jit_lower.py``)
 ``enable_nrt=False`` no reference counts: nothing here allocates
 ``_operator_type``   the type of ``int64 + int64`` is worked out once, not 3000 times
 ``compile_lean``     no timers around each of 25 nested compilations
 ``LOOP_VECTORIZE``   off, and SLP too: the loops are over four lists or six orders, and wide vectors
                      made a day under pressure 6 % slower
-
-What is left is mostly the writing and parsing of LLVM's text.
 """
 
 from __future__ import annotations
@@ -23,65 +22,70 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from numba import types
-from numba.core import cgutils, compiler, config, lowering, untyped_passes
+from numba.core import compiler, config, untyped_passes
 from numba.core import typed_passes as typed
 from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.ir_utils import build_definitions
+from numba.core.rewrites import static_getitem
+from numba.core.ssa import reconstruct_ssa
 from numba.core.types import unliteral  # type: ignore[attr-defined]
-from numba.np import arrayobj
+
+from capplan.mm._jit_lower import LeanLower, MechanismLibrary
 
 __all__ = ["LeanCompiler", "compile_lean", "quick_compile"]
 
 
-class LeanLower(lowering.Lower):  # type: ignore[misc]
-    """Array elements by pointer arithmetic alone.
+@register_pass(mutates_CFG=True, analysis_only=False)
+class ConstantIndices(untyped_passes.GenericRewrites):  # type: ignore[misc]
+    """Constant indices of tuples."""
 
-    An index is never negative here ("none" is -1, and is asked for before it is used), so
-    nothing wraps around: two instructions instead of forty, in the text as in the machine.
-    ``NUMBA_BOUNDSCHECK=1`` checks each index, and -1 too.
-    """
+    _name = "constant_indices"
 
-    def _element(self, base: Any, index: Any) -> Any:
-        """Pointer to ``base[index]`` of a dense 1-d array, or None for anything else."""
-        array, number = self.typeof(base.name), self.typeof(index.name)
-        dense = isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C"
-        if not dense or not isinstance(number, types.Integer):
-            return None
-        context, builder = self.context, self.builder
-        at = context.cast(builder, self.loadvar(index.name), number, types.intp)
-        value = self.loadvar(base.name)
-        fields = context.data_model_manager[array]
-        if context.enable_boundscheck:
-            length = builder.extract_value(fields.get(builder, value, "shape"), 0)
-            cgutils.do_boundscheck(context, builder, at, length, 0)
-        return builder.gep(fields.get(builder, value, "data"), [at], inbounds=True)
+    def run_pass(self, state: Any) -> bool:
+        """Rewrite each block that has one."""
+        rewrite = static_getitem.RewriteConstGetitems(state)
+        for key, block in list(state.func_ir.blocks.items()):
+            if rewrite.match(state.func_ir, block, state.typemap, state.calltypes):
+                state.func_ir.blocks[key] = rewrite.apply()
+        return True
 
-    def lower_getitem(self, resty: Any, expr: Any, value: Any, index: Any, signature: Any) -> Any:
-        """``a[i]``"""
-        pointer = self._element(value, index)
-        if pointer is None:
-            return super().lower_getitem(resty, expr, value, index, signature)
-        array = self.typeof(value.name)
-        item = arrayobj.load_item(self.context, self.builder, array, pointer)
-        return self.context.cast(self.builder, item, array.dtype, resty)
 
-    def lower_setitem(self, target: Any, index: Any, value: Any, signature: Any) -> Any:
-        """``a[i] = x``"""
-        array = self.typeof(target.name)
-        pointer = None
-        if isinstance(getattr(array, "dtype", None), types.Number):
-            pointer = self._element(target, index)
-        if pointer is None:
-            return super().lower_setitem(target, index, value, signature)
-        item = self.loadvar(value.name)
-        item = self.context.cast(self.builder, item, self.typeof(value.name), array.dtype)
-        return arrayobj.store_item(self.context, self.builder, array, item, pointer)
+@register_pass(mutates_CFG=True, analysis_only=False)
+class AssignOnce(untyped_passes.ReconstructSSA):  # type: ignore[misc]
+    """A variable of its own for each assignment (SSA)."""
+
+    _name = "assign_once"
+
+    def run_pass(self, state: Any) -> bool:
+        """Rewrite the function."""
+        state.func_ir = reconstruct_ssa(state.func_ir)
+        state.func_ir._definitions = build_definitions(state.func_ir.blocks)
+        return True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class StripPhis(typed.PreLowerStripPhis):  # type: ignore[misc]
+    """One variable again where paths meet."""
+
+    _name = "strip_phis_only"
+
+    def run_pass(self, state: Any) -> bool:
+        """Rewrite the function."""
+        state.func_ir = self._strip_phi_nodes(state.func_ir)
+        return True
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class LeanLowering(typed.BaseNativeLowering):  # type: ignore[misc]
-    """Lowering by :class:`LeanLower`."""
+    """Lowering by :class:`LeanLower`, into a :class:`MechanismLibrary`."""
 
     _name = "lean_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        """Lower the function."""
+        library = MechanismLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library = library
+        return bool(super().run_pass(state))
 
     @property
     def lowering_class(self) -> Any:
@@ -92,12 +96,10 @@ class LeanLowering(typed.BaseNativeLowering):  # type: ignore[misc]
 _PASSES = (
     untyped_passes.TranslateByteCode,
     untyped_passes.FixupArgs,
-    untyped_passes.IRProcessing,
-    untyped_passes.GenericRewrites,  # constant indices of tuples
-    untyped_passes.ReconstructSSA,
+    ConstantIndices,
+    AssignOnce,
     typed.NopythonTypeInference,
-    typed.PreLowerStripPhis,
-    typed.IRLegalization,
+    StripPhis,
     LeanLowering,
     typed.NoPythonBackend,
 )

@@ -77,6 +77,29 @@ def test_a_mechanism_called_after_an_entry_gets_all_its_arguments():
     assert _python(LEFT_OUT).split() == ["True"] * 3
 
 
+SAME_NAME = """
+from capplan.mm import _jit
+
+def namesakes():
+    @_jit.jit
+    def triple(number):
+        return 3 * number
+    inner = triple
+    @_jit.entry
+    def triple(number):
+        return inner(number) + 1
+    return triple
+
+print(namesakes()(5))
+"""
+
+
+@compiled
+def test_an_entry_may_be_called_what_its_mechanism_is_called():
+    """It was taken for the mechanism, kept for another to link, and never finished."""
+    assert _python(SAME_NAME) == "16"
+
+
 def _python(source: str) -> str:
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", source],
