@@ -11,7 +11,7 @@ import functools
 from typing import Any
 
 import llvmlite.binding as llvm
-from llvmlite.ir import Constant
+from llvmlite.ir import Constant, IntType, LoadInstr, StoreInstr
 from numba import types
 from numba.core import cgutils, codegen, ir, lowering
 from numba.np import arrayobj
@@ -80,7 +80,9 @@ class LeanLower(lowering.Lower):  # type: ignore[misc]
         of = context.get_data_type(kind.dtype if nested else kind)
         pointer = cgutils.get_record_member(builder, value, record.offset(name), of)
         if not nested:
-            return context.unpack_value(builder, kind, pointer, None if record.aligned else 1)
+            value = context.unpack_value(builder, kind, pointer, None if record.aligned else 1)
+            self._touches(value, f"{name} {record.offset(name)}")
+            return value
         fields = context.data_model_manager[kind]
         known = {"nitems": kind.nitems, "itemsize": kind.strides[-1]}
         known |= {"shape": kind.shape, "strides": kind.strides}
@@ -97,6 +99,7 @@ class LeanLower(lowering.Lower):  # type: ignore[misc]
         base, of = self.loadvar(inst.target.name), context.get_data_type(kind)
         pointer = cgutils.get_record_member(builder, base, record.offset(inst.attr), of)
         context.pack_value(builder, kind, value, pointer, None if record.aligned else 1)
+        self._touches(builder.block.instructions[-1], f"{inst.attr} {record.offset(inst.attr)}")
 
     def _element(self, base: Any, index: Any) -> Any:
         """Pointer to ``base[index]`` of a dense 1-d array, or None for anything else."""
@@ -120,6 +123,7 @@ class LeanLower(lowering.Lower):  # type: ignore[misc]
             return super().lower_getitem(resty, expr, value, index, signature)
         array = self.typeof(value.name)
         item = arrayobj.load_item(self.context, self.builder, array, pointer)
+        self._touches(item, f"items {array.dtype}")
         return self.context.cast(self.builder, item, array.dtype, resty)
 
     def lower_setitem(self, target: Any, index: Any, value: Any, signature: Any) -> Any:
@@ -132,7 +136,22 @@ class LeanLower(lowering.Lower):  # type: ignore[misc]
             return super().lower_setitem(target, index, value, signature)
         item = self.loadvar(value.name)
         item = self.context.cast(self.builder, item, self.typeof(value.name), array.dtype)
-        return arrayobj.store_item(self.context, self.builder, array, item, pointer)
+        arrayobj.store_item(self.context, self.builder, array, item, pointer)
+        self._touches(self.builder.block.instructions[-1], f"items {array.dtype}")
+        return None
+
+    def _touches(self, instruction: Any, what: str) -> None:
+        """Tell LLVM what a load or store touches: differently named things do not overlap.
+
+        The same word of memory is always reached by the same name, or by none: a number in a
+        record by its field's name and offset, whatever record it is in; an element of an array of
+        numbers, nested in a record or not, by its type. What moves whole records has no name, and
+        may touch anything. Nothing in compiled code looks at memory as another type.
+        """
+        if isinstance(instruction, LoadInstr | StoreInstr):
+            add, zero = self.module.add_metadata, Constant(IntType(64), 0)
+            kind = add([what, add(["capplan"]), zero])
+            instruction.set_metadata("tbaa", add([kind, kind, zero]))
 
 
 class MechanismLibrary(codegen.JITCodeLibrary):  # type: ignore[misc]
