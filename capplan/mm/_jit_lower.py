@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite.ir import Constant, IntType, LoadInstr, StoreInstr
 from numba import types
 from numba.core import cgutils, codegen, ir, lowering
@@ -158,7 +157,7 @@ class MechanismLibrary(codegen.JITCodeLibrary):  # type: ignore[misc]
     """A mechanism's code, kept as it is: an entry links and optimises it with all the rest."""
 
     def add_llvm_module(self, ll_module: Any) -> None:
-        """The one module of a mechanism, made small: variables to registers, no more."""
+        """The one module of a mechanism, its functions optimised each by itself."""
         ll_module.data_layout = self._codegen._data_layout
         passes, builder = _first_passes(self._codegen)
         for function in ll_module.functions:
@@ -176,9 +175,6 @@ class MechanismLibrary(codegen.JITCodeLibrary):  # type: ignore[misc]
 
 @functools.cache
 def _first_passes(target: Any) -> tuple[Any, Any]:
-    """The passes that make text small, at a third of the cost of LLVM's own choice."""
-    passes = llvm.create_new_function_pass_manager()
-    passes.add_sroa_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_simplify_cfg_pass()
-    return passes, target._pass_builder()
+    """LLVM's own choice for one function; fewer (SROA, InstCombine, SimplifyCFG) cost run time."""
+    builder = target._pass_builder()
+    return builder.getFunctionPassManager(), builder
