@@ -77,12 +77,23 @@ def available(series: Series, zones: Mapping[str, Marks], order: int) -> Array |
 
     A zone has to have one, and to stay above LOW without it (__zone_watermark_ok()).
     """
-    found: Array | None = None
+    return _available(_watched(series, zones), order)
+
+
+def _watched(series: Series, zones: Mapping[str, Marks]) -> list[tuple[Array, Array, int]]:
+    """Blocks, free pages and LOW of each zone that is looked at and was recorded."""
+    found = []
     for zone, (_, low, _) in zones.items():
         blocks = None if zone.endswith("DMA") else _blocks(series, zone)
         free = series.get(f"zone.{zone}.free")
-        if blocks is None or free is None:
-            continue
+        if blocks is not None and free is not None:
+            found.append((blocks, free, low))
+    return found
+
+
+def _available(watched: list[tuple[Array, Array, int]], order: int) -> Array | None:
+    found: Array | None = None
+    for blocks, free, low in watched:
         here = (blocks[:, order:].sum(axis=1) > 0) & (free - (1 << order) + 1 > low)
         found = here if found is None else found | here
     return found
@@ -90,7 +101,8 @@ def available(series: Series, zones: Mapping[str, Marks], order: int) -> Array |
 
 def available_shares(series: Series, zones: Mapping[str, Marks]) -> tuple[float, ...]:
     """Share of the samples at which a block of each order could be had; empty: not recorded."""
-    found = [available(series, zones, order) for order in range(ORDERS)]
+    watched = _watched(series, zones)
+    found = [_available(watched, order) for order in range(ORDERS)]
     return tuple(float(one.mean()) for one in found if one is not None)
 
 

@@ -113,30 +113,32 @@ def _empty_node(scenario: Scenario, *, keep: bool) -> Empty:
         _KEPT[:] = [(made_of, _boot(scenario))]
         _SPARE.clear()
     kernel, frames, index, notes = _KEPT[0][1]
-    is_fresh = not _SPARE
-    own_kernel, own_frames = (
-        (np.empty_like(kernel), np.empty_like(frames)) if is_fresh else _SPARE.pop()
-    )
-    begin, end = (0, 0) if is_fresh else _unused_groups(kernel)
-    for own, whole, part in (
-        (own_kernel, kernel, slice(begin)),
-        (own_kernel, kernel, slice(end, None)),
-        (own_frames, frames, slice(None)),
-    ):
-        # as bytes: numpy copies records field by field, which takes eight times as long, and
-        # leaves the bytes between fields as they were
-        own.view(np.uint8)[part] = whole.view(np.uint8)[part]
-    return own_kernel, own_frames, dict(index), notes
+    own = _SPARE.pop() if _SPARE else None
+    if own is None:
+        own, kept = (np.empty_like(kernel), np.empty_like(frames)), []
+    else:
+        kept = _unused(own[0])
+    begins, ends = [0, *(end for _, end in kept)], [*(begin for begin, _ in kept), None]
+    # as bytes: numpy copies records field by field, which takes eight times as long, and
+    # leaves the bytes between fields as they were
+    for begin, end in zip(begins, ends, strict=True):
+        own[0].view(np.uint8)[begin:end] = kernel.view(np.uint8)[begin:end]
+    own[1].view(np.uint8)[:] = frames.view(np.uint8)
+    return *own, dict(index), notes
 
 
-def _unused_groups(kernel: np.ndarray[Any, Any]) -> tuple[int, int]:
-    """Where the groups that a node does not have stand in its bytes: often half of them.
+def _unused(kernel: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
+    """Where the parts of its tables stand that a run had no use for, in bytes: two thirds of all.
 
-    All groups are there from the start, so nothing is ever written there.
+    All groups, processes and regions are there from the start, so nothing was written there.
     """
-    groups = kernel["memcg"]
-    offset, size = groups.ctypes.data - kernel.ctypes.data, groups.strides[1]
-    return offset + int(kernel[0].nr_memcgs) * size, offset + s.MAX_MEMCGS * size
+    found = []
+    for table in ("memcg", "proc", "task", "vma", "mapping"):  # in the order of kernel_t
+        records = kernel[table]
+        offset, size = records.ctypes.data - kernel.ctypes.data, records.strides[1]
+        used = int(kernel[0][f"nr_{table}s"])
+        found.append((offset + used * size, offset + records.shape[1] * size))
+    return found
 
 
 _KEPT: list[tuple[tuple[Any, ...], Empty]] = []  # the latest, if any

@@ -116,7 +116,7 @@ def _places_of_group(head: str, c: int, end: int, v1: bool) -> dict[str, Place]:
     for j, suffix in enumerate(("", "|min", "|max")):
         out[current + suffix] = ("usage", (c, j), 4096)
     # memory.stat is hierarchical: a group and all below it
-    whole = slice(c, end)
+    whole = c if end == c + 1 else slice(c, end)
     for j, name in enumerate(s.MEMCG_STATS):
         out[f"{head}.stat.{name}"] = ("stat", (whole, j), 4096 if name in _BYTES else 1)
     for j, name in enumerate(_LISTS):
