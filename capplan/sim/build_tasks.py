@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import heapq
 from typing import Any
 
 import numpy as np
@@ -224,7 +225,7 @@ class _Program:
         self.k = k
         # each look-up of a table by attribute makes a new view of it
         self.proc, self.task, self.vma, self.mapping = k.proc, k.task, k.vma, k.mapping
-        self.heap, self.heap_due = k.heap, k.heap_due
+        self.heap: list[tuple[int, int]] = []  # when each task is due: the engine's event heap
         self.cpus = max(int(k.nr_cpus), 1)
         self.procs = procs
         self.numbers = numbers
@@ -308,27 +309,8 @@ class _Program:
             record.own_pattern = PATTERNS[task.access.pattern]
             record.own_rate = task.access.rate
             self.mapping[self.numbers[task.access_mapping]].zipf_s = task.access.zipf_s
-        position = int(self.k.heap_len)
         record.due_ns = s.NEVER_NS if process.by_fork or process.waits else process.start_ns
-        self._push(t, position)
-
-    def _push(self, t: int, position: int) -> None:
-        """Insert into the event heap (rarely more than a few thousand, so plainly)."""
-        heap, due, task = self.heap, self.heap_due, self.task
-        self.k.heap_len = position + 1
-        key = (int(task[t].due_ns), t)
-        while position > 0:
-            above = (position - 1) >> 1
-            other = int(heap[above])
-            if (int(task[other].due_ns), other) <= key:
-                break
-            heap[position] = other
-            due[position] = task[other].due_ns
-            task[other].heap_pos = position
-            position = above
-        heap[position] = t
-        due[position] = task[t].due_ns
-        task[t].heap_pos = position
+        heapq.heappush(self.heap, (int(record.due_ns), t))
 
     def _populate(self, process: Process, vmas: dict[str, int]) -> None:
         """Regions that are in memory when the process begins."""
@@ -371,7 +353,12 @@ class _Program:
             self.length += len(block)
 
     def finish(self) -> np.ndarray[Any, Any]:
-        """All ops, as ``(P,) op_t``."""
+        """All ops, as ``(P,) op_t``; the event heap goes to its place."""
+        due, tasks = zip(*self.heap, strict=True)
+        self.k.heap[: len(tasks)] = tasks
+        self.k.heap_due[: len(tasks)] = due
+        self.task["heap_pos"][list(tasks)] = range(len(tasks))
+        self.k.heap_len = len(tasks)
         program = s.new_program(self.length + 1)
         for at, block in self.blocks:
             program[at : at + len(block)] = block

@@ -176,7 +176,8 @@ def _totals(machine: Machine, ended_by: dict[int, str]) -> tuple[TaskTotals, ...
     pausing = np.where(waiting, int(k.now_ns) - tasks["stall_begin_ns"], 0)
     pausing_ns = np.add.reduceat(pausing, starts).tolist()
     paused = np.logical_or.reduceat(waiting, starts).tolist()
-    restarts = procs["restarts"].tolist()
+    restarts, states = procs["restarts"].tolist(), procs["state"].tolist()
+    killed, restarting = (procs["victim"] != 0).tolist(), (procs["restarting"] != 0).tolist()
     out = []
     for p, process in enumerate(machine.scenario.processes, start=1):
         late_s = float(late[p]) / 1e9
@@ -192,7 +193,7 @@ def _totals(machine: Machine, ended_by: dict[int, str]) -> tuple[TaskTotals, ...
                 pause_s=(summed["pause_ns"][p] + pausing_ns[p]) / 1e9,
                 io_s=summed["io_ns"][p] / 1e9,
                 majfaults=int(summed["majfaults"][p]),
-                state=_state(procs[p], paused[p], ended_by.get(p)),
+                state=_state(states[p], killed[p], restarting[p], paused[p], ended_by.get(p)),
                 restarts=restarts[p],
             )
         )
@@ -214,16 +215,16 @@ def _behind(machine: Machine, tasks: Any) -> Any:
     return late
 
 
-def _state(proc: Any, paused: bool, ended_by: str | None) -> str:
-    if proc.victim:
+def _state(state: int, killed: bool, restarting: bool, paused: bool, ended_by: str | None) -> str:
+    if killed:
         return "killed"
-    if ended_by is not None and proc.state in (s.PROC_EXITING, s.PROC_DEAD):
+    if ended_by is not None and state in (s.PROC_EXITING, s.PROC_DEAD):
         return ended_by
-    if proc.restarting:
+    if restarting:
         return "exited"  # waits for its restart
-    if proc.state == s.PROC_UNBORN:
+    if state == s.PROC_UNBORN:
         return "unborn"
-    if proc.state == s.PROC_LIVE:
+    if state == s.PROC_LIVE:
         return "paused" if paused else "live"
     return "exited"
 
