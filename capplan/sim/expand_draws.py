@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
@@ -118,7 +118,7 @@ class Draws:
 
     def at(self, own: Names, common: Names, correlation: float = 0.0) -> Draws:
         """The draws of another instance in the same run."""
-        return replace(self, own=own, common=common, correlation=correlation, _streams={})
+        return Draws(self.seed, self.replicate, own, common, correlation, self.blend)
 
     def score(self, ordinal: int, *what: str | int) -> float:
         """Standard normal score of the ordinal-th draw of ``what``."""

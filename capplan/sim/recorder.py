@@ -39,7 +39,7 @@ class Recorder:
         width = NODE_WIDTH + len(self.zones) * ZONE_WIDTH + self.memcgs * MEMCG_WIDTH + self.procs
         for z in self.zones:
             k.zone[z].free_min = k.zone[z].free
-        self.log = np.zeros(rows * width, np.int64)
+        self.log = np.empty(rows * width, np.int64)  # a row that counts is written whole
         k.log_width = width
 
     def _blocks(self) -> dict[str, Array]:
