@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.lruvec import draw_below
-from capplan.mm.page_counter import uncharge_memsw
+from capplan.mm.page_counter import uncharge_memsw, uncharge_swap
 from capplan.mm.state import (
     PG_READAHEAD,
     PG_SWAP_CLEAN,
@@ -58,8 +58,9 @@ def _load(k, fr, pt, i):
     area = k.swap[entry.swap]
     owner = entry.owner
     k.work_ns += k.cost.swapin_setup_ns * nr
-    if k.cgroup_v1:
-        uncharge_memsw(k, owner, nr)  # the resident page has its own
+    if k.cgroup_v1:  # the resident page has its own charge (mem_cgroup_swapin_uncharge_swap)
+        uncharge_swap(k, owner, nr)
+        uncharge_memsw(k, owner, nr)
     if entry.in_zswap:
         k.work_ns += k.cost.decompress_ns * nr
         k.vmstat[VM_ZSWPIN] += nr

@@ -22,7 +22,7 @@ from capplan.mm.lru_gen_lists import lru_gen_eviction
 from capplan.mm.lruvec import age_nonresident, draw_below, lru_del, lru_move, referenced
 from capplan.mm.nonresident import granule_found, granule_lost
 from capplan.mm.page_alloc import free_frame, free_huge_page
-from capplan.mm.page_counter import uncharge_memory, uncharge_memsw
+from capplan.mm.page_counter import charge_swap, uncharge_memory, uncharge_memsw
 from capplan.mm.rmap import account_cache, add_swapents, flush_dirty, map_page, unmap_page
 from capplan.mm.state import (
     MAP_ANON,
@@ -201,6 +201,8 @@ def _leave_mapping(k, fr, pt, i):
             pt[e].state = PTE_ZSWAP  # one that was read ahead, and not wanted
         k.nr_swapcached -= nr
         k.memcg[c].stat[ST_SWAPCACHED] -= nr
+        if k.cgroup_v1:
+            charge_swap(k, pt[e].owner, nr)  # mem_cgroup_swapout(): memsw's charge stays
     else:
         pt[e].state = PTE_SHADOW
         k.work_ns += k.cost.filemap_ns * nr

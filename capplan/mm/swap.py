@@ -132,7 +132,7 @@ def get_swap_page(k, c, nr):
             tell_swap_full(k, c)
             _swap_event(k, c, EV_SWAP_FAIL)
         return -1
-    over = try_charge_swap(k, c, nr)
+    over = -1 if k.cgroup_v1 else try_charge_swap(k, c, nr)
     if over >= 0:
         _swap_event(k, over, EV_SWAP_MAX)
         _swap_event(k, over, EV_SWAP_FAIL)
@@ -156,8 +156,10 @@ def free_swap_entry(k, fr, pt, e):
     elif area.zram:
         zram_free(k, fr, area, entry)
     area.free += nr
-    uncharge_swap(k, entry.owner, nr)
-    if k.cgroup_v1 and entry.state != PTE_PRESENT and entry.frame < 0:
+    if not k.cgroup_v1:
+        uncharge_swap(k, entry.owner, nr)
+    elif entry.state != PTE_PRESENT and entry.frame < 0:
+        uncharge_swap(k, entry.owner, nr)
         uncharge_memsw(k, entry.owner, nr)  # else the resident page carries the charge
     entry.swap = -1
     entry.owner = -1

@@ -9,8 +9,9 @@ import pytest
 from capplan.mm.kswapd import wakeup_kswapd
 from capplan.mm.memcg_v1 import soft_limit_excess
 from capplan.mm.state import new_kernel
+from capplan.sim.access import turn_is_over
 from capplan.sim.run import run
-from capplan.sim.scenario import Cgroup, Mapping, Op, Process, Task
+from capplan.sim.scenario import Cgroup, Change, Mapping, Op, Process, Task
 from tests.sim.engine_cases import MS, S, last, node, process, scenario
 
 pytestmark = pytest.mark.small
@@ -66,3 +67,22 @@ def test_wakeup_kswapd_of_a_balanced_node_needs_a_boost(
     k["node"]["kswapd_failures"][0] = failures
     wakeup_kswapd(k, 0, 0)
     assert k["node"]["kswapd_awake"][0] == awake
+    assert turn_is_over(k) == (awake == 1)  # who woke it makes room for it
+
+
+def test_a_page_that_came_back_is_no_swap_of_a_v1_group() -> None:
+    """Its slot is kept (swap is not half full), its charge is not (memsw has it once)."""
+    touch = Op("touch", ns=2 * S, rate=5000.0, pattern="cyclic")
+    part = process("p", "a", 1000, Op("wait", at_ns=S), touch, HOLD)
+    group = Cgroup("a", memory_max=500, memsw_max=1100)
+    raised = Change(S // 2, "a", "memory.limit_in_bytes", 1100)
+    machine = node(swap=8192, release="6.1", sysctl={"vm.page-cluster": 0})
+    found = run(
+        scenario([part], (group,), (raised,), cgroup_version="v1", node=machine, duration_ns=4 * S)
+    )
+    out = found.series["cgroup.a.memory.swap.current"] / 4096
+    assert 450 < out.max() <= 600
+    assert out[-1] == 0
+    assert last(found, "cgroup.a.stat.anon") / 4096 == 1000
+    kept = (last(found, "meminfo_kb.SwapTotal") - last(found, "meminfo_kb.SwapFree")) / 4
+    assert kept >= out.max()
