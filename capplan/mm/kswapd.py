@@ -82,6 +82,7 @@ def wakeup_kswapd(k, n, order):
     node.kswapd_awake = RUNNING
     node.kswapd_priority = DEF_PRIORITY + 1  # a new balance_pgdat
     node.kswapd_due_ns = local_ns(k)
+    k.need_resched = 1
 
 
 @jit

@@ -375,7 +375,7 @@ kernel_t = record([
     ("nr_kernel", i64), ("nr_pagetables", i64), ("nr_mlocked", i64), ("nr_swapcached", i64),
     ("vmstat", i64, (NR_VMSTAT,)), ("vmstat_due_ns", i64),
     # OOM
-    ("oom_lock_until_ns", i64), ("panicked", i8),
+    ("oom_lock_until_ns", i64), ("panicked", i8), ("need_resched", i8),
     ("oom_nodes", i64),  # of the kill under way: nodes that its allocation is bound to, 0: none
     ("mems_allowed", i64),  # nodes that the actor may use
     # who is acting now: what it has spent so far [ns], on which CPU, and when its I/O ends

@@ -43,8 +43,12 @@ TURN_NS = NS_PER_MS
 
 @jit
 def turn_is_over(k):
-    """Whether the actor has worked and waited for as long as a turn may last."""
-    return k.work_ns + k.wait_ns >= TURN_NS
+    """Whether the actor has worked and waited for as long as a turn may last, or woke kswapd.
+
+    Kernel: kernel/sched/fair.c, check_preempt_wakeup(): kswapd has slept and is behind, so it
+    takes the CPU at once (or another one), and not when the task has had its time.
+    """
+    return k.need_resched != 0 or k.work_ns + k.wait_ns >= TURN_NS
 
 
 @jit
