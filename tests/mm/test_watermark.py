@@ -40,7 +40,8 @@ def marks(k: Any, z: int) -> tuple[int, ...]:
 
 @pytest.mark.parametrize(
     ("gib", "kib"),
-    [(1, 3860), (4, 7957), (8, 11370), (16, 16161), (64, 32446), (256, 64953), (1024, 129937)],
+    # 1 GiB: 3860 with 96 MiB for the kernel's image, as the others; boots leave out 44 (mm/zone.py)
+    [(1, 3969), (4, 7957), (8, 11370), (16, 16161), (64, 32446), (256, 64953), (1024, 129937)],
 )
 def test_calculate_min_free_kbytes_by_ram(gib: int, kib: int) -> None:
     managed = [0, 0, 0, 0]

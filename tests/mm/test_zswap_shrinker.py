@@ -66,5 +66,6 @@ def test_kswapd_runs_it_on_the_classic_lru_too() -> None:
     k.memcg[1].stat[ST_ZSWAPPED], k.memcg[1].zswap_bytes = 1000, 250 * 4096
     k.memcg[1].memory.usage = 1000  # or it would be protected
     k.sc.kswapd, k.sc.priority, k.sc.nr_to_reclaim = 1, 1, 32
+    k.node[0].kswapd_memcg = 0  # a pass begins
     assert shrink_node_some(k, new_frames(1), new_entries(1), 0)
     assert k.memcg[1].zswap_deferred == 122
