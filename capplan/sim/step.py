@@ -88,8 +88,7 @@ def _pick_cpu(k, preferred):
 
 @jit
 def _begin_actor(k, actor, preferred):
-    k.actor = actor
-    k.need_resched = 0
+    k.actor, k.need_resched = actor, 0
     k.cpu = _pick_cpu(k, preferred % k.nr_cpus)
     k.mems_allowed = k.memcg[k.proc[k.task[actor].proc].memcg].mems_allowed if actor >= 0 else -1
     k.work_ns = 0.0
