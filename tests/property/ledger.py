@@ -251,14 +251,18 @@ def m2_statistics(ledger: Ledger) -> list[str]:
 
 
 def m6_slots(ledger: Ledger) -> list[str]:
-    """Slots in use are those that entries hold, charged to who owns them; zswap's bytes too."""
+    """Slots in use are those that entries hold, charged to who owns them; zswap's bytes too.
+
+    A v1 group pays for the slots of pages that are out, a v2 group for all that it has.
+    """
     k, pt, found = ledger.k, ledger.entries, []
     held = pt["swap"] >= 0
     size = int(k["nr_swaps"])
     if size:
         in_use = k["swap"]["total"][:size] - k["swap"]["free"][:size]
         found += _differ("M6: slots of", in_use, ledger.entries_by("swap", held, size))
-    charged = ledger.with_children(ledger.entries_by("owner", held, ledger.groups))
+    paid = held & (pt["frame"] < 0) if k["cgroup_v1"] else held
+    charged = ledger.with_children(ledger.entries_by("owner", paid, ledger.groups))
     usage = k["memcg"]["swap"]["usage"][1 : ledger.groups]
     found += _differ("M6: swap charged to", usage, charged[1:])
     stored = held & (pt["in_zswap"] != 0)
