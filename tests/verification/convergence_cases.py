@@ -267,7 +267,7 @@ CASES = (
     Case("memory-high", memory_high),
     Case("small-limit", small_limit, 6),
     Case("replicas", replicas),
-    Case("zram-overcommit", zram_overcommit),
+    Case("zram-overcommit", zram_overcommit, seeds=60),
     Case("v1-pause", v1_pause),
     Case("swap-mglru", swap_mglru),
 )
