@@ -104,7 +104,7 @@ def _move_lists(k: Any, fr: Any, c: int, d: int, n: int) -> None:
 def _move_swap(k: Any, pt: Any, c: int, d: int) -> None:
     """Slots of swapped tmpfs, and what zswap holds of them, with their charges."""
     group, heir = k.memcg[c], k.memcg[d]
-    for e in range(pt.size):
+    for e in range(k.nr_entries):
         if pt[e].swap >= 0 and pt[e].owner == c:
             pt[e].owner = d
     heir.swap.usage += group.swap.usage

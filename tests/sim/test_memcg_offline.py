@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from capplan.mm import state as s
+from capplan.mm.memcg_offline import _move_swap
 from capplan.sim.run import run
 from capplan.sim.scenario import Cgroup, Mapping, Op
 from tests.sim.engine_cases import MS, S, events, last, node, process, scenario
@@ -81,3 +83,14 @@ def test_swapped_tmpfs_goes_with_it() -> None:
     assert last(found, "cgroup.pod/job.memory.swap.current") == 0
     left = last(found, "cgroup.pod.memory.swap.current") + last(found, "cgroup.pod.memory.current")
     assert left / PAGE == pytest.approx(1500, abs=64)
+
+
+def test_cells_behind_the_entries_are_no_entries() -> None:
+    k, pt = s.new_kernel()[0], s.new_entries(8)
+    k.nr_entries = 8
+    pt[3].swap, pt[3].owner = 0, 1
+    pt[8].cells[1] = 1 << 16  # read as an entry: owned by group 1, ...
+    pt[8].cells[2] = 0  # ... with a slot
+    _move_swap(k, pt, 1, 2)
+    assert pt[3].owner == 2
+    assert list(pt[8].cells[1:3]) == [1 << 16, 0]
