@@ -18,9 +18,7 @@ from typing import Any
 from capplan.mm._jit import jit
 from capplan.mm.state import PAGEBLOCK_ORDER, PG_HUGE, PG_MLOCKED, PG_SWAP_CLEAN, PG_SWAPCACHE
 
-__all__ = ["HPAGE_PMD_NR", "huge_first", "huge_pages", "is_uniform", "split_huge_page"]
-
-HPAGE_PMD_NR = 1 << PAGEBLOCK_ORDER
+__all__ = ["huge_first", "huge_pages", "is_uniform", "split_huge_page"]
 
 
 @jit

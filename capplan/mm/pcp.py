@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit, prefetch
 from capplan.mm.buddy import alloc_block, free_block
+from capplan.mm.constants import HPAGE_PMD_NR
 from capplan.mm.singles import (
     alloc_scattered,
     free_scattered,
@@ -57,7 +58,6 @@ PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX
 PCP_UNMOVABLE, PCP_RECLAIMABLE = 0, 1
 _UNMOVABLE, _MOVABLE, _RECLAIMABLE, _HUGE, _LISTS = 0, 1, 2, 4, 5
 SINGLE, HUGE = 0, 1  # rows of pcp_head and pcp_tail
-HPAGE_PMD_NR = 1 << PAGEBLOCK_ORDER
 
 
 @jit

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.huge_memory import (
-    HPAGE_PMD_NR,
     huge_first,
     huge_pages,
     is_uniform,
@@ -25,6 +24,7 @@ from capplan.mm.page_alloc import free_frame, free_huge_page
 from capplan.mm.page_counter import charge_swap, uncharge_memory, uncharge_memsw
 from capplan.mm.rmap import account_cache, add_swapents, flush_dirty, map_page, unmap_page
 from capplan.mm.state import (
+    HPAGE_PMD_NR,
     MAP_ANON,
     PG_ACTIVE,
     PG_DIRTY,

@@ -18,7 +18,7 @@ import math
 
 from capplan.mm._jit import jit, prefetch
 from capplan.mm.events import memcg_event
-from capplan.mm.huge_memory import HPAGE_PMD_NR, huge_first, huge_pages
+from capplan.mm.huge_memory import huge_first, huge_pages
 from capplan.mm.lru_gen import (
     lru_gen_shrink_lruvec,
     lru_gen_shrink_node_begin,
@@ -31,6 +31,7 @@ from capplan.mm.shrink_folio import shrink_folio
 from capplan.mm.slab import shrink_slab
 from capplan.mm.state import (
     EV_LOW,
+    HPAGE_PMD_NR,
     KSWAPD_SLICE_NS,
     LRU_ACTIVE_ANON,
     LRU_ACTIVE_FILE,

@@ -13,11 +13,12 @@ import numpy as np
 
 from capplan.mm._jit import jit
 from capplan.mm.events import record
-from capplan.mm.huge_memory import HPAGE_PMD_NR, huge_pages
+from capplan.mm.huge_memory import huge_pages
 from capplan.mm.pcp import pcp_free_high_order
 from capplan.mm.psi import psi_task_set
 from capplan.mm.rmap import unmap_page
 from capplan.mm.state import (
+    HPAGE_PMD_NR,
     KIND_EXIT,
     MAP_ANON,
     NEVER_NS,

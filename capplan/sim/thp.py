@@ -21,6 +21,7 @@ from capplan.mm.page_alloc import alloc_huge_page, free_huge_page
 from capplan.mm.page_alloc_costly import alloc_costly
 from capplan.mm.rmap import account_cache, map_page
 from capplan.mm.state import (
+    HPAGE_PMD_NR,
     MAP_ANON,
     PAGEBLOCK_ORDER,
     PG_HUGE,
@@ -35,9 +36,8 @@ from capplan.mm.state import (
 )
 from capplan.sim.fault import install, page_tables
 
-__all__ = ["HPAGE_PMD_NR", "thp_fault"]
+__all__ = ["thp_fault"]
 
-HPAGE_PMD_NR = 512
 THP_COMPACT = 2  # kernel_t.thp_enabled
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.huge_memory import HPAGE_PMD_NR, huge_first, huge_pages, split_huge_page
+from capplan.mm.huge_memory import huge_first, huge_pages, split_huge_page
 from capplan.mm.lruvec import lru_del
 from capplan.mm.memcg import cancel_charge
 from capplan.mm.nonresident import granule_found
@@ -12,6 +12,7 @@ from capplan.mm.pcp import PCP_UNMOVABLE
 from capplan.mm.rmap import account_cache, add_swapents, unmap_page
 from capplan.mm.shrink_folio import clean_page
 from capplan.mm.state import (
+    HPAGE_PMD_NR,
     MAP_ANON,
     PG_DOOMED,
     PG_HUGE,
