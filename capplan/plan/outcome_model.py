@@ -156,6 +156,7 @@ class NodeOutcome:
     zswap_peak_bytes: int  # pool, in memory
     zswapped_peak_bytes: int  # what the pool holds, uncompressed
     zswap_full: int
+    zram_peak_bytes: int  # of all zram devices, in memory
     psi_some_share: float
     psi_full_share: float
     psi_some_peak: float  # highest avg10-like share

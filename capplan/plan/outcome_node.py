@@ -115,6 +115,7 @@ def _swap(context: Context) -> dict[str, int]:
         found = series.extreme(name, "max")
         return 0 if found is None else int(found[0]) * KIB
 
+    zram = series.extreme("zram.mem_used_total", "max")
     return {
         "swap_total_bytes": context.swap_total,
         "swap_peak_bytes": used,
@@ -122,6 +123,7 @@ def _swap(context: Context) -> dict[str, int]:
         "swap_out_bytes": int(series.increase(series.get("vmstat.pswpout"))) * PAGE_SIZE,
         "zswap_peak_bytes": highest("meminfo_kb.Zswap"),
         "zswapped_peak_bytes": highest("meminfo_kb.Zswapped"),
+        "zram_peak_bytes": 0 if zram is None else int(zram[0]),
         "zswap_full": sum(1 for _ in context.events("zswap_full")),
     }
 

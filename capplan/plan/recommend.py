@@ -212,8 +212,8 @@ def _highs(
             ]
 
         found = search(borne, count, STEPS, 1 / len(count), CONFIDENCE)
-        if found.level is not None:
-            highs[name] = _down(limit, found.level)
+        if found.level is not None and _down(limit, found.level) < limit:
+            highs[name] = _down(limit, found.level)  # at the limit it would do nothing
     return highs
 
 

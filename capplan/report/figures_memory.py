@@ -116,10 +116,11 @@ def bands_of(context: Context) -> list[Curve]:
     daemons = np.clip(anon - inside, 0.0, None)
     pcp = series.get("pcp.pages")
     lists = zero if pcp is None else np.nan_to_num(pcp) * PAGE_SIZE
-    pool = kib("Zswap")
-    kernel = np.clip(total - free - lists - pool - cache - inside - daemons, 0.0, None)
+    zswap, zram = kib("Zswap"), series.get("zram.mem_used_total")
+    zram = zero if zram is None else np.nan_to_num(zram)
+    kernel = np.clip(total - free - lists - zswap - zram - cache - inside - daemons, 0.0, None)
     made = [_band("kernel", kernel, "kernel"), _band("daemons", daemons, "daemons")]
-    made.append(_band("zswap pool", pool, "brown"))
+    made += [_band("zswap pool", zswap, "brown"), _band("zram pool", zram, "brown")]
     top = len(OWNERS)
     made += [_band(name, held, OWNERS[i]) for i, (name, held) in enumerate(owned[:top])]
     rest = [held for _, held in owned[top:]]

@@ -25,6 +25,8 @@ FLOWS = (
     ("vmstat.zswpin", "out of zswap", "sky", "--", -1),
     ("vmstat.zswpwb", "zswap to the device", "brown", ":", 1),
 )
+# what of swap lies in memory: name, series, bytes in its unit
+POOLS = (("zswap", "meminfo_kb.Zswap", KIB), ("zram", "zram.mem_used_total", 1))
 
 
 def chart(outcome: Outcome, context: Context) -> Chart | None:
@@ -54,6 +56,8 @@ def title(outcome: Outcome) -> str:
     if node.zswap_peak_bytes:
         held = words.size(node.zswapped_peak_bytes)
         text += f"; zswap keeps up to {held} of it in {words.size(node.zswap_peak_bytes)}"
+    if node.zram_peak_bytes:
+        text += f"; zram keeps it in {words.size(node.zram_peak_bytes)} of memory"
     return text
 
 
@@ -75,16 +79,17 @@ def used_swap(context: Context) -> Array | None:
 
 def stock(context: Context, used: Array) -> Panel:
     """Used swap and the pool that holds a part of it in memory."""
-    zswap = context.series.get("meminfo_kb.Zswap")
-    pool = None if zswap is None or not np.nanmax(zswap) > 0 else np.nan_to_num(zswap) * KIB
     near = context.swap_total <= 4 * max(float(used.max()), 1.0)
     highest = max(context.swap_total if near else 1.15 * float(used.max()), 1.0)
     if not used.any():
         highest = float(context.swap_total)
     scale, name = unit(highest)
     curves = [Curve("swap used", used / scale, "sky", "band")]
-    if pool is not None:
-        curves.append(Curve("zswap pool (in memory)", pool / scale, "red", "line", "--"))
+    for name, key, per in POOLS:
+        pool = context.series.get(key)
+        if pool is not None and np.nanmax(pool) > 0:
+            held = np.nan_to_num(pool) * per / scale
+            curves.append(Curve(f"{name} pool (in memory)", held, "red", "line", "--"))
     size = f"swap size ({format_bytes(context.swap_total)})"
     rules = (Rule(size, context.swap_total / scale),) if near or not used.any() else ()
     return Panel(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 INCIDENTS = ("kill", "pause", "throttle", "evict", "unfinished")
 SHARES = ("share", "psi_some", "psi_full")
 BYTES = (
-    "_min", "reclaimed", "swap_in", "swap_out", "swap_peak", "zswap_peak", "refaults", "peak",
-    "headroom",
+    "_min", "reclaimed", "swap_in", "swap_out", "swap_peak", "zswap_peak", "zram_peak",
+    "refaults", "peak", "headroom",
 )  # fmt: skip
 COUNTS = ("order9_min",)
 Summary = dict[str, Any]

@@ -159,6 +159,8 @@ def node_lines(node: NodeOutcome) -> list[tuple[str, str]]:
     lines.append(("swap", _swap(node)))
     if node.zswapped_peak_bytes or node.zswap_peak_bytes:
         lines.append(("zswap", _zswap(node)))
+    if node.zram_peak_bytes:
+        lines.append(("zram", f"{size(node.zram_peak_bytes)} of memory taken at most"))
     lines.append(("pressure", _psi(node)))
     if node.least_huge_blocks:
         said = [

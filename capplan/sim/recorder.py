@@ -94,6 +94,7 @@ def _places(
     out["meminfo_kb.HugePages_Total"] = ("node", (24,), 1)  # a count
     out["meminfo_kb.Hugetlb"] = ("node", (24,), 2048)
     out["pcp.pages"] = ("node", (21,), 1)
+    out["zram.mem_used_total"] = ("node", (25,), 4096)  # of all devices, as in their mm_stat
     out["kswapd.cpu_us"] = ("node", (22,), 1 / 1000)
     out |= {f"vmstat.{name}": ("vmstat", (j,), 1) for j, name in enumerate(s.VMSTAT)}
     for kind, name in enumerate(("some", "full")):

@@ -24,7 +24,7 @@ from capplan.mm.state import (
 
 __all__ = ["MEMCG_WIDTH", "NODE_COUNTERS", "NODE_WIDTH", "ZONE_WIDTH", "sample_row"]
 
-NODE_COUNTERS = 25
+NODE_COUNTERS = 26
 NODE_WIDTH = 1 + NODE_COUNTERS + NR_VMSTAT + 2  # label, counters, vmstat, psi
 ZONE_WIDTH = 2 + NR_ORDERS
 MEMCG_WIDTH = 5 + NR_MEMCG_STATS + NR_LRU_LISTS + NR_MEMCG_EVENTS + 5
@@ -92,6 +92,9 @@ def _node(k, log, at):
         log[at + 22] += k.node[n].kswapd_ns
     log[at + 23] = k.nr_swapcached
     log[at + 24] = nr_huge_pages(k)
+    log[at + 25] = 0
+    for i in range(k.nr_swaps):
+        log[at + 25] += k.swap[i].zram_pages
 
 
 @jit

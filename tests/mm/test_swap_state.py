@@ -141,6 +141,7 @@ def test_zram_reads_nothing_ahead() -> None:
     found = thrash(swaps=(Swap("vda", 4096, 100, zram=True),))
     assert counts(found, "swap_ra") == [0]
     assert counts(found, "pswpin")[0] > 0
+    assert found.series["zram.mem_used_total"].max() > 0
 
 
 @pytest.mark.parametrize("release", ["6.1", "6.12"])
