@@ -291,7 +291,7 @@ def _entry(
     made: dict[str, Any] = {"profile": file, "parent": parent}
     if service.replicas != 1:
         made["replicas"] = service.replicas
-    made |= _v1(service) if host.cgroup == "v1" else _v2(service, host, problems)
+    made |= _v1(service, host) if host.cgroup == "v1" else _v2(service, host, problems)
     if service.oom_score_adj:
         made["oom_score_adj"] = service.oom_score_adj
     if service.restart != "Never":
@@ -310,12 +310,12 @@ def _memswap(service: Service) -> int | None:
     return service.memswap if _limited(service.memswap) else 2 * (service.limit or 0)
 
 
-def _v1(service: Service) -> dict[str, Any]:
+def _v1(service: Service, host: Host) -> dict[str, Any]:
     made: dict[str, Any] = {}
     if _limited(service.limit):
         made["memory.limit_in_bytes"] = format_k8s(service.limit or 0)
     memswap = _memswap(service)
-    if memswap is not None:
+    if memswap is not None and host.swap:  # it has no effect without swap
         note = "" if _limited(service.memswap) else "docker's default: twice the memory"
         made["memory.memsw.limit_in_bytes"] = Noted(format_k8s(memswap), note)
     if _limited(service.reservation):
