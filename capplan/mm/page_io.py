@@ -16,6 +16,7 @@ from capplan.mm.state import (
     PG_READAHEAD,
     PG_SWAP_CLEAN,
     PG_SWAPCACHE,
+    PG_WRITEBACK,
     PTE_PRESENT,
     PTE_SWAP,
     ST_PSWPIN,
@@ -28,7 +29,7 @@ from capplan.mm.state import (
 from capplan.mm.swap import STREAM_FATE, drop_swap_cache, local_ns, vm_swap_full
 from capplan.mm.zswap import zswap_drop
 
-__all__ = ["swap_in", "swap_in_ahead"]
+__all__ = ["complete_reads", "swap_in", "swap_in_ahead"]
 
 
 @jit
@@ -90,6 +91,46 @@ def _into_swap_cache(k, fr, i):
 
 
 @jit
+def _await_read(k, e, done_ns):
+    """Entry e's page is being read; False where too many are to keep them all in mind."""
+    n = k.nr_reads
+    if n == k.read_pte.size:
+        return False
+    k.read_pte[n] = e
+    k.read_done_ns[n] = done_ns
+    k.reads_due_ns = min(k.reads_due_ns, done_ns) if n else done_ns
+    k.nr_reads = n + 1
+    return True
+
+
+@jit
+def complete_reads(k, fr, pt, until_ns):
+    """Pages whose reading has ended give their slots up where swap is half full."""
+    if k.nr_reads and k.reads_due_ns <= until_ns:  # asked for all the time, and mostly in vain
+        _complete_reads(k, fr, pt, until_ns)
+
+
+@jit
+def _complete_reads(k, fr, pt, until_ns):
+    left = 0
+    for n in range(k.nr_reads):
+        e = k.read_pte[n]
+        if k.read_done_ns[n] > until_ns:
+            due = k.read_done_ns[n]
+            k.reads_due_ns = min(k.reads_due_ns, due) if left else due
+            k.read_pte[left] = e
+            k.read_done_ns[left] = due
+            left += 1
+            continue
+        i = pt[e].frame
+        if pt[e].state != PTE_PRESENT or i < 0 or not fr[i].flags & PG_SWAPCACHE:
+            continue  # unmapped, or reclaim has met it before
+        if not fr[i].flags & PG_WRITEBACK and vm_swap_full(k, pt[e].owner):
+            drop_swap_cache(k, fr, pt, i)
+    k.nr_reads = left
+
+
+@jit
 def swap_in(k, fr, pt, i, reads, ahead):
     """Bring the contents of page i's entry from its slot: waits for I/O; the device reads it took.
 
@@ -98,8 +139,9 @@ def swap_in(k, fr, pt, i, reads, ahead):
     Kernel
     ------
     mm/memory.c, do_swap_page(): the slot is kept, the page stays in the swap cache, unless
-    swap is half full. (A write fault of the only owner would free it, but the page that has
-    just been read is still referenced by the LRU's add batch, should_try_to_free_swap().)
+    swap is half full when the page has been read (folio_lock() waits for that). (A write fault
+    of the only owner would free it, but the page that has just been read is still referenced by
+    the LRU's add batch, should_try_to_free_swap().)
     """
     entry = pt[fr[i].pte]
     area = k.swap[entry.swap]
@@ -112,7 +154,9 @@ def swap_in(k, fr, pt, i, reads, ahead):
         disk.read_busy_ns = max(disk.read_busy_ns, k.now_ns) + int(ahead * disk.read_ns_per_page)
     entry.state = PTE_PRESENT
     _into_swap_cache(k, fr, i)
-    if area.zram or vm_swap_full(k, owner):
+    if area.zram:
+        drop_swap_cache(k, fr, pt, i)
+    elif vm_swap_full(k, owner) and not (device and _await_read(k, fr[i].pte, local_ns(k))):
         drop_swap_cache(k, fr, pt, i)
     return reads if device else 0
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.cpuset import node_allowed
 from capplan.mm.memcg_v1 import mem_cgroup_soft_limit_reclaim
+from capplan.mm.page_io import complete_reads
 from capplan.mm.state import (
     DEF_PRIORITY,
     NS_PER_S,
@@ -81,6 +82,7 @@ def _pass(k, fr, pt):
         if sc.target == 0 and sc.priority == 1 and sc.nr_reclaimed == 0:
             _throttle(k, fr, n, 1)
     complete_io(k, fr, local_ns(k))
+    complete_reads(k, fr, pt, local_ns(k))
 
 
 @jit

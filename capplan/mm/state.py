@@ -386,8 +386,8 @@ kernel_t = record([
     ("sc", scan_control_t), ("cc", compact_control_t), ("proactive_due_ns", i64), ("proactive_woken", i8), ("hugetlb_next_nid", i32),
     # struct blk_plug of direct reclaim and of kswapd: pages of a request that is not yet sent
     ("plug_head", i32, (2,)), ("plug_tail", i32, (2,)), ("plug_pages", i64, (2,)),
-    ("plug_disk", i32, (2,)),
-    ("isolated", i32, (64,)), ("nr_isolated", i32),  # written pages of the present batch
+    ("plug_disk", i32, (2,)), ("isolated", i32, (64,)), ("nr_isolated", i32),  # the batch's written
+    ("read_pte", i32, (256,)), ("read_done_ns", i64, (256,)), ("nr_reads", i32), ("reads_due_ns", i64),
     ("lru_gen_isolated", i32, (64,)),  # a batch on its way out (MIN_LRU_BATCH)
     ("walks", i64),
     # the stepping loop

@@ -26,6 +26,7 @@ from capplan.mm.lru_gen import (
 )
 from capplan.mm.lruvec import lru_move, referenced
 from capplan.mm.page_counter import calculate_protection
+from capplan.mm.page_io import complete_reads
 from capplan.mm.scan_count import get_scan_count, list_is_scanned, skip_turns
 from capplan.mm.shrink_folio import shrink_folio
 from capplan.mm.slab import shrink_slab
@@ -302,6 +303,7 @@ def _turn_lruvec(k, fr, pt, c, n):
     if _through(nr):
         return True
     complete_io(k, fr, local_ns(k))  # what it wrote before may be at the tail by now
+    complete_reads(k, fr, pt, local_ns(k))
     if k.granule_pages > SWAP_CLUSTER_MAX:
         skip_turns(k, fr, c, n)
         if _through(nr):

@@ -24,7 +24,7 @@ from capplan.mm.memcg import (
 from capplan.mm.nonresident import granule_found
 from capplan.mm.page_alloc import alloc_kernel_pages, free_frame, put_back_frame
 from capplan.mm.page_alloc_slowpath import ALLOC_AGAIN, alloc_frame
-from capplan.mm.page_io import swap_in, swap_in_ahead
+from capplan.mm.page_io import complete_reads, swap_in, swap_in_ahead
 from capplan.mm.pcp import PCP_RECLAIMABLE, PCP_UNMOVABLE
 from capplan.mm.rmap import account_cache, add_swapents, map_page
 from capplan.mm.state import (
@@ -323,6 +323,7 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
     m = k.vma[v].mapping
     mapping = k.mapping[m]
     state = pt[e].state
+    complete_reads(k, fr, pt, local_ns(k))
     if state == PTE_SWAP and pt[e].frame >= 0:
         return _from_swap_cache(k, fr, pt, v, e)
     window, ahead = 1, 0

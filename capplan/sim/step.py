@@ -12,6 +12,7 @@ from capplan.mm._jit import entry, jit
 from capplan.mm.kcompactd import kcompactd_run, proactive_look
 from capplan.mm.kswapd import kswapd_run
 from capplan.mm.lruvec import draw_below
+from capplan.mm.page_io import complete_reads
 from capplan.mm.pcp import decay_pcp_high, pcp_free_high_order
 from capplan.mm.psi import psi_task_change, psi_task_set, psi_update_averages
 from capplan.mm.state import (
@@ -207,10 +208,8 @@ def _schedule(k, t, end, status, finished):
         psi_task_set(k, t, 1 if k.work_ns > k.wait_ns else 0, 1, k.now_ns)
         task.stall_begin_ns = end
         due = max(min(due, end), k.now_ns + 1)
-    elif due > end:
-        psi_task_set(k, t, 0, 0, k.now_ns)
     else:
-        psi_task_set(k, t, 1, 0, k.now_ns)
+        psi_task_set(k, t, 0 if due > end else 1, 0, k.now_ns)
     if finished and task.next_ns >= NEVER_NS and k.memstall_ns == 0.0:
         if task.exit_at_end:
             begin_exit(k, task.proc, 0, 0)
@@ -493,6 +492,7 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
         turns += 1
         k.steps += 1
         _let_pass(k, fr, max(due, k.now_ns))
+        complete_reads(k, fr, pt, k.now_ns)
         _act(k, fr, pt, pg, actor)
         if k.panicked:
             return STOP_PANIC
