@@ -4,9 +4,12 @@
     pass:  shrink the node once at the priority; target = sum of HIGH
     sleep: one zone above HIGH -> nap of 100 ms -> sleep
 
-One call of :func:`kswapd_run` is a slice of a pass of about a millisecond; the stepping loop
-calls again after the time it took, so tasks go on allocating meanwhile and the fall from LOW to
-MIN is emergent.
+One call of :func:`kswapd_run` is a slice of about a millisecond, be it of one pass or of several that
+find little; the stepping loop calls again after the time it took, so tasks go on allocating
+meanwhile and the fall from LOW to MIN is emergent.
+
+Departs from the kernel: who is woken for a boosted mark balances the whole node, not only the zone
+that was boosted and those below it (kswapd_highest_zoneidx).
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ from capplan.mm.oom_kill import out_of_memory
 from capplan.mm.reclaim import init_scan_control
 from capplan.mm.state import (
     DEF_PRIORITY,
+    KSWAPD_SLICE_NS,
     MAX_RECLAIM_RETRIES,
     NEVER_NS,
     NS_PER_MS,
+    PAGEBLOCK_ORDER,
     SWAP_CLUSTER_MAX,
     VM_KSWAPD_HIGH_QUICKLY,
     VM_KSWAPD_LOW_QUICKLY,
@@ -111,14 +116,16 @@ def _begin(k, n):
 
 @jit
 def _finish(k, fr, n):
-    """End of balance_pgdat(): boosts it saw are taken off, failures counted; nap or sleep."""
+    """End of balance_pgdat(): boosts it saw are taken off; nap or sleep."""
     node = k.node[n]
-    if node.kswapd_reclaimed == 0:
-        node.kswapd_failures += 1
+    boosted = 0
     for t in range(4):
         zone = k.zone[4 * n + t]
+        boosted += node.kswapd_start_boost[t]
         zone.boost -= min(zone.boost, node.kswapd_start_boost[t])
         zone.reclaim_active = 0
+    if boosted:  # there is now likely space to defragment pageblocks
+        wakeup_kcompactd(k, n, PAGEBLOCK_ORDER)
     lruvec = k.memcg[0].lruvec[n]
     lruvec.refaults_anon = lruvec.activate_anon
     lruvec.refaults_file = lruvec.activate_file
@@ -223,7 +230,11 @@ def _balance(k, fr, pt, n):
         return False
     node.kswapd_memcg = -1
     shrink_node_end(k, n, 0)
-    return _end_pass(k, fr, n)
+    if not _end_pass(k, fr, n):
+        return False
+    if node.kswapd_reclaimed == 0:  # not where the node was found balanced
+        node.kswapd_failures += 1
+    return True
 
 
 @jit
@@ -241,10 +252,13 @@ def kswapd_run(k, fr, pt, n):
         k.vmstat[VM_KSWAPD_LOW_QUICKLY] += 1
         node.kswapd_awake = RUNNING
         node.kswapd_priority = DEF_PRIORITY + 1
-    if node.kswapd_priority > DEF_PRIORITY:
-        _begin(k, n)
-    if _balance(k, fr, pt, n):
-        _finish(k, fr, n)
-    else:
-        node.kswapd_due_ns = local_ns(k)
+    while node.kswapd_awake == RUNNING:
+        if node.kswapd_priority > DEF_PRIORITY:
+            _begin(k, n)
+        if _balance(k, fr, pt, n):
+            _finish(k, fr, n)
+        else:
+            node.kswapd_due_ns = local_ns(k)
+        if k.work_ns + k.wait_ns >= KSWAPD_SLICE_NS:
+            break
     node.kswapd_ns += int(k.work_ns)
