@@ -4,7 +4,7 @@
     pass:  shrink the node once at the priority; target = sum of HIGH
     sleep: one zone above HIGH -> nap of 100 ms -> sleep
 
-One call of :func:`kswapd_run` is a slice of about a millisecond, be it of one pass or of several that
+One call of :func:`kswapd_run` is a slice of about a millisecond, be it one pass or several that
 find little; the stepping loop calls again after the time it took, so tasks go on allocating
 meanwhile and the fall from LOW to MIN is emergent.
 
