@@ -29,7 +29,9 @@ def _scan_balance(k, c):
     if not sc.may_swap or mem_cgroup_nr_swap_pages(k, c) <= 0:
         return SCAN_FILE
     swappiness = k.memcg[c].swappiness if k.cgroup_v1 and c > 0 else k.swappiness
-    sc.swappiness = swappiness
+    if swappiness != sc.swappiness:
+        sc.swappiness = swappiness
+        sc.anon_part = -1
     if sc.target > 0 and swappiness == 0:
         return SCAN_FILE
     if sc.priority == 0 and swappiness:
@@ -59,16 +61,24 @@ def protected_scan(k, c, size):
 
 
 @jit
-def get_scan_count(k, c, n):
-    """Pages to scan of each list of group c at this priority, into sc.nr (get_scan_count)."""
-    sc = k.sc
-    balance = _scan_balance(k, c)
+def _calculate_pressure(sc):
+    """What the two kinds of lists get of the scan, by swappiness and costs (get_scan_count)."""
     total = sc.anon_cost + sc.file_cost
     anon_cost = total + sc.anon_cost
     file_cost = total + sc.file_cost
     both = anon_cost + file_cost
-    ap = sc.swappiness * (both + 1) // (anon_cost + 1)
-    fp = (200 - sc.swappiness) * (both + 1) // (file_cost + 1)
+    sc.anon_part = sc.swappiness * (both + 1) // (anon_cost + 1)
+    sc.file_part = (200 - sc.swappiness) * (both + 1) // (file_cost + 1)
+
+
+@jit
+def get_scan_count(k, c, n):
+    """Pages to scan of each list of group c at this priority, into sc.nr (get_scan_count)."""
+    sc = k.sc
+    balance = _scan_balance(k, c)
+    if balance == SCAN_FRACT and sc.anon_part < 0:  # once a pass: its costs stay as they are
+        _calculate_pressure(sc)
+    ap, fp = sc.anon_part, sc.file_part
     lruvec = k.memcg[c].lruvec[n]
     for lru in range(4):
         size = lruvec.pages[lru]

@@ -242,16 +242,16 @@ zone_t = record([
 
 scan_control_t = record([  # struct scan_control, of the reclaim that is going on
     ("target", i32),  # memcg whose limit is hit; 0: global reclaim
-    ("node", i32), ("priority", i64), ("order", i64), ("reclaim_idx", i64),
-    ("nr_to_reclaim", i64), ("nr_reclaimed", i64), ("nr_scanned", i64),
-    ("kswapd", i8), ("may_writepage", i8), ("may_unmap", i8), ("may_swap", i8), ("proactive", i8),
-    ("force_deactivate", i8), ("skipped_deactivate", i8), ("full_walk", i8),
-    ("memcg_low_reclaim", i8), ("memcg_low_skipped", i8),
-    ("deactivate_anon", i8), ("deactivate_file", i8), ("cache_trim_mode", i8),
-    ("file_is_tiny", i8), ("no_cache_trim_mode", i8), ("cache_trim_failed", i8), ("anon_cost", i64), ("file_cost", i64), ("swappiness", i64),
-    ("dirty", i64), ("unqueued_dirty", i64), ("congested", i64), ("writeback", i64),
-    ("immediate", i64), ("taken", i64), ("file_taken", i64), ("pageout", i64),
-    ("nr", i64, (NR_LRU_LISTS,)), ("target_scan", i64, (NR_LRU_LISTS,)),
+    ("node", i32), ("priority", i64), ("order", i64), ("reclaim_idx", i64), ("nr_to_reclaim", i64),
+    ("nr_reclaimed", i64), ("nr_scanned", i64), ("kswapd", i8), ("may_writepage", i8),
+    ("may_unmap", i8), ("may_swap", i8), ("proactive", i8), ("force_deactivate", i8),
+    ("skipped_deactivate", i8), ("full_walk", i8), ("memcg_low_reclaim", i8),
+    ("memcg_low_skipped", i8), ("deactivate_anon", i8), ("deactivate_file", i8),
+    ("cache_trim_mode", i8), ("file_is_tiny", i8), ("no_cache_trim_mode", i8),
+    ("cache_trim_failed", i8), ("anon_cost", i64), ("file_cost", i64), ("swappiness", i64),
+    ("anon_part", i64), ("file_part", i64), ("dirty", i64), ("unqueued_dirty", i64),
+    ("congested", i64), ("writeback", i64), ("immediate", i64), ("taken", i64), ("file_taken", i64),
+    ("pageout", i64), ("nr", i64, (NR_LRU_LISTS,)), ("target_scan", i64, (NR_LRU_LISTS,)),
     ("lruvec_reclaimed", i64), ("lruvec_adjusted", i8),  # of the lruvec under way
     # multi-gen LRU: the same, and where shrink_many() is in the memcg LRU
     ("lruvec_scanned", i64), ("in_lruvec", i8), ("reclaimed_before", i64),

@@ -104,6 +104,7 @@ def _prepare_scan_control(k, n):
     lruvec = k.memcg[sc.target].lruvec[n]
     sc.anon_cost = lruvec.anon_cost
     sc.file_cost = lruvec.file_cost
+    sc.anon_part = -1
     sc.deactivate_anon = 1
     sc.deactivate_file = 1
     if not sc.force_deactivate:
@@ -300,10 +301,10 @@ def _turn_lruvec(k, fr, pt, c, n):
     """Up to 32 pages of each list; whether the lists are through (shrink_lruvec, its loop)."""
     sc = k.sc
     nr = sc.nr
-    if _through(nr):
-        return True
-    complete_io(k, fr, local_ns(k))  # what it wrote before may be at the tail by now
-    complete_reads(k, fr, pt, local_ns(k))
+    if k.nr_writeback:
+        complete_io(k, fr, local_ns(k))  # what it wrote before may be at the tail by now
+    if k.nr_reads:
+        complete_reads(k, fr, pt, local_ns(k))
     if k.granule_pages > SWAP_CLUSTER_MAX:
         skip_turns(k, fr, c, n)
         if _through(nr):
@@ -351,7 +352,7 @@ def shrink_lruvec(k, fr, pt, c, n):
         lru_gen_shrink_lruvec(k, fr, pt, c, n)
         return
     _begin_lruvec(k, c, n)
-    while not _turn_lruvec(k, fr, pt, c, n):
+    while not (_through(k.sc.nr) or _turn_lruvec(k, fr, pt, c, n)):
         pass
     _end_lruvec(k, fr, pt, c, n)
 
@@ -428,7 +429,7 @@ def shrink_node_some(k, fr, pt, n):
                 continue
             _begin_lruvec(k, c, n)
             node.kswapd_in_lruvec = 1
-        while not _turn_lruvec(k, fr, pt, c, n):
+        while not (_through(k.sc.nr) or _turn_lruvec(k, fr, pt, c, n)):
             if k.work_ns + k.wait_ns >= KSWAPD_SLICE_NS:
                 return False
         _end_lruvec(k, fr, pt, c, n)

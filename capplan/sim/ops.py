@@ -269,7 +269,7 @@ def _read(k, fr, pt, t, op, loop):
             if got < 0:
                 return _status(-1 - got)
             task.op_cursor = 1
-        got = _read_granule(k, fr, pt, t, op.vma, position // k.granule_pages, True)
+        got = _read_granule(k, fr, pt, t, op.vma, position >> k.g, True)
         if got < 0:
             return _status(-1 - got)
         if got == 0:

@@ -90,10 +90,9 @@ def _pick_cpu(k, preferred):
 @jit
 def _begin_actor(k, actor, preferred):
     k.actor, k.need_resched = actor, 0
-    k.cpu = _pick_cpu(k, preferred % k.nr_cpus)
+    k.cpu = _pick_cpu(k, preferred if preferred < k.nr_cpus else preferred % k.nr_cpus)
     k.mems_allowed = k.memcg[k.proc[k.task[actor].proc].memcg].mems_allowed if actor >= 0 else -1
-    k.work_ns = 0.0
-    k.wait_ns = 0.0
+    k.work_ns = k.wait_ns = 0.0
     k.memstall_ns = 0.0
 
 
@@ -492,7 +491,8 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
         turns += 1
         k.steps += 1
         _let_pass(k, fr, max(due, k.now_ns))
-        complete_reads(k, fr, pt, k.now_ns)
+        if k.nr_reads:
+            complete_reads(k, fr, pt, k.now_ns)
         _act(k, fr, pt, pg, actor)
         if k.panicked:
             return STOP_PANIC
