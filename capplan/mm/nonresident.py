@@ -203,16 +203,24 @@ def _pick_popular(k, pt, t, m):
 
 
 @jit
-def _place_drawn(k, t, m, draws):
+def _bits_below(n):
+    """Bits of a draw that do not tell numbers below n apart, nor below the next power of two."""
+    bits = 53
+    rest = n - 1
+    while rest > 0:
+        rest >>= 1
+        bits -= 1
+    return bits
+
+
+@jit
+def _place_drawn(k, t, m, draws, bits):
     """Which of the missing granules, all alike, the next draws give: (place, draws by then).
 
     Drawn below the next power of two until it is on the list: the place stays the same when
-    a few granules come or go before it is asked for again.
+    a few granules come or go before it is asked for again. bits : :func:`_bits_below`
     """
     mapping = k.mapping[m]
-    bits = 53
-    while (mapping.nonresident - 1) >> (53 - bits):
-        bits -= 1
     for _ in range(ATTEMPTS):
         draws += 1
         at = draw(k, mapping.stream, t, draws) >> bits
@@ -233,7 +241,8 @@ def pick_missing(k, pt, t, m):
     if mapping.pattern == ACCESS_ZIPF:
         index = _pick_popular(k, pt, t, m)
     else:
-        at, k.task[t].draws = _place_drawn(k, t, m, k.task[t].draws)
+        bits = _bits_below(mapping.nonresident)
+        at, k.task[t].draws = _place_drawn(k, t, m, k.task[t].draws, bits)
         index = _listed(k, pt, mapping.first_pte + at)
     return mapping.first_pte + index if index >= 0 else -1
 
@@ -248,7 +257,8 @@ def ask_for_missing(k, pt, t, m):
     mapping = k.mapping[m]
     if mapping.nonresident == 0 or mapping.pattern == ACCESS_ZIPF:
         return
-    at, draws = _place_drawn(k, t, m, k.task[t].draws)
+    bits = _bits_below(mapping.nonresident)
+    at, draws = _place_drawn(k, t, m, k.task[t].draws, bits)
     prefetch(pt, mapping.first_pte + _listed(k, pt, mapping.first_pte + at))
-    at, _ = _place_drawn(k, t, m, draws)
+    at, _ = _place_drawn(k, t, m, draws, bits)
     prefetch(pt, k.nr_entries + (mapping.first_pte + at) // CELLS)

@@ -105,6 +105,8 @@ def _fruitless_turns(k, fr, c, n):
         if nr[lru] == 0 or lruvec.tail[lru] < 0 or not list_is_scanned(k.sc, lru):
             continue
         missing = fr[lruvec.tail[lru]].nr_pages - lruvec.credit[lru]
+        if missing <= min(nr[lru], SWAP_CLUSTER_MAX):
+            return 0
         if missing <= nr[lru]:
             turns = min(turns, max(missing - 1, 0) // SWAP_CLUSTER_MAX)
     return turns

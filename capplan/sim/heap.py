@@ -42,9 +42,10 @@ def _sift_down(k, position, t, due_ns):
         first = k.heap_due[child]
         if child + 1 < k.heap_len:
             second = k.heap_due[child + 1]
-            if second < first or (second == first and k.heap[child + 1] < k.heap[child]):
-                child += 1
-                first = second
+            # which is less is a coin toss: added, not branched on
+            earlier = second < first
+            child += earlier | ((second == first) & (k.heap[child + 1] < k.heap[child]))
+            first = min(first, second)
         if due_ns < first or (due_ns == first and t < k.heap[child]):
             break
         _put(k, position, k.heap[child], first)

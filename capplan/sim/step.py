@@ -402,10 +402,15 @@ def _sample(k, log):
 
 
 @jit
+def _next_tick(k):
+    return min(k.sample_due_ns, min(k.stats_due_ns, k.look_due_ns))
+
+
+@jit
 def _clocks(k, fr, log, due, until_ns):
     """Samples and looks that come before the next actor's turn: whether a look found something."""
     while True:
-        tick = min(k.sample_due_ns, min(k.stats_due_ns, k.look_due_ns))
+        tick = _next_tick(k)
         if tick >= until_ns or due < tick or k.proactive_woken:
             return False
         _let_pass(k, fr, tick)
@@ -475,7 +480,7 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
         due, actor = _next_due(k)
         if k.booted == 1 and due > 0:
             placed(k, fr)
-        if _clocks(k, fr, log, due, until_ns):
+        if due >= _next_tick(k) and _clocks(k, fr, log, due, until_ns):
             return STOP_AGENT
         if k.proactive_woken:
             k.proactive_woken = 0
