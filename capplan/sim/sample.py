@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.hugetlb import nr_huge_pages
+from capplan.mm.psi import psi_update_averages
 from capplan.mm.state import (
     NR_LRU_LISTS,
     NR_MEMCG_EVENTS,
@@ -19,15 +20,37 @@ from capplan.mm.state import (
     NR_VMSTAT,
     PROC_EXITING,
     PROC_LIVE,
+    WATCH_AVERAGES,
     WMARK_LOW,
 )
 
-__all__ = ["MEMCG_WIDTH", "NODE_COUNTERS", "NODE_WIDTH", "ZONE_WIDTH", "sample_row"]
+__all__ = [
+    "MEMCG_WIDTH",
+    "NODE_COUNTERS",
+    "NODE_WIDTH",
+    "ZONE_WIDTH",
+    "sample_row",
+    "settle_pressure",
+]
 
 NODE_COUNTERS = 26
 NODE_WIDTH = 1 + NODE_COUNTERS + NR_VMSTAT + 2  # label, counters, vmstat, psi
 ZONE_WIDTH = 2 + NR_ORDERS
 MEMCG_WIDTH = 5 + NR_MEMCG_STATS + NR_LRU_LISTS + NR_MEMCG_EVENTS + 5
+
+
+@jit
+def settle_pressure(k):
+    """Bring PSI totals up to now, as whoever reads the files would (psi_show()).
+
+    Where nobody is stalled they stand still (the averages decay, where somebody reads them).
+    """
+    read = k.watch & WATCH_AVERAGES
+    if k.psi.nr_memstall > 0 or read:
+        psi_update_averages(k, k.psi, k.now_ns)
+    for c in range(1, k.nr_memcgs):
+        if k.memcg[c].psi.nr_memstall > 0 or read:
+            psi_update_averages(k, k.memcg[c].psi, k.now_ns)
 
 
 @jit

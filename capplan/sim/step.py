@@ -14,7 +14,7 @@ from capplan.mm.kswapd import kswapd_run
 from capplan.mm.lruvec import draw_below
 from capplan.mm.page_io import complete_reads
 from capplan.mm.pcp import decay_pcp_high, pcp_free_high_order
-from capplan.mm.psi import psi_task_change, psi_task_set, psi_update_averages
+from capplan.mm.psi import psi_task_change, psi_task_set
 from capplan.mm.state import (
     MAX_EVENTS,
     MAX_OOM_DUMPS,
@@ -28,7 +28,6 @@ from capplan.mm.state import (
     TASK_OOM_WAIT,
     TASK_READY,
     TASK_UNBORN,
-    WATCH_AVERAGES,
 )
 from capplan.mm.swap import complete_io
 from capplan.mm.writeback import flusher_run
@@ -54,7 +53,7 @@ from capplan.sim.ops import (
 )
 from capplan.sim.pause import enomem, leave_oom_wait, may_leave_oom_wait, oom_wait
 from capplan.sim.restart import process_gone
-from capplan.sim.sample import sample_row
+from capplan.sim.sample import sample_row, settle_pressure
 from capplan.sim.writes import write_due, write_turn
 
 __all__ = ["advance"]
@@ -355,20 +354,6 @@ def _vmstat_update(k, fr):
 
 
 @jit
-def _settle_pressure(k):
-    """Bring PSI totals up to now, as whoever reads the files would (psi_show()).
-
-    Where nobody is stalled they stand still (the averages decay, where somebody reads them).
-    """
-    read = k.watch & WATCH_AVERAGES
-    if k.psi.nr_memstall > 0 or read:
-        psi_update_averages(k, k.psi, k.now_ns)
-    for c in range(1, k.nr_memcgs):
-        if k.memcg[c].psi.nr_memstall > 0 or read:
-            psi_update_averages(k, k.memcg[c].psi, k.now_ns)
-
-
-@jit
 def _let_pass(k, fr, until_ns):
     """Nobody acts before ``until_ns``: it is that late now."""
     k.now_ns = until_ns
@@ -395,7 +380,7 @@ def _recorder_turn(k):
 
 @jit
 def _sample(k, log):
-    _settle_pressure(k)
+    settle_pressure(k)
     sample_row(k, log)
     _recorder_turn(k)
     k.sample_due_ns += k.sample_ns
@@ -487,7 +472,7 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
             continue
         if due >= until_ns:
             _let_pass(k, fr, until_ns)
-            _settle_pressure(k)
+            settle_pressure(k)
             return STOP_DONE
         if k.nr_events > MAX_EVENTS - 256 or k.nr_oom_dumps >= MAX_OOM_DUMPS - 8:
             return STOP_EVENTS_FULL
