@@ -383,7 +383,7 @@ class ProcessWriter:
             Task(
                 (),
                 plan.extent.mapping,
-                trace_access(trace.access, int(life.anon.mean())),
+                trace_access(trace.access, life.anon),
                 exit_at_end=life.exits,
                 trace=TracePoints(plan.extent.mapping, life.at_ns[points], life.anon[points]),
                 clock="schedule",
@@ -402,7 +402,7 @@ class ProcessWriter:
             Task(
                 (),
                 file.extent.mapping,
-                trace_access(trace.file_access or trace.access, int(life.file.mean())),
+                trace_access(trace.file_access or trace.access, life.file),
                 trace=TracePoints(file.extent.mapping, life.at_ns[points], life.file[points]),
                 clock="schedule",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -41,6 +42,8 @@ ANON_SHARE_RANGE = (0.47, 0.99)
 # about this often.
 REVISIT_S = 120.0
 DAY_S = 86_400.0
+# Recordings of which is kept what is the same in all of many runs; they are told apart as objects.
+KEPT = 256
 TREND_BLOCKS, MIN_TREND_BLOCKS = 20, 5
 
 _UNIT_BYTES = {"bytes": 1.0, "KiB": 1024.0, "MiB": 1048576.0, "GiB": 1073741824.0}
@@ -98,33 +101,20 @@ def follow(
     offset = draws.sample(trace.offset, "trace", "offset") / NS_PER_S
     scale = draws.sample(trace.scale, "trace", "scale")
     value, other = _curves(trace, folder)
-    notes: list[str] = []
-    _note_masked(trace, value, notes)
-    old_limit = trace.limit if trace.limit is not None else limit
-    _note_clipped(trace, value, old_limit, notes)
+    notes = list(_flaws(trace.file, value, trace.limit if trace.limit is not None else limit))
     anon, file = _split(trace, value, other, draws, notes)
     curve = Curve(value.t_s, anon, file, value.restarts)
-    span = units.format_duration(round(value.interval_s * NS_PER_S))
     if trace.peaks is not None:
         curve = _with_peaks(trace, folder, value, curve, draws)
-        notes.append(
-            f"{_shown(trace)}: the peak of each {span} stands in its middle, rising and falling "
-            "over all of it (in runs of many: anywhere in it); when it was, and how fast it came, "
-            "was not recorded"
-        )
-    elif len(value) > 1:
-        notes.append(f"{_shown(trace)}: one sample every {span}; a peak in between is not in it")
-    times, index = fit_to_run(
-        curve.t_s, (end_ns - start_ns) / NS_PER_S, offset_s=-offset, repeat=trace.at_end == "repeat"
-    )
-    noise = _noise(trace, draws, times.size)
+    notes += _between(trace.file, value, trace.peaks is not None)
+    # a recording whose offset is not drawn lies the same in all of many runs
+    same = trace.peaks is None and trace.offset.constant is not None
+    lay, on = (_lay_kept, value) if same else (_lay, curve)
+    at_ns, index, again = lay(on, start_ns, end_ns, -offset, trace.at_end == "repeat")
+    noise = _noise(trace, draws, at_ns.size)
     anon = curve.anon[index] * scale * noise + trace.add
     if curve.file is not None:
         file = curve.file[index] * scale * noise
-    again = curve.restarts[index]
-    again[0] = False
-    # a repeated trace begins anew where its index falls back
-    at_ns = start_ns + np.rint(times * NS_PER_S).astype(np.int64)
     is_over = bool(at_ns[-1] < end_ns)
     if trace.at_end == "trend" and is_over:
         further = scale * _trend(trace, curve, draws, notes) * (end_ns - at_ns[-1]) / NS_PER_S
@@ -142,10 +132,10 @@ def recorded(trace: Trace, folder: Path) -> float:
     return float(value.t_s[-1])
 
 
-def trace_access(given: SpecAccess | None, pages: int) -> Access:
+def trace_access(given: SpecAccess | None, pages: IntArray) -> Access:
     """How followed memory is accessed; by default each page about every two minutes."""
     if given is None:
-        return Access("uniform", pages / REVISIT_S)
+        return Access("uniform", int(pages.mean()) / REVISIT_S)
     return Access(given.pattern, given.rate / PAGE_SIZE, given.skew)
 
 
@@ -196,26 +186,62 @@ def _windows(trace: Trace, folder: Path) -> tuple[Window, ...]:
     return tuple(windows)
 
 
-def _note_masked(trace: Trace, value: MemoryTrace, notes: list[str]) -> None:
+def _shown(file: str) -> str:
+    """The trace's name in a sentence."""
+    return Path(file).name
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _flaws(file: str, value: MemoryTrace, limit: int) -> tuple[str, ...]:
+    """What is said of samples that are masked, and of those that sit at the limit."""
+    notes = []
     if value.masked:
         notes.append(
-            f"{_shown(trace)}: {value.masked} of {value.masked + len(value)} samples are masked "
+            f"{_shown(file)}: {value.masked} of {value.masked + len(value)} samples are masked "
             "and bridged in a straight line"
         )
-
-
-def _shown(trace: Trace) -> str:
-    """The trace's name in a sentence."""
-    return Path(trace.file).name
-
-
-def _note_clipped(trace: Trace, value: MemoryTrace, limit: int, notes: list[str]) -> None:
     clipped = clipped_samples(value.bytes, float(limit))
     if clipped:
         notes.append(
-            f"{_shown(trace)}: {clipped} of {len(value)} samples sit at the limit of "
+            f"{_shown(file)}: {clipped} of {len(value)} samples sit at the limit of "
             f"{units.format_bytes(limit)}: the trace is clipped, the demand was higher"
         )
+    return tuple(notes)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _between(file: str, value: MemoryTrace, peaks: bool) -> tuple[str, ...]:
+    """What is said of the time between samples."""
+    span = units.format_duration(round(value.interval_s * NS_PER_S))
+    if peaks:
+        note = (
+            f"{_shown(file)}: the peak of each {span} stands in its middle, rising and falling "
+            "over all of it (in runs of many: anywhere in it); when it was, and how fast it came, "
+            "was not recorded"
+        )
+        return (note,)
+    if len(value) > 1:
+        return (f"{_shown(file)}: one sample every {span}; a peak in between is not in it",)
+    return ()
+
+
+def _lay(
+    curve: MemoryTrace | Curve, start_ns: int, end_ns: int, offset_s: float, repeat: bool
+) -> tuple[IntArray, IntArray, npt.NDArray[np.bool_]]:
+    """Times on the run's clock [ns], the sample at each, and where a life begins anew."""
+    times, index = fit_to_run(
+        curve.t_s, (end_ns - start_ns) / NS_PER_S, offset_s=offset_s, repeat=repeat
+    )
+    again = curve.restarts[index]
+    again[0] = False
+    # a repeated trace begins anew where its index falls back
+    at_ns = start_ns + np.rint(times * NS_PER_S).astype(np.int64)
+    for array in (at_ns, index, again):
+        array.flags.writeable = False  # the next run may have the same
+    return at_ns, index, again
+
+
+_lay_kept = functools.lru_cache(maxsize=KEPT)(_lay)
 
 
 def _split(
@@ -239,7 +265,7 @@ def _split(
             low, high = ANON_SHARE_RANGE
             share = low + (high - low) * draws.uniform("trace", "anon_share")
         notes.append(
-            f"{_shown(trace)}: {100 * share:.0f} % of {trace.measures.replace('_', ' ')} is "
+            f"{_shown(trace.file)}: {100 * share:.0f} % of {trace.measures.replace('_', ' ')} is "
             "anonymous, the rest page cache (assumed; anon_share says it)"
         )
     return share * value.bytes, (1.0 - share) * value.bytes if share < 1.0 else None
@@ -314,8 +340,8 @@ def _trend(trace: Trace, curve: Curve, draws: Draws, notes: list[str]) -> float:
         units.format_bytes(round(bytes_s * DAY_S)) for bytes_s in (lowest, slope, highest)
     )
     notes.append(
-        f"{_shown(trace)}: after its end anonymous memory goes on with the trend of its second "
-        f"half, {middle} a day (95 %: {low} to {high}); a trend need not last"
+        f"{_shown(trace.file)}: after its end anonymous memory goes on with the trend of its "
+        f"second half, {middle} a day (95 %: {low} to {high}); a trend need not last"
     )
     if draws.replicate == 0:
         return float(slope)
