@@ -68,27 +68,51 @@ def build_tasks(
     names = {process.name: p for p, process in enumerate(processes)}
     program = _Program(k, numbers, mappings, names)
     for p, process in enumerate(processes):
-        program.add_process(p, process, cgroups)
-    _containers(k, processes)
+        program.add_process(p, process)
+    _processes(k, processes, names, cgroups)
     k.nr_procs = len(processes)
     k.nr_tasks = program.nr_tasks
     k.nr_vmas = program.nr_vmas
     return entries, program.finish(), [process.name for process in processes]
 
 
-def _containers(k: Any, processes: list[Process]) -> None:
-    """Tie each process to the first of its container; a container's lives are apart."""
-    first: dict[tuple[str, str], int] = {}
+def _processes(
+    k: Any, processes: list[Process], names: dict[str, int], cgroups: dict[str, int]
+) -> None:
+    """What is known of each process before it begins."""
+    mains = _mains(processes)
     begin: dict[int, int] = {}  # when the first of a container's processes starts
-    table = k.proc[: len(processes)]
-    for p, process in enumerate(processes):
-        life = process.name.partition("#")[2]
-        main = first.setdefault((process.container, life), p)
-        table[p].container = main
-        table[p].by_fork = int(process.by_fork)
+    for main, process in zip(mains, processes, strict=True):
         begin[main] = min(begin.get(main, process.start_ns), process.start_ns)
-    for p, process in enumerate(processes):
-        table[p].start_offset_ns = process.start_ns - begin[int(table[p].container)]
+    table = k.proc[: len(processes)]
+    for name, values in {
+        "memcg": [cgroups[p.cgroup.strip("/")] for p in processes],
+        "oom_score_adj": [p.oom_score_adj for p in processes],
+        "pid": np.arange(FIRST_PID, FIRST_PID + len(processes)),
+        "exit_vma": -1,
+        "parent": [names.get(p.parent, -1) for p in processes],
+        "restart_policy": [RESTARTS[p.restart] for p in processes],
+        "restarts_by": [RESTARTED_BY[p.restart_by] for p in processes],
+        "restart_sec_ns": [p.restart_sec_ns for p in processes],
+        "start_limit_ns": [p.start_limit_ns for p in processes],
+        "start_limit_burst": [p.start_limit_burst for p in processes],
+        "kernel_wanted": [p.kernel_pages for p in processes],
+        "tables_wanted": [p.sparse_tables for p in processes],
+        "cap_sys_admin": [p.root for p in processes],
+        "by_fork": [p.by_fork for p in processes],
+        "container": mains,
+        "start_offset_ns": [p.start_ns - begin[m] for m, p in zip(mains, processes, strict=True)],
+    }.items():
+        table[name] = values
+
+
+def _mains(processes: list[Process]) -> list[int]:
+    """The first process of each one's container; a container's lives are apart."""
+    first: dict[tuple[str, str], int] = {}
+    return [
+        first.setdefault((process.container, process.name.partition("#")[2]), p)
+        for p, process in enumerate(processes)
+    ]
 
 
 def _check(what: str, wanted: int, most: int) -> None:
@@ -237,26 +261,12 @@ class _Program:
         self.nr_vmas = 0
         self.placed: set[str] = set()
 
-    def add_process(self, p: int, process: Process, cgroups: dict[str, int]) -> None:
-        proc = self.proc[p]
-        proc.memcg = cgroups[process.cgroup.strip("/")]
-        proc.oom_score_adj = process.oom_score_adj
-        proc.pid = FIRST_PID + p
-        proc.exit_vma = -1
-        proc.parent = self.procs.get(process.parent, -1)
-        proc.restart_policy = RESTARTS[process.restart]
-        proc.restarts_by = RESTARTED_BY[process.restart_by]
-        proc.restart_sec_ns = process.restart_sec_ns
-        proc.start_limit_ns = process.start_limit_ns
-        proc.start_limit_burst = process.start_limit_burst
+    def add_process(self, p: int, process: Process) -> None:
         vmas = self._attach(p, process)
         tasks = process.tasks or (Task(()),)
         _check("tasks", self.nr_tasks + len(tasks), s.MAX_TASKS)
         for number, task in enumerate(tasks):
             self._add_task(p, process, task, vmas, number == 0)
-        proc.kernel_wanted = process.kernel_pages
-        proc.tables_wanted = process.sparse_tables
-        proc.cap_sys_admin = int(process.root)
 
     def _attach(self, p: int, process: Process) -> dict[str, int]:
         vmas: dict[str, int] = {}

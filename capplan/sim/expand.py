@@ -29,7 +29,6 @@ from capplan.sim.expand_node import expand_node
 from capplan.sim.expand_phases import to_pages
 from capplan.sim.expand_world import World
 from capplan.sim.scenario import PAGE_SIZE, Cgroup, LruLists, Process, Scenario
-from capplan.spec.cgroup import CgroupFiles
 from capplan.spec.node import Container, Machine
 from capplan.spec.profile import Region
 from capplan.spec.tree import shown_path
@@ -195,9 +194,10 @@ def _groups(spec: NodeSpec, world: World) -> dict[str, list[str]]:
     written: set[str] = set()  # groups whose memory.oom_control is written
     for path, group in spec.cgroup.groups.items():
         paths[f"group {path}"] = [path.strip("/")]
-        _add_group(path.strip("/"), group, groups, written)
         slab = (group.slab_reclaimable or 0) // PAGE_SIZE if world.warm else 0
-        groups[path.strip("/")] = replace(groups[path.strip("/")], slab_reclaimable_pages=slab)
+        groups[path.strip("/")] = cgroup_of(path.strip("/"), group, slab_reclaimable_pages=slab)
+        if group.memory_oom_control is not None:
+            written.add(path.strip("/"))
     for name, container in spec.containers.items():
         paths[f"container {name}"] = [
             container.group(inst) for inst in instance_names(name, container)
@@ -205,19 +205,14 @@ def _groups(spec: NodeSpec, world: World) -> dict[str, list[str]]:
         if container.cgroup is not None:
             continue  # a group that is declared, or the root
         for path in paths[f"container {name}"]:
-            _add_group(path, container, groups, written)
-            groups[path] = replace(groups[path], of_container=True)
+            groups[path] = cgroup_of(path, container, of_container=True)
+            if container.memory_oom_control is not None:
+                written.add(path)
     full = add_ancestors(groups)
     if spec.cgroup.version == "v1":
         full = assume_oom_control(full, written, world.assumptions)
     world.cgroups |= full
     return paths
-
-
-def _add_group(path: str, files: CgroupFiles, groups: dict[str, Cgroup], written: set[str]) -> None:
-    groups[path] = cgroup_of(path, files)
-    if files.memory_oom_control is not None:
-        written.add(path)
 
 
 def _container(world: World, name: str, spec: NodeSpec, running: int | None) -> None:

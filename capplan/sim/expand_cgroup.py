@@ -33,9 +33,9 @@ def pages_of_limit(size: int) -> int:
     return UNLIMITED if size == UNLIMITED else size // PAGE_SIZE
 
 
-def cgroup_of(path: str, files: CgroupFiles) -> Cgroup:
-    """The IR's group; what is not written has the kernel's default."""
-    fields: dict[str, Any] = {}
+def cgroup_of(path: str, files: CgroupFiles, **other: Any) -> Cgroup:
+    """The IR's group, with ``other`` fields; what is not written has the kernel's default."""
+    fields = dict(other)
     for name, value in files.written().items():
         if name in LIMIT_FILES:
             fields[LIMIT_FILES[name]] = pages_of_limit(int(value))
@@ -47,7 +47,7 @@ def cgroup_of(path: str, files: CgroupFiles) -> Cgroup:
 def add_ancestors(groups: dict[str, Cgroup]) -> dict[str, Cgroup]:
     """All groups, parents before children; parents that nobody wrote have no limits."""
     full: dict[str, Cgroup] = {}
-    for path in sorted(groups, key=lambda p: (p.count("/"), list(groups).index(p))):
+    for path in sorted(groups, key=lambda p: p.count("/")):
         pieces = path.split("/")
         for depth in range(1, len(pieces)):
             above = "/".join(pieces[:depth])
