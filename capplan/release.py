@@ -61,6 +61,8 @@ class Features:
     """Swap read-ahead goes by address, not by slot, where no swap device rotates."""
     full_walk_retry: bool = False
     """Direct reclaim that got nothing tries once more over all memcgs."""
+    swap_shadow_nodes: bool = False
+    """Nodes that hold only shadows of swapped pages can be reclaimed, as those of files."""
     memcg_slab_counts: bool = True
     """Slab freed in a memcg's reclaim counts as reclaimed, as it does in global reclaim."""
     soft_limit: bool = True
@@ -117,7 +119,7 @@ KERNEL_FIELDS = (
     "badness_clamped", "badness_per_mille", "oom_ties_to_first", "empty_lru_counts_free",
     "high_penalty", "zswap_shrinker", "vma_readahead", "full_walk_retry", "proactive_reclaim_shift",
     "memcg_slab_counts", "soft_limit", "zsmalloc_chain", "fallback_claims", "proactive_counted",
-    "highatomic_counts_free",
+    "highatomic_counts_free", "swap_shadow_nodes",
 )  # fmt: skip
 
 Version = tuple[int, ...]
@@ -163,7 +165,7 @@ HISTORY: tuple[Change, ...] = (
     _change((5, 18), BACKGROUND, oom_reaper_delay_ns=2 * NS_PER_S, watermark_scale_factor_max=3000),
     _change((6, 1), BACKGROUND, memcg_charge_batch=64),
     _change((6, 2), SOURCE, cost_rotations=True),  # absent in the one, present in the other
-    _change((6, 3), SOURCE, zsmalloc_chain=8),
+    _change((6, 3), SOURCE, zsmalloc_chain=8, swap_shadow_nodes=True),
     _change((6, 4), SOURCE, memcg_slab_counts=False),
     _change((6, 6), SOURCE, movable_excluded=True),
     _change((6, 7), SOURCE, pcp_auto=True),

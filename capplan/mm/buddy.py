@@ -221,7 +221,7 @@ def convert_pageblocks(k: Any, fr: Any, z: int, i: int, mt: int) -> int:
 
 @jit
 def _boost(k: Any, z: int) -> None:
-    if boost_watermark(k, z):
+    if boost_watermark(k, z) and not k.no_kswapd:
         k.zone[z].boosted = 1
 
 

@@ -75,6 +75,7 @@ from capplan.mm.state import (
 from capplan.mm.swap import plug_flush, total_free_swap
 from capplan.mm.watermark import wmark_pages, zone_watermark_ok
 from capplan.mm.writeback import nudge_flusher
+from capplan.mm.xarray import shrink_shadow_nodes
 from capplan.mm.zswap_shrinker import shrink_zswap
 
 SLICE_OVER = -1
@@ -346,6 +347,7 @@ def _shrink_one(k: Any, fr: Any, pt: Any, c: int, n: int) -> int:
     if rotate == SLICE_OVER:
         return SLICE_OVER
     shrink_slab(k, fr, c)
+    shrink_shadow_nodes(k, fr, pt, c, n)
     shrink_zswap(k, fr, pt, c)
     if rotate and k.memcg[c].online:
         return MEMCG_LRU_YOUNG

@@ -33,14 +33,16 @@ from capplan.mm.state import (
     ST_SLAB_RECLAIMABLE,
     ZONES_PER_NODE,
 )
+from capplan.mm.xarray import reparent_shadow_nodes
 
 __all__ = ["mem_cgroup_css_offline"]
 
 
 @jit
-def _reparent_slab(k: Any, c: int) -> None:
+def _reparent_slab(k: Any, pt: Any, c: int) -> None:
     """Dentries and inodes become the parent's (memcg_reparent_objcgs(), ..._list_lrus())."""
     memcg = k.memcg[c]
+    reparent_shadow_nodes(k, pt, c)
     nr = memcg.stat[ST_SLAB_RECLAIMABLE]
     above = k.memcg[memcg.parent]
     above.slab_deferred += memcg.slab_deferred
@@ -151,7 +153,7 @@ def mem_cgroup_css_offline(k: Any, fr: Any, pt: Any, c: int) -> None:
     if d < 0 or k.memcg[c].subtree_end > c + 1:
         return
     drain_all_stock(k, c)
-    _reparent_slab(k, c)
+    _reparent_slab(k, pt, c)
     if not _is_left(k, c):
         return
     if k.memcg[c].swap.usage > 0:

@@ -25,8 +25,10 @@ from capplan.mm.state import (
     VM_PSWPIN,
     VM_SWAP_RA,
     VM_ZSWPIN,
+    XA_PAGE,
 )
 from capplan.mm.swap import STREAM_FATE, drop_swap_cache, local_ns, vm_swap_full
+from capplan.mm.xarray import xa_store_swap
 from capplan.mm.zswap import zswap_drop
 
 __all__ = ["complete_reads", "swap_in", "swap_in_ahead"]
@@ -83,11 +85,12 @@ def _load(k, fr, pt, i):
 
 
 @jit
-def _into_swap_cache(k, fr, i):
+def _into_swap_cache(k, fr, pt, i):
     nr = fr[i].nr_pages
     fr[i].flags |= PG_SWAPCACHE
     k.nr_swapcached += nr
     k.memcg[fr[i].memcg].stat[ST_SWAPCACHED] += nr
+    xa_store_swap(k, fr, pt, fr[i].pte, XA_PAGE)
 
 
 @jit
@@ -153,7 +156,7 @@ def swap_in(k, fr, pt, i, reads, ahead):
         disk = k.disk[area.disk]
         disk.read_busy_ns = max(disk.read_busy_ns, k.now_ns) + int(ahead * disk.read_ns_per_page)
     entry.state = PTE_PRESENT
-    _into_swap_cache(k, fr, i)
+    _into_swap_cache(k, fr, pt, i)
     if area.zram:
         drop_swap_cache(k, fr, pt, i)
     elif vm_swap_full(k, owner) and not (device and _await_read(k, fr[i].pte, local_ns(k))):
@@ -173,6 +176,6 @@ def swap_in_ahead(k, fr, pt, i):
     if device or entry.in_zswap or not k.zswap_exclusive_load:
         fr[i].flags |= PG_SWAP_CLEAN
     entry.state = PTE_SWAP
-    _into_swap_cache(k, fr, i)
+    _into_swap_cache(k, fr, pt, i)
     k.vmstat[VM_SWAP_RA] += entry.nr_pages
     return entry.nr_pages if device else 0

@@ -46,6 +46,8 @@ from capplan.mm.state import (
     ST_FILE_DIRTY,
     ST_SWAPCACHED,
     VM_PGACTIVATE,
+    XA_PAGE,
+    XA_SHADOW,
 )
 from capplan.mm.swap import (
     STREAM_FATE,
@@ -62,6 +64,7 @@ from capplan.mm.swap import (
     vm_swap_full,
 )
 from capplan.mm.workingset import workingset_eviction
+from capplan.mm.xarray import xa_store, xa_store_swap
 from capplan.mm.zram import zram_store
 from capplan.mm.zswap import zswap_drop, zswap_store
 
@@ -203,8 +206,10 @@ def _leave_mapping(k, fr, pt, i):
         k.memcg[c].stat[ST_SWAPCACHED] -= nr
         if k.cgroup_v1:
             charge_swap(k, pt[e].owner, nr)  # mem_cgroup_swapout(): memsw's charge stays
+        xa_store_swap(k, fr, pt, e, XA_SHADOW)
     else:
         pt[e].state = PTE_SHADOW
+        xa_store(k, fr, pt, e, c, XA_SHADOW, 1)
         k.work_ns += k.cost.filemap_ns * nr
     pt[e].frame = -1
     account_cache(k, c, kind, -nr)
@@ -239,6 +244,7 @@ def _add_to_swap(k, fr, pt, i):
     fr[i].flags |= PG_SWAPCACHE
     k.nr_swapcached += nr
     k.memcg[c].stat[ST_SWAPCACHED] += nr
+    xa_store_swap(k, fr, pt, e, XA_PAGE)
     return True
 
 

@@ -17,9 +17,15 @@ from capplan.mm._jit import jit
 from capplan.mm.page_alloc import free_kernel_pages
 from capplan.mm.page_counter import uncharge_memory, uncharge_memsw
 from capplan.mm.pcp import PCP_RECLAIMABLE
-from capplan.mm.state import ST_KERNEL, ST_SLAB_RECLAIMABLE, VM_SLABS_SCANNED
+from capplan.mm.state import (
+    PAGE_SIZE,
+    ST_KERNEL,
+    ST_SLAB_RECLAIMABLE,
+    VM_SLABS_SCANNED,
+    XA_NODE_SIZE,
+)
 
-__all__ = ["shrink_slab"]
+__all__ = ["do_shrink_slab", "shrink_slab", "xa_pages"]
 
 SHRINK_BATCH = 128
 SEEKS = 2
@@ -27,18 +33,12 @@ OBJECTS_PER_PAGE = 21
 
 
 @jit
-def shrink_slab(k, fr, c):
-    """Scan the reclaimable slab of group c (0: what no group pays for) at k.sc.priority."""
-    sc = k.sc
-    memcg = k.memcg[c]
-    pages = memcg.stat[ST_SLAB_RECLAIMABLE]
-    if c == 0:
-        pages = k.nr_slab_reclaimable - k.nr_slab_pinned - k.nr_slab_memcg
-    if pages <= 0:
-        return
-    freeable = pages * OBJECTS_PER_PAGE * k.vfs_cache_pressure // 100
-    delta = ((freeable >> sc.priority) * 4) // SEEKS
-    total = min((memcg.slab_deferred >> sc.priority) + delta, 2 * freeable)
+def do_shrink_slab(freeable, delta, deferred, priority):
+    """(Objects to scan now, those that wait), of ``freeable`` where ``delta`` more are due.
+
+    Worked example: 300 freeable, 150 due: 128 now, 22 wait. 100 freeable, 50 due: 50 wait.
+    """
+    total = min((deferred >> priority) + delta, 2 * freeable)
     scanned = 0
     while total >= SHRINK_BATCH or total >= freeable > 0:
         part = min(SHRINK_BATCH, total)
@@ -46,7 +46,28 @@ def shrink_slab(k, fr, c):
         total -= part
         if total <= 0:
             break
-    memcg.slab_deferred = min(max(memcg.slab_deferred + delta - scanned, 0), 2 * freeable)
+    return scanned, min(max(deferred + delta - scanned, 0), 2 * freeable)
+
+
+@jit
+def xa_pages(memcg):
+    """Of a group's reclaimable slab what its page cache's index takes, which others shrink."""
+    return (memcg.xa_nodes * XA_NODE_SIZE + PAGE_SIZE - 1) // PAGE_SIZE
+
+
+@jit
+def shrink_slab(k, fr, c):
+    """Scan the reclaimable slab of group c (0: what no group pays for) at k.sc.priority."""
+    sc = k.sc
+    memcg = k.memcg[c]
+    pages = memcg.stat[ST_SLAB_RECLAIMABLE] - xa_pages(memcg)
+    if c == 0:
+        pages = k.nr_slab_reclaimable - k.nr_slab_pinned - k.nr_slab_memcg - k.nr_xa_pages
+    if pages <= 0:
+        return
+    freeable = pages * OBJECTS_PER_PAGE * k.vfs_cache_pressure // 100
+    delta = ((freeable >> sc.priority) * 4) // SEEKS
+    scanned, memcg.slab_deferred = do_shrink_slab(freeable, delta, memcg.slab_deferred, sc.priority)
     k.vmstat[VM_SLABS_SCANNED] += scanned
     k.work_ns += k.cost.slab_scan_ns * scanned
     once = min(memcg.slab_once, scanned // OBJECTS_PER_PAGE)

@@ -52,15 +52,14 @@ entry_t = record([
     ("evicted", i8),  # from which node, and whether PG_workingset (pack_shadow): node << 1 | flag
     ("nr_pages", i16),
     ("length", i16),  # bytes stored per page in zswap (0: same-filled)
-    ("walk", i16), ("place", i32),  # of a page table's first entry: its Bloom filter (MGLRU), 0: none; place on the list of missing granules
+    ("walk", i16), ("xa", i8), ("place", i32),  # of a page table's first entry: its Bloom filter (MGLRU), 0: none; place on the list of missing granules; XA_*
     ("shadow", i64),  # nonresident_age at eviction (classic), min_seq (MGLRU)
 ], cells=(i32, CELLS))  # fmt: skip  # 32 bytes: none lies across two cache lines
 
 op_t = record([
     ("op", i32), ("vma", i32),
     ("pages", f64), ("rate", f64),  # rate in pages per second
-    ("t_ns", i64),  # duration or absolute time, as the op says
-    ("arg", i64),
+    ("t_ns", i64), ("arg", i64),  # duration or absolute time, as the op says
 ])  # fmt: skip
 
 lruvec_t = record([
@@ -69,10 +68,10 @@ lruvec_t = record([
     ("pages", i64, (NR_LRU_LISTS,)),
     ("tree_pages", i64, (NR_LRU_LISTS,)),  # of all groups below too (classic LRU)
     ("credit", i64, (NR_LRU_LISTS,)),  # scan pages not yet spent (a granule is never rounded)
-    ("anon_cost", i64), ("file_cost", i64),
-    ("nonresident_age", i64),
+    ("anon_cost", i64), ("file_cost", i64), ("nonresident_age", i64),
     ("refaults_anon", i64), ("refaults_file", i64),  # snapshot of workingset_activate at the last reclaim
     ("activate_anon", i64), ("activate_file", i64),  # hierarchical, this node
+    ("shadow_head", i32), ("shadow_tail", i32), ("shadow_nodes", i64), ("shadow_deferred", i64), ("flushed_pages", i64),  # list_lru of xarray nodes; LRU pages when they were last summed up
     ("congested", i8),
     # multi-gen LRU: struct lru_gen_folio
     ("max_seq", i64), ("min_seq", i64, (2,)),
@@ -116,7 +115,7 @@ memcg_t = record([
     ("pending", i64),  # growth that tasks are going to make in their current segment
     ("throttle_ns", i64), ("stall_ns", i64), ("pause_ns", i64),
     ("slab_once", i64),  # of the reclaimable slab: pages of objects without the referenced bit
-    ("slab_deferred", i64), ("zswap_deferred", i64), ("zswap_disk_swapins", i64),
+    ("xa_nodes", i64), ("slab_deferred", i64), ("zswap_deferred", i64), ("zswap_disk_swapins", i64),
     ("no_victim_until_ns", i64), ("no_victims", i64),  # told until then; not told since
     ("working_set", i64),  # when cAdvisor sampled it last
     # its lists when it was captured, oldest first (capplan/mm/captured.py)
@@ -281,7 +280,7 @@ node_t = record([
     ("kswapd_told", i8), ("kswapd_slept_ns", i64),  # a wake is in the log; when it slept last
     ("flag_writeback", i8), ("flag_dirty", i8), ("flag_congested", i8),
     ("totalreserve", i64), ("reclaim_cursor", i32), ("nr_dirty", i64),  # dirty or under writeback
-    ("nr_file_mapped", i64),
+    ("nr_file_mapped", i64), ("xa_nodes", i64), ("xa_slabs", i64),  # xarray nodes, slabs of them
     # memcg LRU of global reclaim: struct lru_gen_memcg
     ("memcg_lru_seq", i64), ("memcg_lru_nr", i64, (MEMCG_NR_GENS,)),
     ("memcg_lru_head", i32, (MEMCG_NR_GENS, MEMCG_NR_BINS)),
@@ -359,7 +358,8 @@ kernel_t = record([
     ("oom_ties_to_first", i8), ("badness_per_mille", i8),
     ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("zswap_exclusive_load", i8), ("high_penalty", i8),
     ("zswap_shrinker", i8), ("full_walk_retry", i8), ("vma_readahead", i8), ("proactive_reclaim_shift", i8), ("soft_limit", i8), ("memcg_slab_counts", i8), ("zsmalloc_chain", i8),
-    ("fallback_claims", i8), ("proactive_counted", i8), ("highatomic_counts_free", i8),
+    ("fallback_claims", i8), ("proactive_counted", i8), ("highatomic_counts_free", i8), ("swap_shadow_nodes", i8),
+    ("first_xa_node", i64), ("xa_node_shift", i64), ("xa_slab_order", i64), ("xa_slab_nodes", i64),  # record of the first xarray node (0: none is counted), granules of one, their slabs
     # swap read-ahead by cluster: rotating areas, hits, where it was last, its window
     ("nr_rotate_swap", i32), ("swapin_readahead_hits", i64), ("swapin_prev", i64), ("swapin_last_pages", i64),
     # zswap
@@ -370,7 +370,7 @@ kernel_t = record([
     ("zswap_class_bytes", i64),
     # node-wide page counts (vmstat NR_*)
     ("nr_anon", i64), ("nr_file", i64), ("nr_shmem", i64), ("nr_dirty", i64),
-    ("nr_writeback", i64), ("nr_slab_reclaimable", i64), ("nr_slab_memcg", i64), ("nr_slab_unreclaimable", i64),
+    ("nr_writeback", i64), ("nr_slab_reclaimable", i64), ("nr_slab_memcg", i64), ("nr_xa_pages", i64), ("flushed_ns", i64), ("nr_slab_unreclaimable", i64),
     ("nr_slab_pinned", i64),  # of the reclaimable: objects in use, on no shrinker's list
     ("nr_kernel", i64), ("nr_pagetables", i64), ("nr_mlocked", i64), ("nr_swapcached", i64),
     ("vmstat", i64, (NR_VMSTAT,)), ("vmstat_due_ns", i64),
@@ -381,7 +381,7 @@ kernel_t = record([
     # who is acting now: what it has spent so far [ns], on which CPU, and when its I/O ends
     ("work_ns", f64), ("wait_ns", f64), ("memstall_ns", f64), ("cpu", i32), ("actor", i32),
     ("reserve", i8),  # the actor may use reserves (OOM victim)
-    ("nofragment", i8),  # ALLOC_NOFRAGMENT of the request that is going on
+    ("nofragment", i8), ("no_kswapd", i8),  # ALLOC_NOFRAGMENT of the request that is going on; it lacks __GFP_KSWAPD_RECLAIM
     ("spread_dirty", i8),  # the page asked for is going to be dirty (__GFP_WRITE)
     ("sc", scan_control_t), ("cc", compact_control_t), ("proactive_due_ns", i64), ("proactive_woken", i8), ("hugetlb_next_nid", i32),
     # struct blk_plug of direct reclaim and of kswapd: pages of a request that is not yet sent
@@ -430,24 +430,20 @@ def new_kernel() -> np.ndarray[Any, Any]:
     for table, links in _LINKS.items():
         for link in links:
             (k[table] if table else k)[link] = -1
-    for link in ("head", "tail", "latest", "gen_head", "gen_tail", "memcg_next", "memcg_prev"):
+    for link in _LRUVEC_LINKS:
         k["memcg"]["lruvec"][link] = -1
     for counter in ("memory", "swap", "memsw"):
         for field in ("max", "high"):
             k["memcg"][counter][field] = UNLIMITED
-    k["memcg"]["zswap_max"] = UNLIMITED
-    k["memcg"]["mems_allowed"] = -1
-    k["mems_allowed"] = -1
-    k["memcg"]["soft_limit"] = UNLIMITED
+    k["memcg"]["zswap_max"] = k["memcg"]["soft_limit"] = UNLIMITED
+    k["memcg"]["mems_allowed"] = k["mems_allowed"] = -1
     k["memcg"]["zswap_writeback"] = 1
     k["task"]["due_ns"] = NEVER_NS
-    k["node"]["kswapd_due_ns"] = NEVER_NS
-    k["node"]["kcompactd_due_ns"] = NEVER_NS
+    k["node"]["kswapd_due_ns"] = k["node"]["kcompactd_due_ns"] = NEVER_NS
     for field in ("flusher_due_ns", "sample_due_ns", "write_due_ns", "look_due_ns", "stats_due_ns"):
         k[field] = NEVER_NS
     k["swapin_readahead_hits"] = 4  # mm/swap_state.c, ATOMIC_INIT(4)
-    k["swap_full_ns"] = -QUIET_NS
-    k["zswap_full_ns"] = -QUIET_NS
+    k["swap_full_ns"] = k["zswap_full_ns"] = -QUIET_NS
     k["task"]["reclaim_told_ns"] = -QUIET_NS
     _init_writeback(k)
     return kernel
@@ -462,6 +458,7 @@ def _init_writeback(k: Any) -> None:
     k["task"]["nr_dirtied_pause"] = 32  # 128 KiB
 
 
+_LRUVEC_LINKS = ("head", "tail", "latest", "gen_head", "gen_tail", "memcg_next", "memcg_prev", "shadow_head", "shadow_tail")  # fmt: skip
 # Fields that are links, by table ("": of the kernel itself).
 _LINKS = {
     "": ("plug_head", "frames_free_spare", "flusher_file", "look_group"),
@@ -487,12 +484,15 @@ def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
     return filled(nr_frames, one)
 
 
-def new_entries(nr_entries: int) -> np.ndarray[Any, Any]:
-    """``(nr_entries + cells,) entry_t``, never touched, and a cell for each of them behind."""
+def new_entries(nr_entries: int, nr_xa_nodes: int = 0) -> np.ndarray[Any, Any]:
+    """``(nr_entries + cells + nodes,) entry_t``: untouched, a cell each, records of xarray nodes."""
     one = np.zeros(1, entry_t)
     for field in ("frame", "memcg", "owner", "swap"):
         one[field] = -1
-    return filled(nr_entries + -(-nr_entries // CELLS), one)
+    end = nr_entries + -(-nr_entries // CELLS)
+    entries = filled(end + nr_xa_nodes, one)
+    entries["cells"][end:] = 0
+    return entries
 
 
 def new_program(nr_ops: int) -> np.ndarray[Any, Any]:

@@ -46,7 +46,9 @@ from capplan.mm.state import (
     SWAP_CLUSTER_MAX,
     VM_PGROTATED,
     VM_PSWPOUT,
+    XA_NONE,
 )
+from capplan.mm.xarray import xa_store_swap
 from capplan.mm.zram import zram_free, zram_store
 from capplan.mm.zswap import zswap_drop, zswap_store
 
@@ -164,6 +166,7 @@ def free_swap_entry(k, fr, pt, e):
     entry.swap = -1
     entry.owner = -1
     entry.length = 0
+    xa_store_swap(k, fr, pt, e, XA_NONE)
 
 
 @jit

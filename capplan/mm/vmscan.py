@@ -64,6 +64,7 @@ from capplan.mm.swap import (
 )
 from capplan.mm.workingset import lru_note_cost, lruvec_pages
 from capplan.mm.writeback import nudge_flusher
+from capplan.mm.xarray import ask_for_node, shrink_shadow_nodes
 from capplan.mm.zswap_shrinker import shrink_zswap
 
 __all__ = [
@@ -215,6 +216,7 @@ def _shrink_inactive_list(k, fr, pt, c, n, nr, lru):
         _look_ahead(fr, i)
         if fr[i].prev >= 0:
             prefetch(pt, fr[fr[i].prev].pte)  # where its shadow will stand
+            ask_for_node(k, pt, fr[fr[i].prev].pte)
         last = _is_of(k, fr, i, stop)
         freed = shrink_folio(k, fr, pt, i)
         if freed > size or fr[i].flags & PG_HUGE:
@@ -408,6 +410,7 @@ def _shrink_node_memcgs(k, fr, pt, n):
             continue
         shrink_lruvec(k, fr, pt, c, n)
         shrink_slab(k, fr, c)
+        shrink_shadow_nodes(k, fr, pt, c, n)
         shrink_zswap(k, fr, pt, c)
         k.work_ns += k.cost.visit_ns
         if partial and sc.nr_reclaimed >= sc.nr_to_reclaim:
@@ -434,6 +437,7 @@ def shrink_node_some(k, fr, pt, n):
                 return False
         _end_lruvec(k, fr, pt, c, n)
         shrink_slab(k, fr, c)
+        shrink_shadow_nodes(k, fr, pt, c, n)
         shrink_zswap(k, fr, pt, c)
         k.work_ns += k.cost.visit_ns
         node.kswapd_in_lruvec = 0

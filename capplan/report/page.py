@@ -45,7 +45,6 @@ NOT_MODELLED = (
         "block drivers (a captured node brings the reserve that it has); kernel memory in higher "
         "orders, which wakes kcompactd too; khugepaged"
     ),
-    "slab of the page cache's own index (xarray nodes, about 0.2 % of the cache)",
     ("network buffers and other memory of drivers, beyond the constant in node.system.kernel"),
     (
         "of the killers in user space: eviction for disk, inodes or process ids; "

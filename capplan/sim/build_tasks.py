@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from capplan.mm import state as s
+from capplan.mm.xarray import xa_init, xa_node_shift
 from capplan.sim.ops import (
     OP_EXIT,
     OP_FORK,
@@ -165,7 +166,10 @@ def _mappings(
     # a region may end short and go on: one granule to spare for each end
     spare = np.array([2 if m.kind == "anon" else 0 for m in mappings])
     nr_ptes = -(-sizes // granule) + spare
-    ends = np.cumsum(nr_ptes)
+    # an xarray node is of one mapping
+    node_ptes = 1 << xa_node_shift(int(k.g))
+    places = -(-nr_ptes // node_ptes) * node_ptes
+    ends = np.cumsum(places)
     table = k.mapping[: len(mappings)]
     # a column at a time: a record in Python takes a microsecond for each field
     for name, values in {
@@ -176,7 +180,7 @@ def _mappings(
         "max_pages": sizes,
         "locked": [m.locked for m in mappings],
         "disk": [disks.get(m.disk, 0) for m in mappings],
-        "first_pte": ends - nr_ptes,
+        "first_pte": ends - places,
         "nr_ptes": nr_ptes,
         "owner": [-1 if m.owner is None else cgroups[m.owner.strip("/")] for m in mappings],
         "cow_parent": [numbers[m.cow_of] if m.cow_of else -1 for m in mappings],
@@ -190,7 +194,8 @@ def _mappings(
     }.items():
         table[name] = values
     k.nr_entries = max(int(ends[-1]) if mappings else 0, 1)
-    entries = s.new_entries(int(k.nr_entries))
+    entries = s.new_entries(int(k.nr_entries), -(-int(k.nr_entries) // node_ptes))
+    xa_init(k)
     for m, mapping in enumerate(mappings):
         if mapping.kind == "file" and mapping.size_pages > 0:
             _lay_out_file(table[m], entries, mapping.size_pages, granule)

@@ -30,6 +30,7 @@ from capplan.mm.rmap import account_cache, add_swapents, map_page
 from capplan.mm.state import (
     MAP_FILE,
     MAP_KERNEL,
+    MAP_SHMEM,
     MEMCG_CHARGE_BATCH,
     PG_ACTIVE,
     PG_EXEC,
@@ -62,6 +63,7 @@ from capplan.mm.swap import (
 )
 from capplan.mm.swap_state import swap_ra_hit, swap_ra_window
 from capplan.mm.workingset import workingset_refault
+from capplan.mm.xarray import xa_store_file
 
 __all__ = [
     "FAULT_AGAIN",
@@ -344,6 +346,8 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
     pt[e].frame = i
     pt[e].state = PTE_PRESENT
     account_cache(k, c, mapping.kind, nr)
+    if mapping.kind == MAP_FILE or mapping.kind == MAP_SHMEM:
+        xa_store_file(k, fr, pt, e, c, mapping.kind == MAP_SHMEM)
     mapping.resident_pages += nr
     if mapping.locked or k.vma[v].locked:
         fr[i].flags |= PG_MLOCKED

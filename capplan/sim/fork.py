@@ -45,6 +45,7 @@ from capplan.mm.state import (
     VM_PGFAULT,
 )
 from capplan.mm.swap import drop_swap_cache
+from capplan.mm.xarray import xa_move
 from capplan.sim.access import turn_is_over
 from capplan.sim.fault import FAULT_AGAIN, FAULT_OK, charged_frame, fault, install, page_tables
 from capplan.sim.heap import heap_set
@@ -210,6 +211,7 @@ def _move_entry(k, fr, pt, e, s, f):
     old.state = PTE_NONE
     old.swap = -1
     old.in_zswap = 0
+    xa_move(k, fr, pt, e, f)
 
 
 @jit

@@ -31,6 +31,7 @@ from capplan.mm.state import (
 )
 from capplan.mm.swap import complete_io
 from capplan.mm.writeback import flusher_run
+from capplan.mm.xarray import mem_cgroup_flush_stats
 from capplan.mm.zswap import zswap_shrink
 from capplan.sim.access import access_play, wake_accessors
 from capplan.sim.birth import born
@@ -375,6 +376,7 @@ def _recorder_turn(k):
     moved = draw_below(k, STREAM_RECORDER, 0, k.log_row, RECORDER_MOVES)
     _begin_actor(k, ACTOR_RECORDER, 1 if moved else 0)
     k.work_ns = k.cost.sample_ns
+    mem_cgroup_flush_stats(k)
     _end_actor(k)
 
 

@@ -28,8 +28,10 @@ from capplan.mm.state import (
     ST_FILE_WRITEBACK,
     ST_KERNEL,
     ST_PAGETABLES,
+    XA_NONE,
 )
 from capplan.mm.swap import drop_swap_cache, free_swap_entry
+from capplan.mm.xarray import xa_store
 from capplan.sim.fault import tables_of
 from capplan.sim.fork import hand_over
 
@@ -63,6 +65,7 @@ def detach_entry(k, fr, pt, m, e):
     if i < 0:
         if state != PTE_SHADOW:
             free_swap_entry(k, fr, pt, e)
+        xa_store(k, fr, pt, e, 0, XA_NONE, 0)
         entry.state = PTE_NONE
         entry.memcg = -1
         return -1
@@ -77,6 +80,7 @@ def detach_entry(k, fr, pt, m, e):
     if fr[i].flags & PG_MLOCKED:
         k.nr_mlocked -= nr
     lru_del(k, fr, i)
+    xa_store(k, fr, pt, e, 0, XA_NONE, 0)
     entry.frame = -1
     entry.state = PTE_NONE
     entry.memcg = -1

@@ -75,7 +75,8 @@ def two_nodes(mode: int, lru_gen: bool = False) -> Scenario:
             cpus=1,  # of node 0
             release="6.12" if lru_gen else "6.1",
             lru_gen=lru_gen,
-            sysctl={"vm.zone_reclaim_mode": mode, "vm.min_free_kbytes": 1024},
+            sysctl={"vm.zone_reclaim_mode": mode, "vm.min_free_kbytes": 1024,
+                    "vm.watermark_boost_factor": 0},
             disks=(Disk("d", 50_000, 50_000, 2000.0, 2000.0, 60_000.0),),
         ),
         cgroup_version="v2",

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capplan.mm import state as s
+from capplan.mm import xarray as xa
 
 
 class Ledger:
@@ -21,6 +22,7 @@ class Ledger:
         self.k = k = machine.kernel[0]
         self.frames = machine.frames
         self.entries = machine.entries[: int(machine.kernel[0].nr_entries)]
+        self.xa_nodes = machine.entries["cells"][int(k["first_xa_node"]) :]
         fr = self.frames
         self.zones = [z for z in range(int(k["nr_zones"])) if k["zone"]["managed"][z] > 0]
         self.groups = int(k["nr_memcgs"])
@@ -121,11 +123,15 @@ def z2_single_pages(ledger: Ledger) -> list[str]:
         int(k[name])
         for name in ("nr_slab_reclaimable", "nr_pagetables", "nr_kernel", "zswap_pages")
     )
-    slab = int(k["memcg"]["stat"][1 : ledger.groups, s.ST_SLAB_RECLAIMABLE].sum())
+    groups = k["memcg"][1 : ledger.groups]
+    nodes = (groups["xa_nodes"] * s.XA_NODE_SIZE + s.PAGE_SIZE - 1) // s.PAGE_SIZE
+    slab = int((groups["stat"][:, s.ST_SLAB_RECLAIMABLE] - nodes).sum())
+    xa_slabs = int(k["node"]["xa_slabs"].sum()) << int(k["xa_slab_order"])
     return [
         *_differ("Z2: single pages", bag, scattered + known),
         *_differ("Z2: short frames by zone", k["zone"]["bag_lru"], in_zone.astype(np.int64)),
         *_differ("Z2: slab of groups", k["nr_slab_memcg"], slab),
+        *_differ("Z2: slab of xarray nodes", k["nr_xa_pages"], xa_slabs),
     ]
 
 
@@ -275,6 +281,26 @@ def m6_slots(ledger: Ledger) -> list[str]:
         told = k["memcg"]["zswap_bytes"][1 : ledger.groups]
         found += _differ("M6: zswap bytes of", told, ledger.with_children(sums)[1:])
     return found
+
+
+def nodes_of_entries(ledger: Ledger) -> list[str]:
+    """Xarray nodes hold what their entries say; groups and nodes have as many as there are."""
+    k, kept, nodes = ledger.k, ledger.entries["xa"], ledger.xa_nodes
+    of = np.arange(len(kept)) >> int(k["xa_node_shift"])
+    count = np.bincount(of, kept != s.XA_NONE, len(nodes)).astype(np.int64)
+    values = np.bincount(of, kept == s.XA_SHADOW, len(nodes)).astype(np.int64)
+    weight = np.where(count > 0, nodes[:, xa.NODES], 0)
+    memcg, listed = nodes[:, xa.MEMCG], nodes[:, xa.LISTED] & xa.CAN_BE > 0
+    alone = np.where(listed & (count == values), weight, 0)
+    groups = k["memcg"][1 : ledger.groups]["xa_nodes"]
+    shadows = k["memcg"][: ledger.groups]["lruvec"]["shadow_nodes"].sum(axis=1)
+    return [
+        *_differ("XA: entries of node", nodes[:, xa.COUNT], count),
+        *_differ("XA: shadows of node", nodes[:, xa.VALUES], values),
+        *_differ("XA: nodes", k["node"]["xa_nodes"].sum(), weight.sum()),
+        *_differ("XA: nodes of group", groups, np.bincount(memcg, weight, ledger.groups)[1:]),
+        *_differ("XA: listed nodes of group", shadows, np.bincount(memcg, alone, ledger.groups)),
+    ]
 
 
 def entries_and_frames(ledger: Ledger) -> list[str]:
@@ -430,6 +456,7 @@ CHECKS = (
     m2_usage,
     m2_statistics,
     m6_slots,
+    nodes_of_entries,
     entries_and_frames,
     rss_is_what_is_mapped,
     copies_and_children,

@@ -255,6 +255,8 @@ def test_errors_each_broken_counter_is_told() -> None:
         (k["mapping"], "resident_pages", "mapping 0: resident_pages"),
         (k["proc"][1:2], "rss_anon", "rss_anon of process 1"),
         (k["task"][1:2], "pending", "pending"),
+        (k["memcg"][1:2], "xa_nodes", "XA: nodes of group"),
+        (k["memcg"]["lruvec"][0], "shadow_nodes", "XA: listed nodes of group"),
         (k["memcg"]["psi"][1:2], "nr_running", "PSI nr_running of"),
     ):
         place[field][0] += 1

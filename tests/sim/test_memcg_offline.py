@@ -40,7 +40,9 @@ def test_cache_of_a_job_that_ended_is_its_parents(lru_gen: bool, version: str) -
     file = "memory.current" if version == "v2" else "memory.usage_in_bytes"
     assert events(found, "exit")
     assert last(found, f"cgroup.pod/job.{file}") == 0
-    assert last(found, f"cgroup.pod.{file}") == (300 + 20 + 10) * PAGE
+    assert (
+        last(found, f"cgroup.pod.{file}") == (300 + 20 + 10 + 1) * PAGE
+    )  # 5 nodes of the cache's index
     assert last(found, "meminfo_kb.Cached") >= 300 * 4
     kept = found_of(reader(300, Op("exit")), node=node(lru_gen=lru_gen), of_container=False,
                     cgroup_version=version)  # fmt: skip
