@@ -164,6 +164,37 @@ def test_trace_jitter_has_its_spread_and_is_repeatable(tmp_path: Path) -> None:
     assert values.mean() == pytest.approx(400, rel=0.01)
 
 
+def test_what_runs_share_of_a_trace_is_that_of_the_same_question(tmp_path: Path) -> None:
+    write_trace(tmp_path, 100, 120, 90, 90, 90)
+    asked: list[dict[str, Any]] = [
+        {},
+        {"offset": "60s"},
+        {"at_end": "repeat"},
+        {"limit": "90Mi"},
+        {"limit": "1Gi", "start": "cold"},
+    ]
+
+    def answers() -> list[tuple[list[tuple[int, int]], bool]]:
+        found = [traced(tmp_path, **given) for given in asked]
+        return [
+            (points(app), any("clipped" in note for note in whole.assumptions))
+            for whole, app in found
+        ]
+
+    first = answers()
+    assert [(times[-1][0], times[0][1], clipped) for times, clipped in first] == [
+        (240, 120, False),
+        (180, 90, False),
+        (300, 120, False),
+        (240, 120, True),
+        (240, 100, False),
+    ]
+    assert answers() == first  # the second time from what was kept
+    write_trace(tmp_path, 50, 60, 70, 80, 95, step=120)
+    _, app = traced(tmp_path)
+    assert points(app) == [(120, 60), (240, 70), (360, 80)]  # the file is another
+
+
 def test_trace_access_is_the_files_or_an_assumption(tmp_path: Path) -> None:
     write_trace(tmp_path, 120, 120)
     _, app = traced(tmp_path)
