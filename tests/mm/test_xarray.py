@@ -48,11 +48,11 @@ def listed(k: Any, pt: Any, c: int) -> list[int]:
     return found
 
 
-def evict(k: Any, fr: Any, pt: Any, first: int, end: int) -> None:
-    """Pages [first, end) of the file are read and go; their shadows stay."""
-    for e in range(first, end):
+def evict(k: Any, fr: Any, pt: Any, pages: range) -> None:
+    """Pages of the file are read and go; their shadows stay."""
+    for e in pages:
         xa.xa_store_file(k, fr, pt, e, FILE, False)
-    for e in range(first, end):
+    for e in pages:
         pt[e].memcg = FILE
         xa.xa_store(k, fr, pt, e, FILE, s.XA_SHADOW, 1)
 
@@ -93,7 +93,7 @@ def test_neighbours_share_a_node_which_their_group_pays_for() -> None:
 @small
 def test_only_shadows_in_it_put_a_node_on_the_list() -> None:
     k, fr, pt = machine()
-    evict(k, fr, pt, 0, 63)
+    evict(k, fr, pt, range(63))
     xa.xa_store_file(k, fr, pt, 63, FILE, False)
     assert k.memcg[FILE].lruvec[0].shadow_nodes == 0
     xa.xa_store(k, fr, pt, 63, FILE, s.XA_SHADOW, 1)
@@ -103,9 +103,9 @@ def test_only_shadows_in_it_put_a_node_on_the_list() -> None:
 
 
 def many(nodes: int = 256, pages: int = 0) -> tuple[Any, Any, Any]:
-    """A group with ``nodes`` nodes of shadows, and ``pages`` pages on its lists."""
+    """A group with ``nodes`` nodes of one shadow each, and ``pages`` pages on its lists."""
     k, fr, pt = machine(entries=64 * nodes)
-    evict(k, fr, pt, 0, 64 * nodes)
+    evict(k, fr, pt, range(0, 64 * nodes, 64))
     k.memcg[FILE].lruvec[0].pages[s.LRU_INACTIVE_FILE] = pages
     return k, fr, pt
 
@@ -122,8 +122,8 @@ def test_the_oldest_nodes_beyond_an_eighth_of_the_pages_go_with_their_shadows() 
     xa.shrink_shadow_nodes(k, fr, pt, FILE, 0)
     assert (lruvec.shadow_nodes, lruvec.shadow_deferred) == (128, 124)
     assert listed(k, pt, FILE) == list(range(128, 256))
-    assert (pt["memcg"][: 64 * 128] == -1).all()  # no refault
-    assert (pt["memcg"][64 * 128 : 64 * 256] == FILE).all()
+    assert (pt["memcg"][: 64 * 128 : 64] == -1).all()  # no refault
+    assert (pt["memcg"][64 * 128 : 64 * 256 : 64] == FILE).all()
     assert k.sc.nr_reclaimed == (19 - 10 - xa.MIN_PARTIAL - 1) * 2  # slabs of 14 nodes
     assert k.vmstat[s.VM_SLABS_SCANNED] == 128
 
