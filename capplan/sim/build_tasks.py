@@ -35,6 +35,7 @@ from capplan.sim.scenario import Mapping, Op, Process, Scenario, Task, TracePoin
 __all__ = ["SYSTEM", "build_tasks"]
 
 SYSTEM = "system"  # the daemons: a process of the root group that the OOM killer spares
+LOCKED = "locked"
 FIRST_PID = 100
 
 KINDS = {"anon": s.MAP_ANON, "file": s.MAP_FILE, "shmem": s.MAP_SHMEM, "kernel": s.MAP_KERNEL}
@@ -125,11 +126,13 @@ def _check(what: str, wanted: int, most: int) -> None:
 def _system_mappings(scenario: Scenario) -> list[Mapping]:
     node = scenario.node
     anon = node.daemon_anon_pages - node.daemon_locked_pages
+    locked = node.daemon_locked_shmem_pages
     found = []
     for name, kind, pages in (
         ("anon", "anon", anon),
         ("file", "file", node.daemon_file_pages),
-        ("shmem", "shmem", node.daemon_shmem_pages),
+        ("shmem", "shmem", node.daemon_shmem_pages - locked),
+        (LOCKED, "shmem", locked),
         ("slab", "kernel", 0),
     ):
         if pages > 0 and (kind != "file" or node.disks):
@@ -143,6 +146,7 @@ def _system_mappings(scenario: Scenario) -> list[Mapping]:
                     via="read",
                     disk=node.disks[0].name if node.disks else "",
                     owner="",
+                    locked=name == LOCKED,
                 )
             )
     return found

@@ -97,6 +97,7 @@ class Node:
     daemon_file_pages: int = 0
     daemon_shmem_pages: int = 0
     daemon_locked_pages: int = 0  # part of daemon_anon_pages
+    daemon_locked_shmem_pages: int = 0  # part of daemon_shmem_pages
     # the zones' free pages are those at t = 0 with everything in place, containers and all; the
     # kernel's own memory is what nothing else accounts for
     captured: bool = False

@@ -195,6 +195,8 @@ def node_of(raw: Mapping[str, Any]) -> Node:
         daemon_file_pages=file,
         daemon_shmem_pages=shmem,
         daemon_locked_pages=min(anon, meminfo["Mlocked"]),
+        # the recorder's program, whose file is on the tmpfs that the machine booted from
+        daemon_locked_shmem_pages=min(shmem, max(meminfo["Mlocked"] - anon, 0)),
         costs=costs_of(calibration, raw["cpus"]) | {"sample_ns": sample_cost_ns(raw)},
     )
 

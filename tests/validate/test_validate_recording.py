@@ -89,6 +89,7 @@ def test_node_is_the_boot(raw: dict[str, Any]) -> None:
     assert node.daemon_anon_pages == 200
     assert node.daemon_locked_pages == 200
     assert node.daemon_shmem_pages == 100
+    assert node.daemon_locked_shmem_pages == 25  # Mlocked, less what is anonymous
     assert node.daemon_file_pages == 10 + 2
     assert node.slab_reclaimable_pages == 300
     assert node.slab_pinned_pages == 300  # the guest had dropped its caches
