@@ -157,11 +157,34 @@ def _memcg_oom(k, t, over, nr, user_fault):
 
 
 @jit
-def end_tries(k, t, nr, user_fault):
+def _last_tries(k, fr, pt, c, nr):
+    """What a charger still tries that was chosen itself: until its retries are spent again.
+
+    Kernel: try_charge_memcg() looks whether the task is dying (``passed_oom``) after the retries,
+    not before them: 17 more fruitless reclaims come before it exits.
+    """
+    retries = MAX_RECLAIM_RETRIES
+    while True:
+        over = _try_counters(k, c, nr)
+        if over < 0:
+            cancel_charge(k, c, nr)
+            return
+        memcg_event(k, over % 1024, EV_MAX)
+        may_swap = 1 if over < 1024 else 0
+        if not try_to_free_mem_cgroup_pages(k, fr, pt, over % 1024, nr, may_swap):
+            if retries == 0:
+                return
+            retries -= 1
+
+
+@jit
+def end_tries(k, fr, pt, t, c, nr, user_fault):
     """The tries of a charge of nr pages are over: the OOM killer looks."""
     over = k.task[t].oom_memcg
     k.task[t].oom_memcg = 0
     status = _memcg_oom(k, t, over, nr, user_fault)
+    if status == CHARGE_AGAIN and k.proc[k.task[t].proc].victim:
+        _last_tries(k, fr, pt, c, nr)
     if status != CHARGE_AGAIN:
         reset_charge(k, t)
     return status
@@ -188,7 +211,7 @@ def try_charge(k, fr, pt, t, c, nr, user_fault, may_short):
         return CHARGE_OK
     task = k.task[t]
     if task.oom_memcg > 0:
-        return end_tries(k, t, nr, user_fault)
+        return end_tries(k, fr, pt, t, c, nr, user_fault)
     batch = max(nr, MEMCG_CHARGE_BATCH)
     k.work_ns += k.cost.charge_ns
     while True:

@@ -94,7 +94,7 @@ def _charge_granule(k, fr, pt, t, c, nr, user_fault, may_short):
         return CHARGE_OK, nr
     if nr > MEMCG_CHARGE_BATCH and k.task[t].oom_memcg > 0:
         # the batches that had room were given back: only room for all of them is room
-        return end_tries(k, t, nr, user_fault), 0
+        return end_tries(k, fr, pt, t, c, nr, user_fault), 0
     done = 0
     while done < nr:
         batch = min(nr - done, MEMCG_CHARGE_BATCH)
