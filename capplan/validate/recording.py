@@ -41,6 +41,9 @@ SWAP_PRIORITY = -2  # mm/swapfile.c, _enable_swap_info: the first automatic prio
 # A recorded process is a fork of the sampler. Seen in every recording of a process that
 # maps nothing (tmpfs-under-max, v2-high-file-only; 6.1 and 6.12 alike):
 OWN_ANON_PAGES = 20  # stack and data copied on write: stat.anon of a process that maps nothing
+# ... and those that it copied before it joined its group, which are the root group's: AnonPages
+# less all groups' stat.anon rises by 3 pages with the first process and by 5 with each
+ROOT_ANON_PAGES = 5
 # vmas, page-table levels above the leaves: stat.kernel of the same process, less xarray nodes
 OWN_KERNEL_PAGES = 2
 
@@ -332,15 +335,26 @@ def process_of(raw: Mapping[str, Any], zpool: str) -> tuple[Process, list[Region
     """A recorded process and the regions that are its own."""
     name = raw["name"]
     own = Region(f"{name}.own", "anon", OWN_ANON_PAGES, length_mean=PAGE_SIZE, incompressible=1.0)
+    before = Region(
+        f"{name}.before",
+        "anon",
+        ROOT_ANON_PAGES,
+        length_mean=PAGE_SIZE,
+        incompressible=1.0,
+        owner="",
+    )
     heap = _heap_of(raw, zpool)
-    regions = [own, *([heap] if heap else [])]
+    regions = [own, before, *([heap] if heap else [])]
     attached = [region.name for region in regions]
     copies = 0
     if "inherits" in raw:
         parent, mib = raw["inherits"]
         copies = round(mib * PAGES_PER_MIB)
-        attached.insert(1, f"{parent}.heap")
-    ops = [Op("grow", own.name, OWN_ANON_PAGES)]
+        attached.insert(2, f"{parent}.heap")
+    ops = [
+        Op("grow", before.name, ROOT_ANON_PAGES),
+        Op("grow", own.name, OWN_ANON_PAGES),
+    ]
     for index, phase in enumerate(raw["phases"]):
         target = heap.name if heap else ""
         if phase["op"] in ("write_file", "write_tmpfs"):
