@@ -44,21 +44,21 @@ def test_a_childs_first_writes_copy_its_parents_pages_once_each() -> None:
     assert heap.cow_of == "old.heap"
     assert heap.max_pages == 3 * 256
     assert child.parent == "old"
-    assert set(child.mappings) == {"new.own", "old.heap", "new.heap"}
-    store, touch = child.tasks[0].ops[1:]
+    assert set(child.mappings) == {"new.before", "new.own", "old.heap", "new.heap"}
+    store, touch = child.tasks[0].ops[2:]
     assert store == Op("store", "old.heap", 3 * 256, 512.0, pattern="cyclic")
     assert (touch.op, touch.mapping, touch.ns) == ("touch", "new.heap", 3_500_000_000)
 
 
 def test_a_child_that_writes_for_a_short_time_copies_only_so_much() -> None:
-    assert _forked(seconds=1).processes[1].tasks[0].ops[1:] == (
+    assert _forked(seconds=1).processes[1].tasks[0].ops[2:] == (
         Op("store", "old.heap", 512, 512.0, pattern="cyclic"),
     )
 
 
 def test_the_parent_forks_and_goes_on() -> None:
     ops = [op.op for op in _forked(seconds=1).processes[0].tasks[0].ops]
-    assert ops == ["grow", "grow", "free", "fork", "hold"]
+    assert ops == ["grow", "grow", "grow", "free", "fork", "hold"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_mapped_files_unused_dentries_holes_and_huge_pages() -> None:
     regions = {m.name: m for m in found.mappings}
     assert regions["f1"].via == "mmap"
     assert regions["p.heap"].thp
-    assert found.processes[0].tasks[0].ops[1:] == (
+    assert found.processes[0].tasks[0].ops[2:] == (
         Op("read", "f1", 512, 256.0),
         Op("slab", pages=256, rate=512.0),
         Op("grow", "p.heap", 1024, 1024.0),

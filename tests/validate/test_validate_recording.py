@@ -155,7 +155,8 @@ def test_unknown_cgroup_file_is_refused() -> None:
 
 def test_phases_become_operations(raw: dict[str, Any]) -> None:
     (process,) = scenario_of(raw).processes
-    own, grow, hold = process.tasks[0].ops
+    before, own, grow, hold = process.tasks[0].ops
+    assert before == Op("grow", "alloc.before", 5)  # the root group's
     assert own == Op("grow", "alloc.own", 20)
     assert grow == Op("grow", "alloc.heap", 30 * 256, 5.0 * 256)
     assert hold == Op("hold", ns=3_000_000_000)
@@ -210,7 +211,7 @@ def test_written_files_are_regions_of_their_own(raw: dict[str, Any]) -> None:
     kinds = {m.name: (m.kind, m.max_pages) for m in scenario.mappings}
     assert kinds["alloc.0"] == ("file", 1024)
     assert kinds["alloc.1"] == ("shmem", 1536)
-    assert scenario.processes[0].mappings == ("alloc.own", "alloc.0", "alloc.1", "f1")
+    assert scenario.processes[0].mappings == ("alloc.own", "alloc.before", "alloc.0", "alloc.1", "f1")
 
 
 @pytest.mark.parametrize("name", NAMES)
