@@ -211,7 +211,13 @@ def test_written_files_are_regions_of_their_own(raw: dict[str, Any]) -> None:
     kinds = {m.name: (m.kind, m.max_pages) for m in scenario.mappings}
     assert kinds["alloc.0"] == ("file", 1024)
     assert kinds["alloc.1"] == ("shmem", 1536)
-    assert scenario.processes[0].mappings == ("alloc.own", "alloc.before", "alloc.0", "alloc.1", "f1")
+    assert scenario.processes[0].mappings == (
+        "alloc.own",
+        "alloc.before",
+        "alloc.0",
+        "alloc.1",
+        "f1",
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
