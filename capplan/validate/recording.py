@@ -331,18 +331,19 @@ def _limit(value: str) -> int:
     return UNLIMITED if text in ("max", "-1") else int(text) // PAGE_SIZE
 
 
+def _own_regions(name: str) -> tuple[Region, Region]:
+    """The pages that a process copies on write: in its group, and before it joined that."""
+    kept = Region("", "anon", 0, length_mean=PAGE_SIZE, incompressible=1.0)
+    return (
+        dataclasses.replace(kept, name=f"{name}.own", max_pages=OWN_ANON_PAGES),
+        dataclasses.replace(kept, name=f"{name}.before", max_pages=ROOT_ANON_PAGES, owner=""),
+    )
+
+
 def process_of(raw: Mapping[str, Any], zpool: str) -> tuple[Process, list[Region]]:
     """A recorded process and the regions that are its own."""
     name = raw["name"]
-    own = Region(f"{name}.own", "anon", OWN_ANON_PAGES, length_mean=PAGE_SIZE, incompressible=1.0)
-    before = Region(
-        f"{name}.before",
-        "anon",
-        ROOT_ANON_PAGES,
-        length_mean=PAGE_SIZE,
-        incompressible=1.0,
-        owner="",
-    )
+    own, before = _own_regions(name)
     heap = _heap_of(raw, zpool)
     regions = [own, before, *([heap] if heap else [])]
     attached = [region.name for region in regions]
@@ -351,10 +352,7 @@ def process_of(raw: Mapping[str, Any], zpool: str) -> tuple[Process, list[Region
         parent, mib = raw["inherits"]
         copies = round(mib * PAGES_PER_MIB)
         attached.insert(2, f"{parent}.heap")
-    ops = [
-        Op("grow", before.name, ROOT_ANON_PAGES),
-        Op("grow", own.name, OWN_ANON_PAGES),
-    ]
+    ops = [Op("grow", region.name, region.max_pages) for region in (before, own)]
     for index, phase in enumerate(raw["phases"]):
         target = heap.name if heap else ""
         if phase["op"] in ("write_file", "write_tmpfs"):

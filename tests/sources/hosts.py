@@ -16,7 +16,9 @@ def unpack(name: str, folder: pathlib.Path) -> pathlib.Path:
     """Unpack ``host-<name>`` below ``folder``; return its root."""
     root = folder / name
     with tarfile.open(DATA / f"host-{name}.tar.xz") as archive:
-        archive.extractall(root, filter="data")
+        # Python 3.11 has filters from 3.11.4 on; Debian 12's is 3.11.2
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(root)
     return root
 
 
