@@ -19,6 +19,7 @@ from __future__ import annotations
 from capplan.mm._jit import jit, prefetch
 from capplan.mm.lruvec import draw, zipf_mass
 from capplan.mm.state import ACCESS_ZIPF, CELLS, NR_MISSING_CLASSES, PTE_COW, PTE_NONE, PTE_PRESENT
+from capplan.mm.xarray import ask_for_node
 
 __all__ = ["ask_for_missing", "granule_found", "granule_lost", "missing_share", "pick_missing"]
 
@@ -259,6 +260,8 @@ def ask_for_missing(k, pt, t, m):
         return
     bits = _bits_below(mapping.nonresident)
     at, draws = _place_drawn(k, t, m, k.task[t].draws, bits)
-    prefetch(pt, mapping.first_pte + _listed(k, pt, mapping.first_pte + at))
+    e = mapping.first_pte + _listed(k, pt, mapping.first_pte + at)
+    prefetch(pt, e)
+    ask_for_node(k, pt, e)
     at, _ = _place_drawn(k, t, m, draws, bits)
     prefetch(pt, k.nr_entries + (mapping.first_pte + at) // CELLS)
