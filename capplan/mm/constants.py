@@ -85,6 +85,8 @@ PG_HUGE = 524288  # of a huge page that was not split (head, tails)
 PG_MAPPED = 16384  # reached by page tables (anon, shmem that was mapped, mmapped file)
 
 # Entry states (pt).
+PTE_NONE, PTE_PRESENT, PTE_SWAP, PTE_ZSWAP, PTE_SHADOW, PTE_COW = 0, 1, 2, 3, 4, 5
+
 # What an entry's place in its xarray node holds (XA_SHMEM: a page of tmpfs or its swap entry).
 XA_NONE, XA_PAGE, XA_SHADOW, XA_SHMEM = 0, 1, 2, 3
 XA_CHUNK_SHIFT = 6
@@ -92,7 +94,6 @@ XA_CHUNK_SHIFT = 6
 # and one to the group that pays for it (obj_full_size())
 XA_OBJECT_SIZE = 576 + 8
 XA_NODE_SIZE = XA_OBJECT_SIZE + 8
-PTE_NONE, PTE_PRESENT, PTE_SWAP, PTE_ZSWAP, PTE_SHADOW, PTE_COW = 0, 1, 2, 3, 4, 5
 
 # Mapping kinds.
 MAP_ANON, MAP_FILE, MAP_SHMEM, MAP_KERNEL = 0, 1, 2, 3
