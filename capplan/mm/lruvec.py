@@ -38,7 +38,9 @@ from capplan.mm.state import (
 
 __all__ = [
     "activate",
+    "count_pages",
     "draw",
+    "link_head",
     "lru_add",
     "lru_add_tail",
     "lru_del",
@@ -46,6 +48,7 @@ __all__ = [
     "mark_accessed",
     "progress_now",
     "referenced",
+    "unlink",
 ]
 
 
@@ -91,12 +94,11 @@ def folio_list(fr, i):
 
 
 @jit
-def _count(k, fr, i, lru, nr):
-    zone = fr[i].zone
-    n = zone >> 2
-    c = fr[i].memcg
+def count_pages(k, z, c, lru, nr):
+    """Count nr pages of zone z and group c onto a list (or off it, nr < 0)."""
+    n = z >> 2
     k.memcg[c].lruvec[n].pages[lru] += nr
-    k.zone[zone].lru_pages[lru] += nr
+    k.zone[z].lru_pages[lru] += nr
     while c >= 0:
         k.memcg[c].lruvec[n].tree_pages[lru] += nr
         c = k.memcg[c].parent
@@ -121,7 +123,8 @@ def _count_move(k, fr, i, old, new, nr):
 
 
 @jit
-def _link_head(lruvec, fr, i, lru):
+def link_head(lruvec, fr, i, lru):
+    """Page i becomes the newest of a list, which is counted elsewhere."""
     head = lruvec.head[lru]
     fr[i].prev = -1
     fr[i].next = head
@@ -139,7 +142,8 @@ def _link_head(lruvec, fr, i, lru):
 
 
 @jit
-def _unlink(lruvec, fr, i, lru):
+def unlink(lruvec, fr, i, lru):
+    """Page i leaves a list, which is counted elsewhere."""
     before, after = fr[i].prev, fr[i].next
     if before >= 0:
         fr[before].next = after
@@ -158,8 +162,8 @@ def lru_add(k, fr, i):
     if k.lru_gen and lru != LRU_UNEVICTABLE:
         lru_gen_add_folio(k, fr, i, False)
         return
-    _link_head(k.memcg[fr[i].memcg].lruvec[fr[i].zone >> 2], fr, i, lru)
-    _count(k, fr, i, lru, fr[i].nr_pages)
+    link_head(k.memcg[fr[i].memcg].lruvec[fr[i].zone >> 2], fr, i, lru)
+    count_pages(k, fr[i].zone, fr[i].memcg, lru, fr[i].nr_pages)
 
 
 @jit
@@ -179,7 +183,7 @@ def lru_add_tail(k, fr, i):
         lruvec.head[lru] = i
     lruvec.tail[lru] = i
     fr[i].lru = lru
-    _count(k, fr, i, lru, fr[i].nr_pages)
+    count_pages(k, fr[i].zone, fr[i].memcg, lru, fr[i].nr_pages)
 
 
 @jit
@@ -191,9 +195,9 @@ def lru_del(k, fr, i):
     if k.lru_gen and lru != LRU_UNEVICTABLE:
         lru_gen_del_folio(k, fr, i)
         return
-    _unlink(k.memcg[fr[i].memcg].lruvec[fr[i].zone >> 2], fr, i, lru)
+    unlink(k.memcg[fr[i].memcg].lruvec[fr[i].zone >> 2], fr, i, lru)
     fr[i].lru = LRU_NONE
-    _count(k, fr, i, lru, -fr[i].nr_pages)
+    count_pages(k, fr[i].zone, fr[i].memcg, lru, -fr[i].nr_pages)
 
 
 @jit
@@ -206,8 +210,8 @@ def lru_move(k, fr, i):
         lru_add(k, fr, i)
         return
     lruvec = k.memcg[fr[i].memcg].lruvec[fr[i].zone >> 2]
-    _unlink(lruvec, fr, i, old)
-    _link_head(lruvec, fr, i, new)
+    unlink(lruvec, fr, i, old)
+    link_head(lruvec, fr, i, new)
     if old != new:
         _count_move(k, fr, i, old, new, fr[i].nr_pages)
 

@@ -31,7 +31,7 @@ from capplan.mm.state import (
 from capplan.mm.swap import local_ns
 from capplan.mm.watermark import zone_watermark_ok_free
 
-__all__ = ["ALLOC_AGAIN", "alloc_frame"]
+__all__ = ["ALLOC_AGAIN", "alloc_frame", "wake_if_mixed"]
 
 ALLOC_AGAIN = -2
 HZ = 3
@@ -79,6 +79,14 @@ def _may_oom(k, fr, t, node, nr_pages):
 
 
 @jit
+def wake_if_mixed(k, z):
+    """An allocation from zone z that mixed pageblocks wakes kswapd (rmqueue())."""
+    if k.zone[z].boosted:
+        k.zone[z].boosted = 0
+        wakeup_kswapd(k, z // ZONES_PER_NODE, 0)
+
+
+@jit
 def alloc_frame(k, fr, pt, t, node, nr_pages):
     """A frame of nr_pages for user memory of task t: index, ALLOC_AGAIN, or -1 (nobody to kill).
 
@@ -90,10 +98,7 @@ def alloc_frame(k, fr, pt, t, node, nr_pages):
     i = get_page(k, fr, pt, node, nr_pages, WMARK_LOW, unmixed)
     k.spread_dirty = 0
     if i >= 0:
-        zone = k.zone[fr[i].zone]
-        if zone.boosted:  # rmqueue(): this allocation mixed pageblocks
-            zone.boosted = 0
-            wakeup_kswapd(k, fr[i].zone // ZONES_PER_NODE, 0)
+        wake_if_mixed(k, fr[i].zone)
         return i
     wake_all_kswapds(k, 0)
     i = get_page(k, fr, pt, node, nr_pages, WMARK_MIN, 0)

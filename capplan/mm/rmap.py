@@ -24,6 +24,7 @@ from capplan.mm.state import (
 
 __all__ = [
     "account_cache",
+    "add_mapped",
     "add_swapents",
     "flush_dirty",
     "map_page",
@@ -79,6 +80,14 @@ def add_swapents(k, pt, m, e, nr):
         if mapping.forks == 0 or maps_granule(k, pt, v, e - mapping.first_pte):
             k.proc[k.vma[v].proc].swapents += nr
         v = k.vma[v].next_on_mapping
+
+
+@jit
+def add_mapped(k, pt, m, c, nr):
+    """nr pages of group c in a mapping that nobody forked from are mapped (or not, nr < 0)."""
+    _add_rss(k, pt, m, k.mapping[m].first_pte, nr)
+    k.nr_anon += nr
+    k.memcg[c].stat[ST_ANON] += nr
 
 
 @jit

@@ -72,6 +72,7 @@ __all__ = [
     "FAULT_OOM_WAIT",
     "charged_frame",
     "fault",
+    "first_flags",
     "install",
     "page_tables",
     "slab_page",
@@ -366,13 +367,18 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
 @jit
 def install(k, fr, m, i, e, c):
     """Tie the frame to its entry and give it its first flags."""
-    mapping = k.mapping[m]
     page = fr[i]
     page.mapping = m
     page.pte = e
     page.memcg = c
     page.seen = progress_now(k, m)
-    flags = page.flags
+    page.flags |= first_flags(k, k.mapping[m])
+
+
+@jit
+def first_flags(k, mapping):
+    """Flags of a page that a fault (or read(2), write(2)) brings to a mapping."""
+    flags = 0
     if mapping.kind != MAP_FILE:
         flags |= PG_SWAPBACKED
         if k.anon_starts_active:
@@ -383,4 +389,4 @@ def install(k, fr, m, i, e, c):
             flags |= PG_ACTIVE  # folio_add_lru() in a fault
         if mapping.exec:
             flags |= PG_EXEC
-    page.flags = flags
+    return flags

@@ -21,7 +21,7 @@ from capplan.mm.state import (
 from capplan.sim.access import access_begin, access_end, access_resume, turn_is_over
 from capplan.sim.fault import FAULT_NOMEM, FAULT_OK, FAULT_OOM_WAIT, fault, slab_page
 from capplan.sim.fork import fork, store
-from capplan.sim.thp import thp_fault
+from capplan.sim.touch import touch_many, touch_next
 from capplan.sim.unmap import free_newest, punch
 
 __all__ = ["AGAIN", "DONE", "FAILED", "LATER", "OOM_WAIT", "begin_op", "run_op"]
@@ -65,32 +65,6 @@ def _wait_for(k, task, op, pages):
 
 
 @jit
-def _touch_next(k, fr, pt, t, v, left, per_page_ns):
-    """First touch of the mapping's next granule: pages touched, or -1 - status."""
-    mapping = k.mapping[k.vma[v].mapping]
-    if mapping.thp_spare > 0:
-        nr = min(mapping.thp_spare, min(k.granule_pages, left))
-        mapping.thp_spare -= nr
-        k.work_ns += per_page_ns * nr
-        return nr
-    if mapping.used >= mapping.nr_ptes:
-        return 0
-    nr = min(k.granule_pages, left)
-    if mapping.thp and thp_fault(k, fr, pt, t, v):
-        mapping.thp_spare -= nr
-        k.work_ns += per_page_ns * nr
-        return nr
-    e = mapping.first_pte + mapping.used
-    status = fault(k, fr, pt, t, v, e, nr, True)
-    if status != FAULT_OK:
-        return -1 - status
-    mapping.used += 1
-    mapping.size_pages += nr
-    k.work_ns += per_page_ns * nr
-    return nr
-
-
-@jit
 def _early(nr, left):
     """Pages of a granule that may be touched before they are due, so that it is no later than
     its pages on the whole. The last granule of an op waits, the op ends when it should.
@@ -113,7 +87,7 @@ def _grow(k, fr, pt, t, op):
         if turn >= TURN_PAGES or (turn and turn_is_over(k)):
             task.next_ns = k.now_ns
             return LATER
-        got = _touch_next(k, fr, pt, t, op.vma, left, k.cost.fill_ns)
+        got = touch_next(k, fr, pt, t, op.vma, left, k.cost.fill_ns)
         if got < 0:
             return _status(-1 - got)
         if got == 0:
@@ -188,11 +162,14 @@ def _target(k, fr, pt, t, op):
     if mapping.size_pages - mapping.thp_spare - want >= k.granule_pages:
         free_newest(k, fr, pt, op.vma, int(mapping.size_pages - mapping.thp_spare - want))
     turn = 0
+    if task.op_cursor == 2:
+        missing = int(want - (mapping.size_pages - mapping.thp_spare))
+        touch_many(k, fr, pt, t, op.vma, missing, k.cost.fill_ns)
     while want - (mapping.size_pages - mapping.thp_spare) >= k.granule_pages:
         if task.op_cursor == 1 and (turn >= TURN_PAGES or (turn and turn_is_over(k))):
             task.next_ns = k.now_ns
             return LATER
-        got = _touch_next(k, fr, pt, t, op.vma, k.granule_pages, k.cost.fill_ns)
+        got = touch_next(k, fr, pt, t, op.vma, k.granule_pages, k.cost.fill_ns)
         if got < 0:
             task.op_cursor = 1
             return _status(-1 - got)
@@ -265,7 +242,7 @@ def _read(k, fr, pt, t, op, loop):
             return LATER
         if op.arg > 0 and task.op_cursor == 0:
             # the buffer that read(2) copies to is touched for the first time
-            got = _touch_next(k, fr, pt, t, op.arg - 1, nr, 0.0)
+            got = touch_next(k, fr, pt, t, op.arg - 1, nr, 0.0)
             if got < 0:
                 return _status(-1 - got)
             task.op_cursor = 1
@@ -341,7 +318,7 @@ def _write(k, fr, pt, t, op):
             return LATER
         e = mapping.first_pte + mapping.used
         k.spread_dirty = 1 if mapping.kind == MAP_FILE else 0
-        got = _touch_next(k, fr, pt, t, op.vma, left, k.cost.write_copy_ns)
+        got = touch_next(k, fr, pt, t, op.vma, left, k.cost.write_copy_ns)
         k.spread_dirty = 0
         if got < 0:
             return _status(-1 - got)
@@ -432,7 +409,9 @@ def _populate(k, fr, pt, t, op):
             got = _read_granule(k, fr, pt, t, op.vma, index, True)
             index += 1
         else:
-            got = _touch_next(k, fr, pt, t, op.vma, left, 0.0)
+            got = 0 if op.arg else touch_many(k, fr, pt, t, op.vma, left, 0.0)
+            if got == 0:
+                got = touch_next(k, fr, pt, t, op.vma, left, 0.0)
         if got <= 0:
             break
         if op.arg:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from capplan.mm._jit import jit
 from capplan.mm.huge_memory import huge_first, huge_pages, split_huge_page
-from capplan.mm.lruvec import lru_del
+from capplan.mm.lruvec import count_pages, lru_del, unlink
 from capplan.mm.memcg import cancel_charge
 from capplan.mm.nonresident import granule_found
 from capplan.mm.page_alloc import free_frame, free_huge_page, free_kernel_pages
-from capplan.mm.pcp import PCP_UNMOVABLE
-from capplan.mm.rmap import account_cache, add_swapents, unmap_page
+from capplan.mm.pcp import PCP_UNMOVABLE, pcp_free
+from capplan.mm.rmap import account_cache, add_mapped, add_swapents, unmap_page
 from capplan.mm.shrink_folio import clean_page
 from capplan.mm.state import (
     HPAGE_PMD_NR,
+    LRU_NONE,
     MAP_ANON,
+    PCP_CPUS,
+    PG_DIRTY,
     PG_DOOMED,
     PG_HUGE,
+    PG_MAPPED,
     PG_MLOCKED,
+    PG_SCATTERED,
     PG_SWAPBACKED,
     PG_SWAPCACHE,
     PG_WRITEBACK,
@@ -28,6 +35,7 @@ from capplan.mm.state import (
     ST_FILE_WRITEBACK,
     ST_KERNEL,
     ST_PAGETABLES,
+    VM_PGFREE,
     XA_NONE,
 )
 from capplan.mm.swap import drop_swap_cache, free_swap_entry
@@ -47,6 +55,11 @@ __all__ = [
     "punch",
     "zap_entry",
 ]
+
+# Of an anonymous page that has more to it than its list, its charge and its place.
+_NOT_PLAIN = (
+    PG_DIRTY | PG_DOOMED | PG_HUGE | PG_MLOCKED | PG_SCATTERED | PG_SWAPCACHE | PG_WRITEBACK
+)
 
 
 @jit
@@ -175,6 +188,70 @@ def _free_newest_huge(k, fr, pt, m, nr):
 
 
 @jit
+def _is_plain(k, fr, pt, m, e, c, lru, z):
+    """Whether entry e maps a page of group c on a list of zone z that only has to go."""
+    entry = pt[e]
+    if entry.state != PTE_PRESENT or entry.xa != XA_NONE:
+        return False
+    page = fr[entry.frame]
+    if page.memcg != c or page.zone != z or page.lru != lru or not page.flags & PG_MAPPED:
+        return False
+    return page.flags & _NOT_PLAIN == 0
+
+
+@jit
+def _drop_newest(k, fr, pt, m, e):
+    """The page of entry e, a plain one, leaves its list and is free; the rest is counted later."""
+    i = pt[e].frame
+    pt[e].frame = -1
+    pt[e].state = PTE_NONE
+    pt[e].memcg = -1
+    page = fr[i]
+    unlink(k.memcg[page.memcg].lruvec[page.zone >> 2], fr, i, page.lru)
+    page.lru = LRU_NONE
+    page.mapping = -1
+    page.pte = -1
+    page.memcg = -1
+    page.flags = 0
+    pcp_free(k, fr, page.zone, k.cpu % PCP_CPUS, i)
+
+
+@jit
+def _free_newest_plain(k, fr, pt, m, nr):
+    """Give back the newest granules as long as they are plain alike; (pages, their tables).
+
+    The same as :func:`zap_entry` for each of them; what all have in common is counted once.
+    """
+    mapping = k.mapping[m]
+    if mapping.kind != MAP_ANON or mapping.thp or mapping.forks or k.lru_gen or k.cgroup_v1:
+        return 0, 0
+    newest = pt[mapping.first_pte + max(mapping.used - 1, 0)].frame
+    if newest < 0 or fr[newest].lru == LRU_NONE:
+        return 0, 0
+    c, lru, z = np.int64(fr[newest].memcg), np.int64(fr[newest].lru), np.int64(fr[newest].zone)
+    taken = 0
+    tables = 0
+    while mapping.used > 0:
+        e = mapping.first_pte + mapping.used - 1
+        size = pt[e].nr_pages
+        if taken + size > nr or not _is_plain(k, fr, pt, m, e, c, lru, z):
+            break
+        k.work_ns += k.cost.exit_free_ns * size
+        _drop_newest(k, fr, pt, m, e)
+        mapping.used -= 1
+        taken += size
+        tables += tables_of(mapping.used * k.granule_pages, size)
+    if taken:
+        mapping.size_pages -= taken
+        mapping.resident_pages -= taken
+        k.vmstat[VM_PGFREE] += taken
+        add_mapped(k, pt, m, c, -taken)
+        count_pages(k, z, c, lru, -taken)
+        cancel_charge(k, c, taken)
+    return taken, tables
+
+
+@jit
 def free_newest(k, fr, pt, v, nr):
     """Give back the newest nr pages of an area (munmap of its end); whole granules.
 
@@ -185,10 +262,9 @@ def free_newest(k, fr, pt, v, nr):
     """
     m = k.vma[v].mapping
     mapping = k.mapping[m]
-    tables = 0
     nr += mapping.thp_spare  # the untouched end of a huge page goes with what was before it
     mapping.thp_spare = 0
-    taken = 0
+    taken, tables = _free_newest_plain(k, fr, pt, m, nr)
     while mapping.used > 0:
         if mapping.thp and _free_newest_huge(k, fr, pt, m, nr - taken):
             taken += HPAGE_PMD_NR
