@@ -163,8 +163,7 @@ def _target(k, fr, pt, t, op):
         free_newest(k, fr, pt, op.vma, int(mapping.size_pages - mapping.thp_spare - want))
     turn = 0
     if task.op_cursor == 2:
-        missing = int(want - (mapping.size_pages - mapping.thp_spare))
-        touch_many(k, fr, pt, t, op.vma, missing, k.cost.fill_ns)
+        touch_many(k, fr, pt, t, op.vma, int(want - mapping.size_pages), k.cost.fill_ns)
     while want - (mapping.size_pages - mapping.thp_spare) >= k.granule_pages:
         if task.op_cursor == 1 and (turn >= TURN_PAGES or (turn and turn_is_over(k))):
             task.next_ns = k.now_ns
