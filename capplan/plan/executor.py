@@ -7,6 +7,7 @@ rows. Threads or processes: see docs/risk-and-sweeps.md (measured by benchmarks/
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, Protocol
@@ -140,12 +141,14 @@ def run_points(
     try:
         for point in points:
             yield from work.take(point)
-            if work.chunk_is_full:
-                work.submit(pool)
+            if work.has_a_chunk:
+                work.submit(pool, work.chunk_size)
                 while work.busy(pool):
                     yield from work.collect()
-        if work.waiting:
-            work.submit(pool)
+        while work.waiting:
+            work.submit(pool, work.last_size)
+            while work.busy(pool):
+                yield from work.collect()
         while work.under_way:
             yield from work.collect()
     finally:
@@ -165,16 +168,25 @@ class _Work:
         self.sent: dict[str, list[Point]] = {}
         self.under_way: set[concurrent.futures.Future[list[Done]]] = set()
         self.seconds: float | None = None  # of one point, about
+        self.workers = 1
 
     @property
-    def chunk_is_full(self) -> bool:
-        """Whether enough points are waiting to be sent."""
-        return len(self.waiting) >= self._chunk_size()
-
-    def _chunk_size(self) -> int:
+    def chunk_size(self) -> int:
+        """Points of a chunk; the first one shows how long one takes."""
         if self.seconds is None:
-            return 1  # the first ones show how long one takes
+            return 1
         return min(max(int(CHUNK_S / max(self.seconds, 1e-6)), 1), MAX_CHUNK)
+
+    @property
+    def has_a_chunk(self) -> bool:
+        """Whether a chunk can go: another for each worker stays, to be shared out at the end."""
+        kept = 0 if self.seconds is None else self.workers * self.chunk_size
+        return len(self.waiting) >= self.chunk_size + kept
+
+    @property
+    def last_size(self) -> int:
+        """Points to send when no more will come: ever fewer, so that all workers end together."""
+        return min(max(len(self.waiting) // (2 * self.workers), 1), self.chunk_size)
 
     def take(self, point: Point) -> Iterator[tuple[Point, Row]]:
         """Give a point back if it is in the store; else remember it."""
@@ -188,12 +200,13 @@ class _Work:
             return
         yield self._done(point, row)
 
-    def submit(self, pool: Pool) -> None:
-        """Send what is waiting."""
-        chunk = chunk_of([points[0] for points in self.waiting.values()])
-        self.sent |= self.waiting
-        self.waiting = {}
-        self.under_way.add(pool.submit(chunk))
+    def submit(self, pool: Pool, size: int) -> None:
+        """Send so many of those that are waiting."""
+        keys = list(itertools.islice(self.waiting, size))
+        going = {key: self.waiting.pop(key) for key in keys}
+        self.sent |= going
+        self.workers = pool.size
+        self.under_way.add(pool.submit(chunk_of([points[0] for points in going.values()])))
 
     def busy(self, pool: Pool) -> bool:
         """Whether the workers have enough to do; until one point's time is known, one chunk."""

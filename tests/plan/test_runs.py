@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import sqlite3
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 import capplan
 from capplan.errors import InputError
-from capplan.plan import executor, metrics, work
+from capplan.plan import executor, local, metrics, work
 from capplan.plan.point import Point, points, variant
 from capplan.plan.sensitivity import Index
 from capplan.plan.store import Store
@@ -126,6 +127,27 @@ def test_two_processes_give_the_rows_of_one(node: Path) -> None:
     some = list(points([variant(node)], range(1, 7), 5))
     with Store(":memory:") as here, Store(":memory:") as there:
         assert run(some, here, jobs=1) == run(some, there, jobs=2)
+
+
+def test_the_last_chunks_get_smaller_so_that_all_workers_end_together(node: Path) -> None:
+    sizes: list[int] = []
+
+    class Two(local.Inline):
+        size = 2
+
+        def submit(self, chunk: work.Chunk) -> local.Answer:
+            sizes.append(len(chunk.jobs))
+            answer: local.Answer = concurrent.futures.Future()
+            answer.set_result([(job.key, "{}", 1 / 32) for job in chunk.jobs])
+            return answer
+
+    some = list(points([variant(node)], range(1, 201), 5))
+    with Store(":memory:") as store:
+        assert len(list(executor.run_points(some, store, pool=Two()))) == len(store) == 200
+    # the first shows how long one takes; then half a second's worth; then what is left, shared out
+    assert sizes[:6] == [1, 16, 16, 16, 16, 16]
+    assert sizes[6:] == sorted(sizes[6:], reverse=True)
+    assert sizes[-4:] == [1, 1, 1, 1]
 
 
 def test_a_point_that_fails_is_a_row_with_its_error(node: Path) -> None:
