@@ -37,6 +37,8 @@ class Features:
     """Movable takes no part in min_free_kbytes; its min mark is 32 pages or more."""
     pcp_auto: bool = False
     """Per-cpu lists grow and shrink by themselves."""
+    swap_cluster_lists: bool = False
+    """Swap clusters are on lists by how full they are; before, the map is searched."""
     zeromap: bool = False
     """Zero-filled pages are a bit in the swap device's map."""
     anon_starts_active: bool = True
@@ -115,7 +117,8 @@ class Features:
 
 KERNEL_FIELDS = (
     "lru_gen", "recursiveprot", "direct_reclaim_cursor", "cost_rotations", "movable_excluded",
-    "pcp_auto", "zeromap", "anon_starts_active", "oom_reaper_delay_ns", "root_bonus",
+    "pcp_auto", "swap_cluster_lists", "zeromap", "anon_starts_active", "oom_reaper_delay_ns",
+    "root_bonus",
     "badness_clamped", "badness_per_mille", "oom_ties_to_first", "empty_lru_counts_free",
     "high_penalty", "zswap_shrinker", "vma_readahead", "full_walk_retry", "proactive_reclaim_shift",
     "memcg_slab_counts", "soft_limit", "zsmalloc_chain", "fallback_claims", "proactive_counted",
@@ -173,8 +176,8 @@ HISTORY: tuple[Change, ...] = (
     _change((6, 8), SOURCE, zswap_shrinker=True, zswap_memcg_writeback=True),
     _change((6, 9), SOURCE, proactive_reclaim_shift=2),
     _change((6, 11), SOURCE, direct_reclaim_cursor=True, full_walk_retry=True),
-    _change((6, 12), SOURCE, zeromap=True, soft_limit=False, proactive_counted=True,
-            highatomic_counts_free=True),
+    _change((6, 12), SOURCE, zeromap=True, swap_cluster_lists=True, soft_limit=False,
+            proactive_counted=True, highatomic_counts_free=True),
     # The stable series took it in January 2025; the first patch level of each is background.
     _change((6, 13), SOURCE, (5, 15, 176), (6, 1, 124), (6, 6, 70), (6, 12, 9),
             empty_lru_counts_free=True),

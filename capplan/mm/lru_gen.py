@@ -72,7 +72,8 @@ from capplan.mm.state import (
     WMARK_HIGH,
     ZONES_PER_NODE,
 )
-from capplan.mm.swap import plug_flush, total_free_swap
+from capplan.mm.swap import plug_flush
+from capplan.mm.swap_map import total_free_swap
 from capplan.mm.watermark import wmark_pages, zone_watermark_ok
 from capplan.mm.writeback import nudge_flusher
 from capplan.mm.xarray import shrink_shadow_nodes

@@ -45,7 +45,7 @@ from capplan.mm.state import (
     VM_PGSCAN_KSWAPD,
     ZONES_PER_NODE,
 )
-from capplan.mm.swap import mem_cgroup_nr_swap_pages
+from capplan.mm.swap_map import mem_cgroup_nr_swap_pages
 
 MAX_SWAPPINESS = 200
 

@@ -109,6 +109,9 @@ def _move_swap(k: Any, pt: Any, c: int, d: int) -> None:
     for e in range(k.nr_entries):
         if pt[e].swap >= 0 and pt[e].owner == c:
             pt[e].owner = d
+    for n in range(k.nr_returned_slots):
+        if k.returned_owner[n] == c:
+            k.returned_owner[n] = d
     heir.swap.usage += group.swap.usage
     group.swap.usage = 0
     # bytes of compressed pages are charged in whole pages

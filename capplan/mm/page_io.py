@@ -27,7 +27,9 @@ from capplan.mm.state import (
     VM_ZSWPIN,
     XA_PAGE,
 )
-from capplan.mm.swap import STREAM_FATE, drop_swap_cache, local_ns, vm_swap_full
+from capplan.mm.swap import STREAM_FATE, local_ns
+from capplan.mm.swap_map import mem_cgroup_swap_full
+from capplan.mm.swap_slots import drop_swap_cache
 from capplan.mm.xarray import xa_store_swap
 from capplan.mm.zswap import zswap_drop
 
@@ -128,7 +130,7 @@ def _complete_reads(k, fr, pt, until_ns):
         i = pt[e].frame
         if pt[e].state != PTE_PRESENT or i < 0 or not fr[i].flags & PG_SWAPCACHE:
             continue  # unmapped, or reclaim has met it before
-        if not fr[i].flags & PG_WRITEBACK and vm_swap_full(k, pt[e].owner):
+        if not fr[i].flags & PG_WRITEBACK and mem_cgroup_swap_full(k, pt[e].owner):
             drop_swap_cache(k, fr, pt, i)
     k.nr_reads = left
 
@@ -159,7 +161,7 @@ def swap_in(k, fr, pt, i, reads, ahead):
     _into_swap_cache(k, fr, pt, i)
     if area.zram:
         drop_swap_cache(k, fr, pt, i)
-    elif vm_swap_full(k, owner) and not (device and _await_read(k, fr[i].pte, local_ns(k))):
+    elif mem_cgroup_swap_full(k, owner) and not (device and _await_read(k, fr[i].pte, local_ns(k))):
         drop_swap_cache(k, fr, pt, i)
     return reads if device else 0
 

@@ -21,6 +21,7 @@ from capplan.mm.state import (
     WMARK_MIN,
 )
 from capplan.mm.swap import complete_io, local_ns
+from capplan.mm.swap_map import total_free_swap
 from capplan.mm.vmscan import shrink_node
 
 __all__ = [
@@ -39,10 +40,8 @@ def zone_reclaimable_pages(k, z):
     """LRU pages of zone z that reclaim could take (zone_reclaimable_pages). [pages]"""
     zone = k.zone[z]
     nr = zone.lru_pages[2] + zone.lru_pages[3]
-    for s in range(k.nr_swaps):
-        if k.swap[s].free >= k.granule_pages:
-            nr += zone.lru_pages[0] + zone.lru_pages[1]
-            break
+    if total_free_swap(k) > 0:
+        nr += zone.lru_pages[0] + zone.lru_pages[1]
     if nr == 0 and k.empty_lru_counts_free:
         nr = zone.free
     return nr

@@ -15,7 +15,7 @@ from capplan.mm.state import (
     LRU_INACTIVE_FILE,
     SWAP_CLUSTER_MAX,
 )
-from capplan.mm.swap import mem_cgroup_nr_swap_pages
+from capplan.mm.swap_map import mem_cgroup_nr_swap_pages
 
 __all__ = ["get_scan_count", "list_is_scanned", "protected_scan", "skip_turns"]
 

@@ -53,16 +53,15 @@ from capplan.mm.swap import (
     STREAM_FATE,
     complete_io,
     disk_write,
-    drop_swap_cache,
-    get_swap_page,
     local_ns,
-    mem_cgroup_nr_swap_pages,
     plug_flush,
     start_writeback,
     swap_write_device,
     swap_writepage,
-    vm_swap_full,
 )
+from capplan.mm.swap_map import mem_cgroup_swap_full
+from capplan.mm.swap_slots import drop_swap_cache
+from capplan.mm.swapfile import get_swap_cluster, get_swap_page, give_slot
 from capplan.mm.workingset import workingset_eviction
 from capplan.mm.xarray import xa_store, xa_store_swap
 from capplan.mm.zram import zram_store
@@ -113,7 +112,7 @@ def _reclaim_swap_space(k, fr, pt, i):
         page.flags & PG_SWAPCACHE
         and not page.flags & PG_WRITEBACK
         and pt[page.pte].state == PTE_PRESENT
-        and vm_swap_full(k, page.memcg)
+        and mem_cgroup_swap_full(k, page.memcg)
     ):
         drop_swap_cache(k, fr, pt, i)
 
@@ -230,15 +229,14 @@ def _remove_mapping(k, fr, pt, i):
 
 
 @jit
-def _add_to_swap(k, fr, pt, i):
-    """Page i gets a slot (add_to_swap); False where swap is full."""
+def _add_to_swap(k, fr, pt, i, at):
+    """Page i gets slot ``at``, or one that is free (-1); False where swap is full (add_to_swap)."""
     e = fr[i].pte
     c = fr[i].memcg
     nr = fr[i].nr_pages
-    area = get_swap_page(k, c, nr)
-    if area < 0:
+    got = get_swap_page(k, fr, pt, e, c, nr) if at < 0 else give_slot(k, pt, e, c, at, nr)
+    if not got:
         return False
-    pt[e].swap = area
     pt[e].owner = c
     pt[e].nr_pages = nr
     fr[i].flags |= PG_SWAPCACHE
@@ -266,7 +264,7 @@ def place_in_swap(k, fr, pt, i):
     zram and zswap store it; what zswap refuses is on the device. Where swap is full it stays in
     memory.
     """
-    if not _add_to_swap(k, fr, pt, i):
+    if not _add_to_swap(k, fr, pt, i, -1):
         return
     entry = pt[fr[i].pte]
     area = k.swap[entry.swap]
@@ -294,7 +292,7 @@ def _swap_out(k, fr, pt, i):
     if page.flags & PG_SWAP_CLEAN:
         return _remove_mapping(k, fr, pt, i)  # written, and nobody has touched it since
     if not page.flags & PG_SWAPCACHE:
-        if not _add_to_swap(k, fr, pt, i):
+        if not _add_to_swap(k, fr, pt, i, -1):
             return _putback(k, fr, pt, i, True)
     elif pt[e].in_zswap:
         zswap_drop(k, fr, pt, e)  # the older copy
@@ -338,28 +336,15 @@ def _putback_huge(k, fr, pt, first, active):
 
 
 @jit
-def _swaps_whole(k, c):
-    """Whether a huge page of group c gets a cluster of slots (get_swap_pages, swap_alloc_cluster).
+def _swap_out_huge(k, fr, pt, first, at):
+    """Write a huge page to the cluster at slot ``at``, past zswap, which takes none (pageout).
 
-    A device without seeks has clusters; zram stores page by page whatever it is given. Slots have
-    no addresses here: 512 that are free are a cluster.
+    at : -1 where it has its slots
     """
-    best = -1
-    for s in range(k.nr_swaps):
-        if k.swap[s].free > 0 and (best < 0 or k.swap[s].priority > k.swap[best].priority):
-            best = s
-    if best < 0 or k.swap[best].zram or k.disk[k.swap[best].disk].rotational:
-        return False
-    return k.swap[best].free >= HPAGE_PMD_NR and mem_cgroup_nr_swap_pages(k, c) >= HPAGE_PMD_NR
-
-
-@jit
-def _swap_out_huge(k, fr, pt, first):
-    """Write a huge page to one cluster, past zswap, which takes none (pageout, zswap_store)."""
     for i in range(first, first + huge_pages(k)):
         nr = fr[i].nr_pages
-        if not fr[i].flags & PG_SWAPCACHE:
-            _add_to_swap(k, fr, pt, i)
+        if at >= 0:
+            _add_to_swap(k, fr, pt, i, at + i - first)
         _unmap_to_swap(k, fr, pt, i)
         k.work_ns += k.cost.unmap_ns * nr
         flush_dirty(k, fr[i].mapping, nr)
@@ -401,10 +386,13 @@ def _shrink_huge(k, fr, pt, i):
         return _putback_huge(k, fr, pt, first, verdict == ACTIVATE)
     if not (sc.may_swap and sc.may_writepage):
         return _putback_huge(k, fr, pt, first, False)
-    if not page.flags & PG_SWAPCACHE and not _swaps_whole(k, page.memcg):
-        split_huge_page(k, fr, i)
-        return _swap_out(k, fr, pt, i)
-    return _swap_out_huge(k, fr, pt, first)
+    at = -1
+    if not page.flags & PG_SWAPCACHE:
+        at = get_swap_cluster(k, fr, pt, page.memcg)
+        if at < 0:
+            split_huge_page(k, fr, i)
+            return _swap_out(k, fr, pt, i)
+    return _swap_out_huge(k, fr, pt, first, at)
 
 
 @jit

@@ -9,8 +9,8 @@ Four arguments carry everything through ``mm``:
 ``fr``
     ``(F,)`` frame records, ``struct page``: one per aligned block of 2^g pages.
 ``pt``
-    ``(E + E/8,)`` entry records: one per granule of each mapping, the virtual side; from
-    ``k.nr_entries`` on their bytes are cells, the lists of missing granules.
+    Entry records, one per granule of each mapping: the virtual side. From ``k.nr_entries`` on
+    their bytes are cells: lists of missing granules, xarray nodes, the map of swap slots.
 ``pg``
     ``(P,)`` op records: what each task does, one after the other (only ``sim`` reads it).
 
@@ -50,10 +50,9 @@ entry_t = record([
     ("state", i8), ("swap", i8),
     ("in_zswap", i8),  # 1: stored; 2: stored, and not yet looked at by the shrinker (referenced)
     ("evicted", i8),  # from which node, and whether PG_workingset (pack_shadow): node << 1 | flag
-    ("nr_pages", i16),
-    ("length", i16),  # bytes stored per page in zswap (0: same-filled)
+    ("nr_pages", i16), ("length", i16),  # bytes stored per page in zswap (0: same-filled)
     ("walk", i16), ("xa", i8), ("place", i32),  # of a page table's first entry: its Bloom filter (MGLRU), 0: none; place on the list of missing granules; XA_*
-    ("shadow", i64),  # nonresident_age at eviction (classic), min_seq (MGLRU)
+    ("shadow", i32), ("slot", i32),  # nonresident_age at eviction (classic), min_seq (MGLRU); place in the swap map
 ], cells=(i32, CELLS))  # fmt: skip  # 32 bytes: none lies across two cache lines
 
 op_t = record([
@@ -88,8 +87,7 @@ lruvec_t = record([
 
 counter_t = record([
     ("usage", i64), ("max", i64), ("high", i64), ("min", i64), ("low", i64),
-    ("peak", i64), ("failcnt", i64),
-    ("emin", i64), ("elow", i64), ("min_usage", i64), ("low_usage", i64),
+    ("peak", i64), ("failcnt", i64), ("emin", i64), ("elow", i64), ("min_usage", i64), ("low_usage", i64),
     ("children_min_usage", i64), ("children_low_usage", i64),
 ])  # fmt: skip
 
@@ -107,10 +105,8 @@ memcg_t = record([
     ("zswap_bytes", i64), ("zswap_max", i64), ("zswap_writeback", i8),
     ("mems_allowed", i64),  # cpuset.mems.effective, a bit per node
     ("swappiness", i32), ("oom_group", i8), ("oom_kill_disable", i8),
-    ("soft_limit", i64),
-    ("stock", i64),  # charged, not yet used (MEMCG_CHARGE_BATCH)
-    ("stat", i64, (NR_MEMCG_STATS,)),
-    ("events", i64, (NR_MEMCG_EVENTS,)), ("events_local", i64, (NR_MEMCG_EVENTS,)),
+    ("soft_limit", i64), ("stock", i64),  # charged, not yet used (MEMCG_CHARGE_BATCH)
+    ("stat", i64, (NR_MEMCG_STATS,)), ("events", i64, (NR_MEMCG_EVENTS,)), ("events_local", i64, (NR_MEMCG_EVENTS,)),
     ("usage_min", i64), ("usage_max", i64),  # within the recorder's bin
     ("pending", i64),  # growth that tasks are going to make in their current segment
     ("throttle_ns", i64), ("stall_ns", i64), ("pause_ns", i64),
@@ -120,8 +116,7 @@ memcg_t = record([
     ("working_set", i64),  # when cAdvisor sampled it last
     # its lists when it was captured, oldest first (capplan/mm/captured.py)
     ("seen_lists", i8), ("seen_pages", i64, (MAX_NR_GENS, 2)), ("seen_age_ns", i64, (MAX_NR_GENS,)),
-    ("lruvec", lruvec_t, (MAX_NODES,)),
-    ("psi", psi_t),
+    ("lruvec", lruvec_t, (MAX_NODES,)), ("psi", psi_t),
 ])  # fmt: skip
 
 proc_t = record([
@@ -133,8 +128,7 @@ proc_t = record([
     ("oom_skip", i8), ("oom_skip_ns", i64),  # MMF_OOM_SKIP, set from when on
     ("exit_code", i32),
     ("rss_anon", i64), ("rss_file", i64), ("rss_shmem", i64), ("swapents", i64),
-    ("pgtables", i64), ("locked", i64),
-    ("first_vma", i32),
+    ("pgtables", i64), ("locked", i64), ("first_vma", i32),
     ("start_ns", i64), ("kill_ns", i64), ("exit_ns", i64), ("restarts", i32),
     ("restarting", i8), ("by_fork", i8), ("kernel_pages", i64), ("kernel_wanted", i64), ("tables_wanted", i64), ("first_task", i32), ("gather_head", i32),
     # the main process of its container, and how that starts again
@@ -291,6 +285,9 @@ node_t = record([
 swap_t = record([
     ("priority", i32), ("disk", i32), ("total", i64), ("free", i64), ("zram", i8),
     ("zram_bytes", i64), ("zram_pages", i64), ("zram_limit", i64),
+    # struct swap_info_struct: slots, clusters (records of ``pt``), where this CPU's cluster goes on, where the search does
+    ("first_slot", i32), ("nr_slots", i32), ("first_cluster", i32), ("next", i32), ("cluster_next", i32), ("cluster_nr", i32), ("trunks", i32), ("lowest", i32), ("highest", i32),
+    ("list_head", i32, (NR_CLUSTER_LISTS,)), ("list_tail", i32, (NR_CLUSTER_LISTS,)), ("nr_frag", i32),
 ])  # fmt: skip
 
 disk_t = record([
@@ -353,13 +350,16 @@ kernel_t = record([
     ("lru_gen_min_ttl_ns", i64), ("thp_enabled", i8),
     # features of the release (data, never a version comparison)
     ("lru_gen", i8), ("cgroup_v1", i8), ("recursiveprot", i8), ("direct_reclaim_cursor", i8),
-    ("cost_rotations", i8), ("movable_excluded", i8), ("pcp_auto", i8), ("zeromap", i8),
+    ("cost_rotations", i8), ("movable_excluded", i8), ("pcp_auto", i8), ("zeromap", i8), ("swap_cluster_lists", i8),
     ("anon_starts_active", i8), ("oom_reaper_delay_ns", i64), ("root_bonus", i8),
     ("oom_ties_to_first", i8), ("badness_per_mille", i8),
     ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("zswap_exclusive_load", i8), ("high_penalty", i8),
     ("zswap_shrinker", i8), ("full_walk_retry", i8), ("vma_readahead", i8), ("proactive_reclaim_shift", i8), ("soft_limit", i8), ("memcg_slab_counts", i8), ("zsmalloc_chain", i8),
     ("fallback_claims", i8), ("proactive_counted", i8), ("highatomic_counts_free", i8), ("swap_shadow_nodes", i8),
     ("first_xa_node", i64), ("xa_node_shift", i64), ("xa_slab_order", i64), ("xa_slab_nodes", i64),  # record of the first xarray node (0: none is counted), granules of one, their slabs
+    # the swap map's first record; struct swap_slots_cache: taken ahead, and given back
+    ("first_slot", i64), ("swap_slots_max", i32), ("slot_cache_active", i8), ("nr_cached_slots", i32), ("cached_at", i32), ("nr_returned_slots", i32),
+    *((name, i32, (SWAP_SLOTS_CACHE_SIZE,)) for name in ("cached_slot", "returned_slot", "returned_pages", "returned_owner")),
     # swap read-ahead by cluster: rotating areas, hits, where it was last, its window
     ("nr_rotate_swap", i32), ("swapin_readahead_hits", i64), ("swapin_prev", i64), ("swapin_last_pages", i64),
     # zswap
@@ -484,13 +484,13 @@ def new_frames(nr_frames: int) -> np.ndarray[Any, Any]:
     return filled(nr_frames, one)
 
 
-def new_entries(nr_entries: int, nr_xa_nodes: int = 0) -> np.ndarray[Any, Any]:
-    """``(nr_entries + cells + nodes,) entry_t``: untouched, a cell each, records of xarray nodes."""
+def new_entries(nr_entries: int, nr_xa_nodes: int = 0, nr_swap: int = 0) -> np.ndarray[Any, Any]:
+    """``(entries + cells + nodes + swap,) entry_t``: a cell each; xarray nodes; :mod:`swap_map`."""
     one = np.zeros(1, entry_t)
-    for field in ("frame", "memcg", "owner", "swap"):
+    for field in ("frame", "memcg", "owner", "swap", "slot"):
         one[field] = -1
     end = nr_entries + -(-nr_entries // CELLS)
-    entries = filled(end + nr_xa_nodes, one)
+    entries = filled(end + nr_xa_nodes + nr_swap, one)
     entries["cells"][end:] = 0
     return entries
 

@@ -1,12 +1,10 @@
-"""Swap slots, block devices and the write-out of anonymous pages (mm/swapfile.c, mm/page_io.c).
+"""Block devices and the write-out of anonymous pages (mm/page_io.c, block/).
 
     out: slot (highest priority with room, charged to the owner) -> zswap -> device queue
     in:  read or decompress; the slot is kept while swap is less than half full
 
-A device is a queue with a rate: an operation starts when the earlier ones are done. Slots
-have no addresses; entries of the virtual side know their area.
-
-Which pages are read along with one that is missing is said by ``swap_state``.
+A device is a queue with a rate: an operation starts when the earlier ones are done. Which slot a
+page gets is said by ``swapfile``, which pages are read along with a missing one by ``swap_state``.
 
 Departs from the kernel: a page that comes back is written to, so its next way out is a new
 write to the slot it kept.
@@ -15,59 +13,38 @@ write to the slot it kept.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.events import memcg_event, tell_swap_full
 from capplan.mm.huge_memory import huge_first, huge_pages
 from capplan.mm.lruvec import draw_below, lru_add_tail, lru_del
 from capplan.mm.page_alloc import free_frame
-from capplan.mm.page_counter import (
-    try_charge_swap,
-    uncharge_memsw,
-    uncharge_swap,
-)
 from capplan.mm.state import (
-    EV_SWAP_FAIL,
-    EV_SWAP_MAX,
     LRU_NONE,
     NEVER_NS,
     NS_PER_S,
     PG_ACTIVE,
     PG_DOOMED,
     PG_HUGE,
-    PG_READAHEAD,
     PG_RECLAIM,
-    PG_SWAP_CLEAN,
     PG_SWAPBACKED,
-    PG_SWAPCACHE,
     PG_WRITEBACK,
-    PTE_PRESENT,
     ST_FILE_WRITEBACK,
     ST_PSWPOUT,
-    ST_SWAPCACHED,
     SWAP_CLUSTER_MAX,
     VM_PGROTATED,
     VM_PSWPOUT,
-    XA_NONE,
 )
-from capplan.mm.xarray import xa_store_swap
-from capplan.mm.zram import zram_free, zram_store
-from capplan.mm.zswap import zswap_drop, zswap_store
+from capplan.mm.zram import zram_store
+from capplan.mm.zswap import zswap_store
 
 __all__ = [
     "complete_io",
     "disk_read",
     "disk_write",
-    "drop_swap_cache",
-    "free_swap_entry",
-    "get_swap_page",
     "isolate_begin",
     "isolate_end",
     "local_ns",
-    "mem_cgroup_nr_swap_pages",
     "plug_flush",
     "swap_write_device",
     "swap_writepage",
-    "total_free_swap",
-    "vm_swap_full",
     "writeback_throttle_ns",
 ]
 
@@ -79,94 +56,6 @@ BLK_MAX_SEGMENTS = 128  # include/linux/blkdev.h: pages of one request, by defau
 def local_ns(k):
     """The actor's own time: what it has worked and waited since it was called."""
     return k.now_ns + int(k.work_ns + k.wait_ns)
-
-
-@jit
-def total_free_swap(k):
-    """Free slots of all areas (nr_swap_pages).
-
-    Fewer than a granule's are none: reclaim would go on scanning for pages that nothing can
-    take, and the OOM killer would wait for it.
-    """
-    total = 0
-    for s in range(k.nr_swaps):
-        if k.swap[s].free >= k.granule_pages:
-            total += k.swap[s].free
-    return total
-
-
-@jit
-def mem_cgroup_nr_swap_pages(k, c):
-    """Slots that group c may still take, in granules: its limits' room (v1: the global room)."""
-    room = total_free_swap(k)
-    if k.cgroup_v1:
-        return room
-    while c > 0:
-        room = min(room, k.memcg[c].swap.max - k.memcg[c].swap.usage)
-        c = k.memcg[c].parent
-    return room if room >= k.granule_pages else 0
-
-
-@jit
-def _swap_event(k, c, event):
-    """Count a memory.swap.events item; v1 has none (do_memsw_account)."""
-    if not k.cgroup_v1:
-        memcg_event(k, c, event)
-
-
-@jit
-def get_swap_page(k, c, nr):
-    """Take nr slots for group c: the area, or -1 when swap or swap.max is full."""
-    best = -1
-    for s in range(k.nr_swaps):
-        area = k.swap[s]
-        if area.free < nr:
-            continue
-        # equal priorities alternate: the emptier area is next
-        if (
-            best < 0
-            or area.priority > k.swap[best].priority
-            or (area.priority == k.swap[best].priority and area.free > k.swap[best].free)
-        ):
-            best = s
-    if best < 0:
-        if k.nr_swaps > 0:
-            tell_swap_full(k, c)
-            _swap_event(k, c, EV_SWAP_FAIL)
-        return -1
-    over = -1 if k.cgroup_v1 else try_charge_swap(k, c, nr)
-    if over >= 0:
-        _swap_event(k, over, EV_SWAP_MAX)
-        _swap_event(k, over, EV_SWAP_FAIL)
-        return -1
-    k.swap[best].free -= nr
-    if total_free_swap(k) == 0:
-        tell_swap_full(k, c)
-    return best
-
-
-@jit
-def free_swap_entry(k, fr, pt, e):
-    """Give the slots of entry e back (swap_entry_free), with what zswap or zram holds of it."""
-    entry = pt[e]
-    nr = entry.nr_pages
-    if entry.swap < 0:
-        return
-    area = k.swap[entry.swap]
-    if entry.in_zswap:
-        zswap_drop(k, fr, pt, e)
-    elif area.zram:
-        zram_free(k, fr, area, entry)
-    area.free += nr
-    if not k.cgroup_v1:
-        uncharge_swap(k, entry.owner, nr)
-    elif entry.state != PTE_PRESENT and entry.frame < 0:
-        uncharge_swap(k, entry.owner, nr)
-        uncharge_memsw(k, entry.owner, nr)  # else the resident page carries the charge
-    entry.swap = -1
-    entry.owner = -1
-    entry.length = 0
-    xa_store_swap(k, fr, pt, e, XA_NONE)
 
 
 @jit
@@ -428,27 +317,3 @@ def swap_write_device(k, fr, pt, i, zero):
         k.isolated[k.nr_isolated] = i
         k.nr_isolated += 1
     return 1
-
-
-@jit
-def vm_swap_full(k, c):
-    """Whether a page that comes back gives its slot up (mem_cgroup_swap_full)."""
-    if total_free_swap(k) * 2 < k.totalswap:
-        return True
-    if k.cgroup_v1:
-        return False
-    while c > 0:
-        counter = k.memcg[c].swap
-        if counter.usage * 2 >= counter.max or counter.usage * 2 >= counter.high:
-            return True
-        c = k.memcg[c].parent
-    return False
-
-
-@jit
-def drop_swap_cache(k, fr, pt, i):
-    """Page i leaves the swap cache, its slot is given back (folio_free_swap)."""
-    fr[i].flags &= ~(PG_SWAPCACHE | PG_SWAP_CLEAN | PG_READAHEAD)
-    k.nr_swapcached -= fr[i].nr_pages
-    k.memcg[fr[i].memcg].stat[ST_SWAPCACHED] -= fr[i].nr_pages
-    free_swap_entry(k, fr, pt, fr[i].pte)

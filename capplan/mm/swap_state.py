@@ -6,13 +6,12 @@
     never less than half of the window before
 
 The window lies around the address (swap_vma_readahead()); where a rotating disk holds swap, and
-for shmem, it is the aligned cluster of slots (swap_cluster_readahead()). Pages read ahead are
-charged, wait in the swap cache on an LRU list, and go again if nobody touches them. zram is
-read without (SWP_SYNCHRONOUS_IO).
+for shmem, it is the aligned cluster of slots (swap_cluster_readahead()), whoever has them. Pages
+read ahead are charged, wait in the swap cache on an LRU list, and go again if nobody touches them.
+zram is read without (SWP_SYNCHRONOUS_IO).
 
-Departs from the kernel: slots have no addresses, so a cluster is one of the virtual side (pages
-are swapped out in that order as long as they age in it). In granules of 2^g pages a window of up
-to 2^g lies inside the granule that is read: it makes its reading cheaper.
+Departs from the kernel: in granules of 2^g pages a window of up to 2^g lies inside the granule that
+is read: it makes its reading cheaper.
 """
 
 from __future__ import annotations
@@ -22,7 +21,14 @@ from typing import Any
 from capplan.mm._jit import jit
 from capplan.mm.state import MAP_ANON, VM_SWAP_RA_HIT
 
-__all__ = ["swap_ra_hit", "swap_ra_init", "swap_ra_window", "swapin_nr_pages"]
+__all__ = [
+    "swap_cluster_window",
+    "swap_ra_hit",
+    "swap_ra_init",
+    "swap_ra_window",
+    "swap_use_vma_readahead",
+    "swapin_nr_pages",
+]
 
 SWAP_RA_ORDER_CEILING = 5
 SWAP_RA_HITS_MAX = 63  # SWAP_RA_HITS_MASK: PAGE_SHIFT / 2 bits
@@ -63,7 +69,7 @@ def swap_ra_init(vma: Any) -> None:
 
 
 @jit
-def _uses_vma(k: Any, m: int) -> bool:
+def swap_use_vma_readahead(k: Any, m: int) -> bool:
     """Whether the window lies around the address (swap_use_vma_readahead)."""
     return bool(k.vma_readahead) and k.nr_rotate_swap == 0 and k.mapping[m].kind == MAP_ANON
 
@@ -88,19 +94,34 @@ def _vma_window(k: Any, vma: Any, at: int) -> tuple[int, int]:
 
 
 @jit
-def _cluster_window(k: Any, at: int) -> tuple[int, int]:
-    """The same for an aligned cluster (swapin_nr_pages); its history is the whole node's."""
+def swap_cluster_window(k: Any, pt: Any, e: int) -> tuple[int, int, int]:
+    """What a fault at entry e reads of its area: an aligned cluster of slots.
+
+    Returns
+    -------
+    win, first, end : int
+        Pages that one read brings; the slots [first, end) to look at.
+
+    Kernel
+    ------
+    mm/swap_state.c, swapin_nr_pages(), swap_cluster_readahead(). The history is the whole node's.
+    """
+    area = k.swap[pt[e].swap]
+    at = pt[e].slot - area.first_slot
     max_win = 1 << k.page_cluster
     if max_win == 1:
-        return 1, at
+        return 1, 0, 0
     hits = k.swapin_readahead_hits
     k.swapin_readahead_hits = 0
     win = swapin_nr_pages(k.swapin_prev, at, hits, max_win, k.swapin_last_pages)
     if hits == 0:
         k.swapin_prev = at
     k.swapin_last_pages = win
-    granules = max(win >> k.g, 1)
-    return win, at - at % granules
+    granules = win >> k.g
+    if granules <= 1:
+        return win, 0, 0
+    first = at - at % granules
+    return win, area.first_slot + first, area.first_slot + min(first + granules, area.nr_slots)
 
 
 @jit
@@ -114,8 +135,7 @@ def swap_ra_window(k: Any, v: int, e: int) -> tuple[int, int, int]:
 
     Kernel
     ------
-    mm/swap_state.c, swap_vma_ra_win(), swap_cluster_readahead(). Cut to the region and to the
-    2 MiB of the page table.
+    mm/swap_state.c, swap_vma_ra_win(). Cut to the region and to the 2 MiB of the page table.
 
     Worked example
     --------------
@@ -125,10 +145,7 @@ def swap_ra_window(k: Any, v: int, e: int) -> tuple[int, int, int]:
     m = k.vma[v].mapping
     mapping = k.mapping[m]
     at = e - mapping.first_pte
-    if _uses_vma(k, m):
-        win, left = _vma_window(k, k.vma[v], at)
-    else:
-        win, left = _cluster_window(k, at)
+    win, left = _vma_window(k, k.vma[v], at)
     granules = win >> k.g
     if granules <= 1:
         return win, e, e
@@ -149,7 +166,7 @@ def swap_ra_hit(k: Any, v: int, e: int, hits: int) -> None:
     m = k.vma[v].mapping
     vma = k.vma[v]
     k.vmstat[VM_SWAP_RA_HIT] += hits
-    if _uses_vma(k, m):
+    if swap_use_vma_readahead(k, m):
         vma.ra_index = e - k.mapping[m].first_pte
         vma.ra_hits = min(vma.ra_hits + hits, SWAP_RA_HITS_MAX)
     else:

@@ -33,6 +33,8 @@ from capplan.mm.state import (
     VM_REFAULT_FILE,
 )
 
+EVICTION_MASK = (1 << 31) - 1  # what an entry holds of an age: the kernel's has 36 bits
+
 __all__ = ["lru_note_cost", "lruvec_pages", "workingset_eviction", "workingset_refault"]
 
 
@@ -56,7 +58,7 @@ def workingset_eviction(k, fr, pt, i, target):
     """Leave a shadow of page i in its entry (workingset_eviction)."""
     n = fr[i].zone >> 2
     entry = pt[fr[i].pte]
-    entry.shadow = k.memcg[target].lruvec[n].nonresident_age
+    entry.shadow = k.memcg[target].lruvec[n].nonresident_age & EVICTION_MASK
     entry.memcg = target
     entry.evicted = n << 1 | (1 if fr[i].flags & PG_WORKINGSET else 0)
     age_nonresident(k, target, n, fr[i].nr_pages)
@@ -102,7 +104,7 @@ def workingset_refault(k, fr, pt, i, swap_left):
     k.memcg[owner].stat[ST_REFAULT_FILE if is_file else ST_REFAULT_ANON] += nr
     k.vmstat[VM_REFAULT_FILE if is_file else VM_REFAULT_ANON] += nr
     evicter = entry.memcg
-    distance = k.memcg[evicter].lruvec[n].nonresident_age - entry.shadow
+    distance = (k.memcg[evicter].lruvec[n].nonresident_age - entry.shadow) & EVICTION_MASK
     size = lruvec_pages(k, evicter, n, LRU_ACTIVE_FILE)
     if not is_file:
         size += lruvec_pages(k, evicter, n, LRU_INACTIVE_FILE)

@@ -22,6 +22,7 @@ from capplan.mm.state import (
     ST_SLAB_RECLAIMABLE,
     WRITE_HUGEPAGES,
 )
+from capplan.mm.swapfile import drain_slots_cache
 
 __all__ = ["boot", "placed"]
 
@@ -51,13 +52,14 @@ def _fill_per_cpu_lists(k, fr, z):
 
 
 @jit
-def placed(k, fr):
+def placed(k, fr, pt):
     """All that is in memory at t = 0 has been placed.
 
     Where more was to be placed than fits, reclaim took of it: what a group held on the way
     is no peak of the run.
     """
     k.booted = 2
+    drain_slots_cache(k, pt)  # free swap is what was said
     for c in range(k.nr_memcgs):
         usage = k.memcg[c].memory.usage
         k.memcg[c].memory.peak = usage

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from capplan.mm import state as s
+from capplan.mm.swap_map import swap_records, swapon
 from capplan.mm.xarray import xa_init, xa_node_shift
 from capplan.sim.ops import (
     OP_EXIT,
@@ -198,11 +199,18 @@ def _mappings(
     }.items():
         table[name] = values
     k.nr_entries = max(int(ends[-1]) if mappings else 0, 1)
-    entries = s.new_entries(int(k.nr_entries), -(-int(k.nr_entries) // node_ptes))
-    xa_init(k)
+    entries = _entries(k, node_ptes)
     for m, mapping in enumerate(mappings):
         if mapping.kind == "file" and mapping.size_pages > 0:
             _lay_out_file(table[m], entries, mapping.size_pages, granule)
+    return entries
+
+
+def _entries(k: Any, node_ptes: int) -> np.ndarray[Any, Any]:
+    nodes = -(-int(k.nr_entries) // node_ptes)
+    entries = s.new_entries(int(k.nr_entries), nodes, swap_records(k))
+    xa_init(k)
+    swapon(k, entries, int(k.first_xa_node) + nodes)
     return entries
 
 

@@ -16,7 +16,7 @@ from capplan.mm.events import record
 from capplan.mm.huge_memory import huge_pages
 from capplan.mm.pcp import pcp_free_high_order
 from capplan.mm.psi import psi_task_set
-from capplan.mm.rmap import unmap_page
+from capplan.mm.rmap import maps_granule, unmap_page
 from capplan.mm.state import (
     HPAGE_PMD_NR,
     KIND_EXIT,
@@ -28,6 +28,8 @@ from capplan.mm.state import (
     PROC_LIVE,
     PTE_COW,
     PTE_NONE,
+    PTE_SWAP,
+    PTE_ZSWAP,
     TASK_DEAD,
     TASK_EXITING,
     TASK_READY,
@@ -128,16 +130,31 @@ def _is_private(k, v):
 
 
 @jit
-def _detach_vma(k, v):
+def _swapped_through(k, pt, v):
+    """Pages in swap that vma v maps: not those of which a forked process has its own copy."""
+    mapping = k.mapping[k.vma[v].mapping]
+    if k.vma[v].copy < 0 and mapping.forks == 0:
+        return mapping.swapped_pages
+    pages = 0
+    for index in range(mapping.used):
+        entry = pt[mapping.first_pte + index]
+        out = entry.state == PTE_SWAP or entry.state == PTE_ZSWAP
+        if out and maps_granule(k, pt, v, index):
+            pages += entry.nr_pages
+    return pages
+
+
+@jit
+def _detach_vma(k, pt, v):
     """Take vma v off its mapping; its pages leave the RSS."""
     m = k.vma[v].mapping
     proc = k.proc[k.vma[v].proc]
     mapped = k.vma[v].mapped_pages
-    if k.vma[v].copy >= 0:
-        k.mapping[m].forks -= 1
     if k.mapping[m].kind == MAP_ANON:
         proc.rss_anon -= mapped
-        proc.swapents -= k.mapping[m].swapped_pages
+        proc.swapents -= _swapped_through(k, pt, v)
+    if k.vma[v].copy >= 0:
+        k.mapping[m].forks -= 1
     k.vma[v].mapped_pages = 0
     at = k.mapping[m].first_vma
     if at == v:
@@ -243,7 +260,7 @@ def _unmap_some(k, fr, pt, p):
                 mapping.progress = 0.0
         elif mapping.kind != MAP_ANON:
             _unmap_shared(k, fr, pt, v)
-        _detach_vma(k, v)
+        _detach_vma(k, pt, v)
         proc.exit_vma = k.vma[v].next
         proc.exit_index = 0
     return True

@@ -54,14 +54,15 @@ from capplan.mm.state import (
     VM_PGFAULT,
     VM_PGMAJFAULT,
 )
-from capplan.mm.swap import (
-    disk_read,
-    drop_swap_cache,
-    local_ns,
-    total_free_swap,
-    vm_swap_full,
+from capplan.mm.swap import disk_read, local_ns
+from capplan.mm.swap_map import holder, mem_cgroup_swap_full, total_free_swap
+from capplan.mm.swap_slots import drop_swap_cache
+from capplan.mm.swap_state import (
+    swap_cluster_window,
+    swap_ra_hit,
+    swap_ra_window,
+    swap_use_vma_readahead,
 )
-from capplan.mm.swap_state import swap_ra_hit, swap_ra_window
 from capplan.mm.workingset import workingset_refault
 from capplan.mm.xarray import xa_store_file
 
@@ -156,18 +157,31 @@ def _from_swap_cache(k, fr, pt, v, e):
         k.vmstat[VM_PGFAULT] += nr
         k.memcg[fr[i].memcg].stat[ST_PGFAULT] += nr
     k.work_ns += k.cost.fault_ns * nr
-    if ahead and not fr[i].flags & PG_WRITEBACK and vm_swap_full(k, pt[e].owner):
+    if ahead and not fr[i].flags & PG_WRITEBACK and mem_cgroup_swap_full(k, pt[e].owner):
         drop_swap_cache(k, fr, pt, i)
     return FAULT_OK
 
 
 @jit
-def _read_ahead(k, fr, pt, t, v, e):
+def _mapping_of(k, e):
+    """The mapping that entry e belongs to."""
+    low = 0
+    high = k.nr_mappings - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if k.mapping[middle].first_pte <= e:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@jit
+def _read_ahead(k, fr, pt, t, m, e):
     """Put entry e's page into the swap cache (__read_swap_cache_async).
 
     Returns the pages that its device has to read, -1 when there was no memory for it.
     """
-    m = k.vma[v].mapping
     nr = pt[e].nr_pages
     c = pt[e].owner if k.memcg[pt[e].owner].online else k.proc[k.task[t].proc].memcg
     status, i = charged_frame(k, fr, pt, t, preferred_node(k), c, nr, True, 0)
@@ -195,13 +209,20 @@ def _swapin_readahead(k, fr, pt, t, v, e):
     """Read what lies around entry e: (pages that one read brings, pages asked for along)."""
     if k.swap[pt[e].swap].zram:
         return 1, 0
-    win, first, end = swap_ra_window(k, v, e)
+    m = k.vma[v].mapping
+    around = swap_use_vma_readahead(k, m)
+    if around:
+        win, first, end = swap_ra_window(k, v, e)
+    else:
+        win, first, end = swap_cluster_window(k, pt, e)
     ahead = 0
-    for other in range(first, end):
-        entry = pt[other]
-        if other == e or entry.frame >= 0 or entry.swap < 0 or k.swap[entry.swap].zram:
+    for n in range(first, end):
+        other = n if around else holder(k, pt, n)
+        if other < 0 or other == e or pt[other].frame >= 0 or pt[other].swap < 0:
             continue
-        got = _read_ahead(k, fr, pt, t, v, other)
+        if k.swap[pt[other].swap].zram:
+            continue
+        got = _read_ahead(k, fr, pt, t, m if around else _mapping_of(k, other), other)
         if got < 0:
             break
         ahead += got

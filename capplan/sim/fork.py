@@ -44,7 +44,7 @@ from capplan.mm.state import (
     TASK_UNBORN,
     VM_PGFAULT,
 )
-from capplan.mm.swap import drop_swap_cache
+from capplan.mm.swap_slots import drop_swap_cache, move_slot
 from capplan.mm.xarray import xa_move
 from capplan.sim.access import turn_is_over
 from capplan.sim.fault import FAULT_AGAIN, FAULT_OK, charged_frame, fault, install, page_tables
@@ -210,6 +210,7 @@ def _move_entry(k, fr, pt, e, s, f):
     old.owner = -1
     old.state = PTE_NONE
     old.swap = -1
+    move_slot(k, pt, e, f)
     old.in_zswap = 0
     xa_move(k, fr, pt, e, f)
 

@@ -466,7 +466,7 @@ def advance(kernel, fr, pt, pg, log, until_ns, max_turns):
     while True:
         due, actor = _next_due(k)
         if k.booted == 1 and due > 0:
-            placed(k, fr)
+            placed(k, fr, pt)
         if due >= _next_tick(k) and _clocks(k, fr, log, due, until_ns):
             return STOP_AGENT
         if k.proactive_woken:

@@ -38,7 +38,7 @@ from capplan.mm.state import (
     VM_PGFREE,
     XA_NONE,
 )
-from capplan.mm.swap import drop_swap_cache, free_swap_entry
+from capplan.mm.swap_slots import drop_swap_cache, free_swap_entry
 from capplan.mm.xarray import xa_store
 from capplan.sim.fault import tables_of
 from capplan.sim.fork import hand_over

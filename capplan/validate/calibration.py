@@ -259,7 +259,7 @@ def file_disk(name: str, calibration: Mapping[str, float]) -> Disk:
     )
 
 
-def swap_disk(name: str, calibration: Mapping[str, float]) -> Disk:
+def swap_disk(name: str, calibration: Mapping[str, float], rotational: bool) -> Disk:
     """The recorded machine's swap disk: as the files', with clustered reads.
 
     Parameters
@@ -268,6 +268,8 @@ def swap_disk(name: str, calibration: Mapping[str, float]) -> Disk:
         What the disk is called in the scenario.
     calibration : mapping
         Speeds by the names of ``scenario.json``. [MiB/s]
+    rotational : bool
+        What its driver says: slots and read-ahead are chosen for a disk with seeks.
     """
     costs = costs_of(calibration)
     cycle = page_ns(calibration["swap_in_and_out_cyclic_mib_s_each"])
@@ -275,5 +277,6 @@ def swap_disk(name: str, calibration: Mapping[str, float]) -> Disk:
     return dataclasses.replace(
         file_disk(name, calibration),
         read_ns_per_page=read,
+        rotational=rotational,
         origin="calibration: swap_in_and_out_cyclic; read_file, random_read_4k",
     )

@@ -36,6 +36,8 @@ SAMPLE_NS = 250_000_000  # the recorder's own period
 FILE_DISK = "files"
 SWAP_DISK = "swap"
 THP_DEFRAG = "/sys/kernel/mm/transparent_hugepage/defrag"
+# drivers/block/virtio_blk.c: BLK_FEAT_ROTATIONAL; before 6.11 the default of a queue
+VIRTIO_DISK = {"rotational": True}
 SWAP_PRIORITY = -2  # mm/swapfile.c, _enable_swap_info: the first automatic priority
 
 # A recorded process is a fork of the sampler. Seen in every recording of a process that
@@ -65,7 +67,6 @@ FORK_KEPT_PAGES = 273
 # tokens. The last is what remains of 1101 bytes per page that memory.zswap.current shows.
 LZO_TOKENS = 27
 ZBUD_MAX_BYTES = PAGE_SIZE - 128  # mm/zbud.c, zbud_alloc: less ZHDR_SIZE_ALIGNED and a chunk
-
 
 # What a booted kernel uses and names nowhere in meminfo (modules, vmalloc, tables of memory):
 # seen in the recordings whose per-cpu lists are small (global-swap-leak 2547 pages,
@@ -177,7 +178,7 @@ def node_of(raw: Mapping[str, Any]) -> Node:
     disks = [file_disk(FILE_DISK, calibration)]
     swaps: tuple[Swap, ...] = (zram,) if zram else ()
     if swap_pages > 0:
-        disks.append(swap_disk(SWAP_DISK, calibration))
+        disks.append(swap_disk(SWAP_DISK, calibration, raw.get("disk", VIRTIO_DISK)["rotational"]))
         swaps += (Swap(SWAP_DISK, swap_pages, SWAP_PRIORITY - len(swaps)),)
     return Node(
         zones=zones,

@@ -327,7 +327,8 @@ def test_zswap_without_writeback_and_nothing_compresses_is_oom() -> None:
     found = _swapping(1.0, False)
     assert last(found, "vmstat.pswpout") == 0
     assert kills(found) == ["hog"]
-    assert last(found, "meminfo_kb.SwapFree") == last(found, "meminfo_kb.SwapTotal")
+    kept = last(found, "meminfo_kb.SwapTotal") - last(found, "meminfo_kb.SwapFree")
+    assert kept in (64 * 4, 128 * 4)  # of the slots cache: taken ahead, and given back
 
 
 # --- 10: who dies ----------------------------------------------------------------------

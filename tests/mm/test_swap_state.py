@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from capplan.mm import state
-from capplan.mm.swap_state import swap_ra_hit, swap_ra_init, swap_ra_window, swapin_nr_pages
+from capplan.mm.swap_state import (
+    swap_cluster_window,
+    swap_ra_hit,
+    swap_ra_init,
+    swap_ra_window,
+    swap_use_vma_readahead,
+    swapin_nr_pages,
+)
 from capplan.sim.run import run
 from capplan.sim.scenario import Access, Cgroup, Disk, Op, Swap, Zswap
 from tests.sim.engine_cases import S, last, node, process, scenario
@@ -77,22 +84,36 @@ def test_swap_ra_window_of_coarse_granules_has_as_many_pages(g: int, granules: i
 
 
 @small
-@pytest.mark.parametrize("why", ["rotating", "shmem", "release"])
-def test_swap_ra_window_by_cluster_is_aligned(why: str) -> None:
+@pytest.mark.parametrize("why", ["rotating", "shmem", "release", ""])
+def test_swap_use_vma_readahead_not_for_shmem_nor_beside_a_rotating_disk(why: str) -> None:
     k = region(kind=state.MAP_SHMEM if why == "shmem" else state.MAP_ANON)
     k.nr_rotate_swap = why == "rotating"
     k.vma_readahead = why != "release"
-    assert swap_ra_window(k, 0, 100 + 21) == (8, 100 + 16, 100 + 24)
-    swap_ra_hit(k, 0, 100 + 20, 1)
-    assert swap_ra_window(k, 0, 100 + 99) == (4, 100 + 96, 100 + 100)
+    assert swap_use_vma_readahead(k, 0) == (why == "")
+
+
+def in_slot(pt: Any, at: int) -> Any:
+    """Entry 0 is in slot ``at`` of an area that begins at slot 1000."""
+    pt[0].swap, pt[0].slot = 0, 1000 + at
+    return pt
+
+
+@small
+def test_swap_cluster_window_is_aligned_and_inside_the_area() -> None:
+    k, pt = region(), state.new_entries(1)
+    k.nr_rotate_swap = 1
+    k.swap[0].first_slot, k.swap[0].nr_slots = 1000, 500
+    assert swap_cluster_window(k, in_slot(pt, 21), 0) == (8, 1016, 1024)  # 4 hits to begin with
+    for hits, (win, first, end) in ((6, (8, 1096, 1104)), (1, (4, 1496, 1500))):
+        swap_ra_hit(k, 0, 0, hits)
+        assert swap_cluster_window(k, in_slot(pt, first - 1000 + 3), 0) == (win, first, end)
 
 
 def test_page_cluster_0_reads_single_pages() -> None:
-    k = region()
+    k, pt = region(), state.new_entries(1)
     k.page_cluster = 0
     assert swap_ra_window(k, 0, 120) == (1, 120, 120)
-    k.nr_rotate_swap = 1
-    assert swap_ra_window(k, 0, 120) == (1, 120, 120)
+    assert swap_cluster_window(k, in_slot(pt, 21), 0) == (1, 0, 0)
 
 
 def thrash(pattern: str = "cyclic", g: int = 0, size: int = 800, **more: Any) -> Any:

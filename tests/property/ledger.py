@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from capplan.mm import state as s
 from capplan.mm import xarray as xa
+from tests.property.ledger_swap import slots_cache, swap_map
 
 
 class Ledger:
@@ -22,7 +23,9 @@ class Ledger:
         self.k = k = machine.kernel[0]
         self.frames = machine.frames
         self.entries = machine.entries[: int(machine.kernel[0].nr_entries)]
-        self.xa_nodes = machine.entries["cells"][int(k["first_xa_node"]) :]
+        cells = machine.entries["cells"]
+        self.xa_nodes = cells[int(k["first_xa_node"]) : int(k["first_slot"])]
+        self.swap_cells = cells
         fr = self.frames
         self.zones = [z for z in range(int(k["nr_zones"])) if k["zone"]["managed"][z] > 0]
         self.groups = int(k["nr_memcgs"])
@@ -257,18 +260,21 @@ def m2_statistics(ledger: Ledger) -> list[str]:
 
 
 def m6_slots(ledger: Ledger) -> list[str]:
-    """Slots in use are those that entries hold, charged to who owns them; zswap's bytes too.
+    """Slots in use are those that entries or the slots cache hold, charged to who owns them.
 
     A v1 group pays for the slots of pages that are out, a v2 group for all that it has.
     """
     k, pt, found = ledger.k, ledger.entries, []
     held = pt["swap"] >= 0
     size = int(k["nr_swaps"])
+    parked, parked_by = slots_cache(ledger, size)
     if size:
         in_use = k["swap"]["total"][:size] - k["swap"]["free"][:size]
-        found += _differ("M6: slots of", in_use, ledger.entries_by("swap", held, size))
+        found += _differ("M6: slots of", in_use, ledger.entries_by("swap", held, size) + parked)
+        for name, told, counted in swap_map(ledger, held):
+            found += _differ(name, told, counted)
     paid = held & (pt["frame"] < 0) if k["cgroup_v1"] else held
-    charged = ledger.with_children(ledger.entries_by("owner", paid, ledger.groups))
+    charged = ledger.with_children(ledger.entries_by("owner", paid, ledger.groups) + parked_by)
     usage = k["memcg"]["swap"]["usage"][1 : ledger.groups]
     found += _differ("M6: swap charged to", usage, charged[1:])
     stored = held & (pt["in_zswap"] != 0)
