@@ -11,11 +11,11 @@ are on no list and stay until their slots are free.
 Each entry says what its place in its node holds (``xa``), a node is a record behind the cells of
 ``pt``: one for 64 pages, or for a granule where that is larger, which then stands for several.
 
-Departs from the kernel: the leaves only, those above them are 1/63 more. Slots have no addresses:
-swap's nodes are those of the virtual side. Tmpfs has nodes for its pages and their swap entries,
-none in swap. Freed nodes leave whole slabs free as soon as they are enough. A node that leaves
-the list keeps its place till the shrinker comes to it; if it is listed again then it goes to the
-end, where the kernel has put it at once.
+Departs from the kernel: the leaves only, those above them are 1/63 more. Swap's nodes are those of
+the virtual side, not of slots. Tmpfs has nodes for its pages and their swap entries, none in swap.
+Freed nodes leave whole slabs free as soon as they are enough. A node that leaves the list keeps its
+place till the shrinker comes to it; if it is listed again then it goes to the end, where the kernel
+has put it at once.
 """
 
 from __future__ import annotations
