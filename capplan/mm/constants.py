@@ -89,7 +89,7 @@ PTE_NONE, PTE_PRESENT, PTE_SWAP, PTE_ZSWAP, PTE_SHADOW, PTE_COW = 0, 1, 2, 3, 4,
 
 SWAPFILE_CLUSTER = 512
 SWAP_SLOTS_CACHE_SIZE = 64
-NR_CLUSTER_LISTS = 5  # of mm/swapfile
+NR_CLUSTER_LISTS = 5  # of mm/swap_map
 
 # What an entry's place in its xarray node holds (XA_SHMEM: a page of tmpfs or its swap entry).
 XA_NONE, XA_PAGE, XA_SHADOW, XA_SHMEM = 0, 1, 2, 3

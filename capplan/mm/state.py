@@ -358,7 +358,7 @@ kernel_t = record([
     ("fallback_claims", i8), ("proactive_counted", i8), ("highatomic_counts_free", i8), ("swap_shadow_nodes", i8),
     ("first_xa_node", i64), ("xa_node_shift", i64), ("xa_slab_order", i64), ("xa_slab_nodes", i64),  # record of the first xarray node (0: none is counted), granules of one, their slabs
     # the swap map's first record; struct swap_slots_cache: taken ahead, and given back
-    ("first_slot", i64), ("swap_slots_max", i32), ("slot_cache_active", i8), ("nr_cached_slots", i32), ("cached_at", i32), ("nr_returned_slots", i32),
+    ("first_slot", i64), ("cluster_slots", i32), ("swap_slots_max", i32), ("slot_cache_active", i8), ("nr_cached_slots", i32), ("cached_at", i32), ("nr_returned_slots", i32),
     *((name, i32, (SWAP_SLOTS_CACHE_SIZE,)) for name in ("cached_slot", "returned_slot", "returned_pages", "returned_owner")),
     # swap read-ahead by cluster: rotating areas, hits, where it was last, its window
     ("nr_rotate_swap", i32), ("swapin_readahead_hits", i64), ("swapin_prev", i64), ("swapin_last_pages", i64),

@@ -34,7 +34,6 @@ __all__ = [
     "area_of",
     "by_lists",
     "cluster_of",
-    "cluster_size",
     "cluster_start",
     "entry_free",
     "hold",
@@ -85,7 +84,7 @@ def swapon(k: Any, pt: Any, first: int) -> None:
     list.
     """
     cluster = _cluster_slots(k)
-    k.first_slot = first
+    k.first_slot, k.cluster_slots = first, cluster
     k.swap_slots_max = SWAP_SLOTS_CACHE_SIZE >> int(k.g)
     slots = [_area_slots(k, s) for s in range(int(k.nr_swaps))]
     at, record = 0, first + -(-sum(slots) // CELLS)
@@ -178,21 +177,15 @@ def hold(k, pt, at, what):
 
 
 @jit
-def cluster_size(k):
-    """Slots of a cluster."""
-    return max(SWAPFILE_CLUSTER >> k.g, 1)
-
-
-@jit
 def cluster_of(k, area, at):
     """Record of the cluster that slot ``at`` is in."""
-    return area.first_cluster + (at - area.first_slot) // cluster_size(k)
+    return area.first_cluster + (at - area.first_slot) // k.cluster_slots
 
 
 @jit
 def cluster_start(k, area, x):
     """First slot of the cluster whose record is x."""
-    return area.first_slot + (x - area.first_cluster) * cluster_size(k)
+    return area.first_slot + (x - area.first_cluster) * k.cluster_slots
 
 
 @jit
@@ -222,7 +215,7 @@ def range_alloc(k, pt, s, at):
     if not by_lists(k, s):
         if cluster[LIST] == ON_FREE:
             list_move_tail(pt, area, x, ON_NONE)
-    elif cluster[COUNT] == cluster_size(k):
+    elif cluster[COUNT] == k.cluster_slots:
         list_move_tail(pt, area, x, ON_FULL)
     elif cluster[LIST] == ON_FREE:
         list_move_tail(pt, area, x, ON_NONFULL)

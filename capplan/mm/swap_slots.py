@@ -49,7 +49,7 @@ def drain_returned(k, pt):
 @jit
 def free_swap_slot(k, pt, at, nr, owner):
     """Give slot ``at`` back: kept until 64 are, while the slots cache is on (free_swap_slot)."""
-    if not k.slot_cache_active or k.swap_slots_max < 2:
+    if not k.slot_cache_active:
         entry_free(k, pt, at, nr, owner)
         return
     if k.nr_returned_slots >= k.swap_slots_max:

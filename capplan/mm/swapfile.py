@@ -38,7 +38,6 @@ from capplan.mm.swap_map import (
     area_of,
     by_lists,
     cluster_of,
-    cluster_size,
     cluster_start,
     entry_free,
     hold,
@@ -74,7 +73,7 @@ def _cluster_slot(k, pt, s):
     mm/swapfile.c before 6.12, scan_swap_map_try_ssd_cluster().
     """
     area = k.swap[s]
-    size = cluster_size(k)
+    size = k.cluster_slots
     while True:
         if area.next < 0:
             if area.list_head[ON_FREE] < 0:
@@ -94,7 +93,7 @@ def _cluster_slot(k, pt, s):
 def _empty_run(k, pt, s):
     """Where as many free slots as a cluster has lie side by side; the lowest if nowhere."""
     area = k.swap[s]
-    size = cluster_size(k)
+    size = k.cluster_slots
     at = area.lowest
     run = 0
     while at <= area.highest and run < size:
@@ -114,7 +113,7 @@ def _seek_slot(k, pt, s):
     if area.cluster_nr > 0:
         area.cluster_nr -= 1
     else:
-        area.cluster_nr = cluster_size(k) - 1
+        area.cluster_nr = k.cluster_slots - 1
         if area.free >= SWAPFILE_CLUSTER:
             at = _empty_run(k, pt, s)
     return at
@@ -227,7 +226,7 @@ def _scan_swap_map_slots(k, fr, pt, s, want):
 def _reclaim_full_clusters(k, fr, pt, s, to_scan):
     """Take back what is cache-only in ``to_scan`` full clusters, the oldest first."""
     area = k.swap[s]
-    size = cluster_size(k)
+    size = k.cluster_slots
     while area.list_head[ON_FULL] >= 0:
         x = area.list_head[ON_FULL]
         list_move_tail(pt, area, x, ON_FULL)
@@ -248,7 +247,7 @@ def _scan_cluster(k, fr, pt, s, at):
     mm/swapfile.c since 6.12, alloc_swap_scan_cluster().
     """
     area = k.swap[s]
-    size = cluster_size(k)
+    size = k.cluster_slots
     x = cluster_of(k, area, at)
     end = min(cluster_start(k, area, x) + size, area.first_slot + area.nr_slots)
     area.next = -1
@@ -284,13 +283,12 @@ def _scan_list(k, fr, pt, s, which, to, scans):
 def _cluster_alloc_swap_entry(k, fr, pt, s):
     """Take a slot of area s: it, or -1 (since 6.12)."""
     area = k.swap[s]
-    at = -1
     if area.next >= 0:
         at = _scan_cluster(k, fr, pt, s, area.next)
-    if at < 0 and area.list_head[ON_FREE] >= 0:
+        if at >= 0:
+            return at
+    if area.list_head[ON_FREE] >= 0:
         return _scan_cluster(k, fr, pt, s, cluster_start(k, area, area.list_head[ON_FREE]))
-    if at >= 0:
-        return at
     if vm_swap_full(k):
         _reclaim_full_clusters(k, fr, pt, s, 1)
     frags = area.nr_frag
@@ -353,8 +351,8 @@ def _get_swap_pages(k, fr, pt, want, nr):
             if area.free < k.granule_pages:  # nothing is left to look through
                 area.lowest = area.first_slot + area.nr_slots
                 area.highest = area.first_slot
-            if area.free < k.granule_pages and by_lists(k, s) and vm_swap_full(k):
-                _reclaim_full_clusters(k, fr, pt, s, area.nr_slots)  # swap_reclaim_work
+                if by_lists(k, s) and vm_swap_full(k):
+                    _reclaim_full_clusters(k, fr, pt, s, area.nr_slots)  # swap_reclaim_work
             return n
         tried |= 1 << s
         s = _next_area(k, nr, tried)
@@ -465,7 +463,7 @@ def get_swap_cluster(k, fr, pt, c):
             _reclaim_full_clusters(k, fr, pt, s, 1)
         return -1
     start = cluster_start(k, area, x)
-    for at in range(start, start + cluster_size(k)):
+    for at in range(start, start + k.cluster_slots):
         range_alloc(k, pt, s, at)
     pt[x].cells[HUGE] = 1
     area.free -= HPAGE_PMD_NR

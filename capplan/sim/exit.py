@@ -133,7 +133,7 @@ def _is_private(k, v):
 def _swapped_through(k, pt, v):
     """Pages in swap that vma v maps: not those of which a forked process has its own copy."""
     mapping = k.mapping[k.vma[v].mapping]
-    if k.vma[v].copy < 0 and mapping.forks == 0:
+    if k.vma[v].copy < 0:
         return mapping.swapped_pages
     pages = 0
     for index in range(mapping.used):
@@ -150,11 +150,11 @@ def _detach_vma(k, pt, v):
     m = k.vma[v].mapping
     proc = k.proc[k.vma[v].proc]
     mapped = k.vma[v].mapped_pages
+    if k.vma[v].copy >= 0:
+        k.mapping[m].forks -= 1
     if k.mapping[m].kind == MAP_ANON:
         proc.rss_anon -= mapped
         proc.swapents -= _swapped_through(k, pt, v)
-    if k.vma[v].copy >= 0:
-        k.mapping[m].forks -= 1
     k.vma[v].mapped_pages = 0
     at = k.mapping[m].first_vma
     if at == v:

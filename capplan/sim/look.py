@@ -17,6 +17,7 @@ from capplan.mm.state import (
     WATCH_SWAP,
     WATCH_USAGE,
 )
+from capplan.mm.swap_map import nr_swap_pages
 
 __all__ = ["kubelet_look", "sample_working_sets", "worth_a_look"]
 
@@ -67,14 +68,6 @@ def kubelet_look(k):
 
 
 @jit
-def _free_swap(k):
-    free = 0
-    for i in range(k.nr_swaps):
-        free += k.swap[i].free
-    return free
-
-
-@jit
 def _takeable(k):
     """Free pages and page cache: MemAvailable is at least this, less reserves and marks."""
     pages = k.nr_file - k.nr_shmem
@@ -94,6 +87,6 @@ def worth_a_look(k):
         return True
     if k.watch & WATCH_USAGE and k.nr_file + k.nr_anon > k.watch_usage:
         return True
-    if k.watch & WATCH_SWAP and _free_swap(k) < k.watch_swap:
+    if k.watch & WATCH_SWAP and nr_swap_pages(k) < k.watch_swap:
         return True
     return k.watch & WATCH_AVAILABLE != 0 and _takeable(k) < k.watch_available

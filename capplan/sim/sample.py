@@ -23,6 +23,7 @@ from capplan.mm.state import (
     WATCH_AVERAGES,
     WMARK_LOW,
 )
+from capplan.mm.swap_map import nr_swap_pages
 
 __all__ = [
     "MEMCG_WIDTH",
@@ -97,9 +98,7 @@ def _node(k, log, at):
     log[at + 3] = k.nr_file
     log[at + 9] = k.nr_mlocked
     log[at + 10] = k.totalswap
-    log[at + 11] = 0
-    for i in range(k.nr_swaps):
-        log[at + 11] += k.swap[i].free
+    log[at + 11] = nr_swap_pages(k)
     log[at + 12] = k.zswap_pages
     log[at + 13] = k.zswap_stored
     log[at + 14] = k.nr_dirty

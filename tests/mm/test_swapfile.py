@@ -13,19 +13,9 @@ from capplan.mm.swap_map import FREE, nr_swap_pages
 from capplan.mm.swap_slots import drop_swap_cache, free_swap_entry
 from capplan.mm.swapfile import get_swap_cluster, get_swap_page
 from capplan.sim.build import build
-from capplan.sim.scenario import (
-    Cgroup,
-    Disk,
-    Mapping,
-    Node,
-    Op,
-    Process,
-    Scenario,
-    Swap,
-    Task,
-    Zone,
-)
+from capplan.sim.scenario import Cgroup, Disk, Zone
 from tests.mm.swap_map_by_hand import SwapMap
+from tests.sim.engine_cases import node, process, scenario
 
 PAGES = 4000  # of a region: its first PAGES / 2 frames stand for pages in memory
 A = 1  # the group that owns it
@@ -39,21 +29,12 @@ class World:
         self, swap: int, release: str = "6.1", rotational: bool = False, g: int = 0
     ) -> None:
         disk = Disk("vda", 100_000, 100_000, 20_000.0, 20_000.0, 200_000.0, rotational=rotational)
-        heap = Mapping("heap", "anon", PAGES << g)
-        task = Task((Op("grow", "heap", pages=PAGES << g, rate=0.0),))
         machine = build(
-            Scenario(
-                name="slots",
-                node=Node(
-                    zones=(Zone(0, "Normal", 1 << 16, 1 << 16, 1 << 16),), cpus=1, release=release,
-                    lru_gen=False, disks=(disk,), swaps=(Swap("vda", swap, -2),),
-                ),
-                cgroup_version="v2",
-                cgroups=(Cgroup("a"),),
-                mappings=(heap,),
-                processes=(Process("p", "a", "p", mappings=("heap",), tasks=(task,)),),
-                duration_ns=1,
-                sample_ns=1,
+            scenario(
+                [process("p", "a", PAGES << g)],
+                (Cgroup("a"),),
+                node=node(swap, release=release, cpus=1, disks=(disk,),
+                          zones=(Zone(0, "Normal", 1 << 16, 1 << 16, 1 << 16),)),
                 granule_order=g,
             )
         )  # fmt: skip
