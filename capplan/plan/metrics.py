@@ -218,9 +218,11 @@ def _fullness(context: Context, found: tuple[ContainerOutcome, ...]) -> float:
     left = 0.0 if available is None else available[0] * KIB
     left += 0.0 if swap_free is None else swap_free[0] * KIB
     shares = [1.0 - left / room if room else 0.0]
-    for c in found:
+    limited = [c for c in found if c.limit_bytes and c.headroom_bytes is not None]
+    names = [f"cgroup.{c.limit_cgroup}.memory.swap.current" for c in limited]
+    swaps = context.series.highest(context.series.table([f"{name}|max" for name in names], names))
+    for c, swapped in zip(limited, swaps):
         if c.limit_bytes and c.headroom_bytes is not None:
-            swapped = context.series.extreme(f"cgroup.{c.limit_cgroup}.memory.swap.current", "max")
             swap = 0.0 if swapped is None else swapped[0]
             need = c.limit_bytes - c.headroom_bytes + swap
             shares.append(need / (c.limit_bytes + context.swap_total))

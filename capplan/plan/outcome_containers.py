@@ -1,4 +1,4 @@
-"""Per container: peak, limit, headroom, lateness, stalls, and what befell it."""
+"""Per container: lateness, stalls, what befell it, and its sizes (outcome_sizes)."""
 
 from __future__ import annotations
 
@@ -9,42 +9,46 @@ import numpy as np
 from capplan.plan.outcome_agents import AGENT_KINDS
 from capplan.plan.outcome_context import NS_PER_S, Context
 from capplan.plan.outcome_model import ContainerOutcome, Span
-from capplan.plan.outcome_series import PAGE_SIZE, Array
+from capplan.plan.outcome_sizes import sizes
 from capplan.units import format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from capplan.sim.result import TaskTotals
     from capplan.sim.scenario import Op, Process
 
 
 def containers(context: Context, max_throttle_share: float) -> tuple[ContainerOutcome, ...]:
     """Every container of the run, in the order of the scenario."""
-    spans = {
+    befallen: dict[str, Mapping[str, Sequence[Any]]] = {
         "throttled": _throttled(context),
         "paused": _spans(context, "paused", "resumed"),
+        "killed": _times(context, "oom_kill"),
+        "evicted": _times(context, *AGENT_KINDS),
     }
     return tuple(
-        _container(context, name, rows, spans, max_throttle_share)
-        for name, rows in context.totals.items()
-    )
+        _container(
+            context, name, rows, max_throttle_share,
+            size | {what: tuple(found.get(name, ())) for what, found in befallen.items()},
+        )
+        for (name, rows), size in zip(context.totals.items(), sizes(context))
+    )  # fmt: skip
 
 
 def _container(
     context: Context,
     name: str,
     rows: list[TaskTotals],
-    spans: dict[str, dict[str, list[Span]]],
     max_throttle_share: float,
+    others: dict[str, Any],
 ) -> ContainerOutcome:
-    cgroup = rows[0].cgroup
     lives = {row.process: context.life(row.process) for row in rows}
     lived = sum(lives.values())
-    size = _size(context, cgroup, [row.process for row in rows])
     return ContainerOutcome(
         name=name,
-        cgroup=cgroup,
+        cgroup=rows[0].cgroup,
         processes=len(lives),
-        **size,
         late_s=max(row.late_s for row in rows),
         late_max_s=max(row.late_max_s for row in rows),
         throttle_s=sum(row.throttle_s for row in rows),
@@ -54,11 +58,8 @@ def _container(
         stall_share=_share(sum(row.stall_s for row in rows), lived),
         majfaults=sum(row.majfaults for row in rows),
         restarts=sum(row.restarts for row in rows),
-        throttled=tuple(spans["throttled"].get(name, ())),
-        paused=tuple(spans["paused"].get(name, ())),
-        killed=_times(context, name, "oom_kill"),
-        evicted=_times(context, name, *AGENT_KINDS),
         unfinished=_unfinished(context, rows, lives, max_throttle_share),
+        **others,
     )
 
 
@@ -66,8 +67,12 @@ def _share(part: float, whole: float) -> float:
     return min(part / whole, 1.0) if whole > 0 else 0.0
 
 
-def _times(context: Context, container: str, *kinds: str) -> tuple[float, ...]:
-    return tuple(e.t for e in context.events(*kinds) if context.container_of(e) == container)
+def _times(context: Context, *kinds: str) -> dict[str, list[float]]:
+    """When something of these kinds befell each container."""
+    found: dict[str, list[float]] = {}
+    for event in context.events(*kinds):
+        found.setdefault(context.container_of(event), []).append(event.t)
+    return found
 
 
 def _spans(context: Context, begin: str, end: str) -> dict[str, list[Span]]:
@@ -88,14 +93,15 @@ def _spans(context: Context, begin: str, end: str) -> dict[str, list[Span]]:
 def _throttled(context: Context) -> dict[str, list[Span]]:
     """Stretches in which memory.high's throttle slept: from events, else from the counters."""
     found = _spans(context, "throttle_begin", "throttle_end")
-    for name, path in context.container_cgroup.items():
-        if name in found or context.sharing[path] > 1:
-            continue
-        stretches = context.series.stretches(
-            context.series.rises(context.group(path).file("throttle_us"))
-        )
+    own = [
+        (name, f"cgroup.{path}.throttle_us") for name, path in context.container_cgroup.items()
+        if name not in found and context.sharing[path] == 1
+    ]  # fmt: skip
+    slept = np.nan_to_num(context.series.table([series for _, series in own]))
+    for i in np.flatnonzero(slept.any(axis=1)):
+        stretches = context.series.stretches(context.series.rises(slept[i]))
         if stretches:
-            found[name] = [Span(begin, end) for begin, end in stretches]
+            found[own[i][0]] = [Span(begin, end) for begin, end in stretches]
     return found
 
 
@@ -110,72 +116,6 @@ def _merge(spans: list[Span]) -> list[Span]:
         else:
             merged.append(span)
     return merged
-
-
-# --- sizes -------------------------------------------------------------------------------
-
-
-def _size(context: Context, cgroup: str, processes: list[str]) -> dict[str, Any]:
-    """Peak, limit and headroom, as fields of :class:`ContainerOutcome`."""
-    group = context.group(cgroup)
-    peak = context.series.extreme(group.usage_name, "max")
-    if peak is None:
-        rss = context.series.total(*(f"process.{p}.rss_pages" for p in processes))
-        if rss is not None:
-            index = int(np.nanargmax(rss))
-            peak = float(rss[index]) * PAGE_SIZE, float(context.series.t[index])
-    fields: dict[str, Any] = {
-        "peak_bytes": None if peak is None else int(peak[0]),
-        "peak_t": None if peak is None else peak[1],
-        "peak_cache_bytes": 0 if peak is None else int(context.series.at(group.cache, peak[1])),
-    }
-    return fields | _headroom(context, cgroup)
-
-
-def _headroom(context: Context, cgroup: str) -> dict[str, Any]:
-    """The nearest limit, and the least room left under it.
-
-    Page cache on the file lists counts as room: reclaim takes it before anything fails.
-    """
-    key = context.limit_key
-    limiting = context.limiting(cgroup, key)
-    none = {"limit_bytes": None, "limit_cgroup": "", "headroom_bytes": None}
-    if limiting is None:
-        return none | {"limit_key": key, "headroom_share": None}
-    limits = context.limit_series(limiting, key)
-    need = _need(context, limiting)
-    room = limits - need if need is not None else np.full_like(limits, np.nan)
-    finite = np.isfinite(room)
-    index = int(np.argmin(np.where(finite, room, np.inf))) if finite.any() else None
-    if index is None:
-        lowest = int(limits[np.isfinite(limits)].min())
-        return none | {
-            "limit_bytes": lowest,
-            "limit_key": key,
-            "limit_cgroup": limiting,
-            "headroom_share": None,
-        }
-    headroom, limit = max(float(room[index]), 0.0), float(limits[index])
-    return {
-        "limit_bytes": int(limit),
-        "limit_key": key,
-        "limit_cgroup": limiting,
-        "headroom_bytes": int(headroom),
-        "headroom_share": headroom / limit if limit else 0.0,
-    }
-
-
-def _need(context: Context, path: str) -> Array | None:
-    """Usage less page cache at every sample; the bin's highest where it was kept."""
-    group = context.group(path)
-    usage = context.series.get(f"{group.usage_name}|max", group.usage_name)
-    if usage is None:
-        return None
-    cache = group.cache
-    if cache is None:
-        return usage
-    known = cache if np.isfinite(cache).all() else np.nan_to_num(cache)
-    return np.asarray(np.maximum(usage - known, 0.0))
 
 
 # --- unfinished work ---------------------------------------------------------------------

@@ -49,6 +49,10 @@ class Context:
             self._places.setdefault(event.event, []).append(place)
             self._events_of.setdefault(event.name, []).append(event)
         self._limits: dict[tuple[str, str], Array] = {}
+        self._changed: dict[tuple[str, str], list[tuple[float, int]]] = {}
+        for change in sorted(run.scenario.changes, key=lambda c: (c.at_ns / NS_PER_S, c.value)):
+            where = self._changed.setdefault((change.cgroup, change.key), [])
+            where.append((change.at_ns / NS_PER_S, change.value))
         self.sharing = Counter(self.container_cgroup.values())  # containers per cgroup
         self._groups: dict[str, Group] = {}
         self.swap_total = sum(s.size_pages for s in run.scenario.node.swaps) * PAGE_SIZE
@@ -128,8 +132,7 @@ class Context:
         return np.asarray(numbers[np.maximum(index, 0)])
 
     def _changes(self, path: str, key: str) -> list[tuple[float, int]]:
-        changes = (c for c in self.scenario.changes if c.cgroup == path and c.key == key)
-        return sorted((c.at_ns / NS_PER_S, c.value) for c in changes)
+        return self._changed.get((path, key), [])
 
     def limiting(self, path: str, key: str) -> str | None:
         """The nearest cgroup on the way to the root that ever has such a limit."""

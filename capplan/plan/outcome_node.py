@@ -82,7 +82,7 @@ def _reclaim(context: Context) -> dict[str, Any]:
         "kswapd_awake_s": _awake(context),
         "kswapd_scanned_bytes": pages("pgscan_kswapd"),
         "kswapd_reclaimed_bytes": pages("pgsteal_kswapd"),
-        "direct_stalls": int(series.increase(series.prefixed("vmstat.allocstall"))),
+        "direct_stalls": int(series.increase(series.allocstall)),
         "direct_scanned_bytes": pages("pgscan_direct"),
         "direct_reclaimed_bytes": pages("pgsteal_direct"),
         "refault_bytes": pages("workingset_refault_anon") + pages("workingset_refault_file"),

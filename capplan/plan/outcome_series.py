@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from capplan.sim.series import LazySeries
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from capplan.sim.result import Run
 
 PAGE_SIZE = 4096
 # A rise is told from the moment a tenth of it was done: the flat part before it is no growth.
 RISE_BEGIN = 0.1
+# enum zone_type, and the model's one sum
+ALLOCSTALL_ZONES = ("", "_dma", "_dma32", "_normal", "_high", "_movable", "_device")
 # Activity that pauses for up to this many samples is told as one stretch.
 BRIDGED_SAMPLES = 5
 
@@ -53,10 +59,22 @@ class Series:
         found = [s for s in (self.get(n) for n in names) if s is not None]
         return _sum(found) if found else None
 
-    def prefixed(self, prefix: str) -> Array | None:
-        """The sum of all series whose name starts so (``vmstat.allocstall``: one per zone)."""
-        names = [n for n in self.run.series if n.startswith(prefix) and "|" not in n]
-        return self.total(*names)
+    def table(self, *names: Sequence[str]) -> Array:
+        """Series as rows, each the first of its names that was recorded; NaN where none was."""
+        series = self.run.series
+        if isinstance(series, LazySeries):  # what one group has, all have
+            made = (table for choice in names if (table := series.table(choice)) is not None)
+            if (found := next(made, None)) is not None:
+                return np.asarray(found, dtype=np.float64)
+        rows = [self.get(*choice) for choice in zip(*names, strict=True)]
+        none = np.full(self.t.size, np.nan)
+        whole = np.array([none if row is None else row for row in rows], dtype=np.float64)
+        return whole.reshape(len(rows), self.t.size)
+
+    @property
+    def allocstall(self) -> Array | None:
+        """Allocations that reclaimed for themselves: a kernel counts them for each zone."""
+        return self.total(*(f"vmstat.allocstall{zone}" for zone in ALLOCSTALL_ZONES))
 
     def at(self, values: Array | None, t: float) -> float:
         """The value of the last sample at or before ``t`` (0.0 when there is none)."""
@@ -80,6 +98,16 @@ class Series:
         if math.isnan(values[index]):  # of those that were not sampled the first is found
             index = int(np.nanargmin(values) if which == "min" else np.nanargmax(values))
         return float(values[index]), float(self.t[index])
+
+    def highest(self, table: Array) -> list[tuple[float, float] | None]:
+        """(value, time) of the highest of each row; None where it has no sample."""
+        known = np.where(np.isnan(table), -np.inf, table)
+        places = known.argmax(axis=1)
+        values = known[np.arange(len(table)), places].tolist()
+        return [
+            None if value == -np.inf else (value, t)
+            for value, t in zip(values, self.t[places].tolist())
+        ]
 
     def increase(self, values: Array | None, begin: float = 0.0, end: float = np.inf) -> float:
         """How much a cumulative counter rose between two times."""

@@ -82,7 +82,7 @@ def _of_node(context: Context, t: float) -> Iterator[Sign]:
         text = f"free swap below {format_bytes(limit)} (10 %)"
         yield from _sign(context, "SwapFree", _below(swap_free * KIB, limit), t, text)
     yield from _pressure(context, t, "psi.memory.some.total_us", "of the node")
-    stalls = series.rises(series.prefixed("vmstat.allocstall"))
+    stalls = series.rises(series.allocstall)
     yield from _sign(context, "allocstall", stalls, t, "tasks reclaim for themselves (allocstall)")
     scans = series.rises(series.get("vmstat.pgscan_kswapd"))
     yield from _sign(context, "kswapd", scans, t, "kswapd scans without pause")

@@ -97,7 +97,7 @@ def _scans(context: Context) -> Panel | None:
 
 def _faults(context: Context) -> Panel | None:
     faults = rate(context, context.series.get("vmstat.pgmajfault"))
-    stalls = rate(context, context.series.prefixed("vmstat.allocstall"))
+    stalls = rate(context, context.series.allocstall)
     curves = _curves(
         [
             ("major faults", faults, "blue", "-"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ import numpy as np
 from capplan.mm import state as s
 from capplan.sim.build import Machine
 from capplan.sim.sample import MEMCG_WIDTH, NODE_COUNTERS, NODE_WIDTH, ZONE_WIDTH
+from capplan.sim.series import Array, Layout, LazySeries, Place
 
-__all__ = ["LazySeries", "Recorder"]
-
-Array = np.ndarray[Any, Any]
+__all__ = ["Recorder"]
 
 # memory.stat items in bytes; the rest of MEMCG_STATS are counts
 _BYTES = {
@@ -73,22 +71,17 @@ class Recorder:
         """All series by name (see capplan.sim.result)."""
         groups = tuple((path, c, self.ends[c]) for path, c in self.machine.cgroup_index.items())
         zones = tuple(zone_name(self.k, z) for z in self.zones)
-        places = _places(zones, groups, tuple(self.machine.proc_names), bool(self.k.cgroup_v1))
-        return LazySeries(places, self._blocks())
+        layout = _layout(zones, groups, tuple(self.machine.proc_names), bool(self.k.cgroup_v1))
+        return LazySeries(layout, self._blocks())
 
 
-Place = tuple[str, tuple[int | slice, ...], float]
-"""A block of the rows, what stands in it behind the row's number, and the factor."""
-
-
-@functools.lru_cache(maxsize=4)  # runs of many have the same names
-def _places(
+@functools.lru_cache(maxsize=4)
+def _layout(
     zones: tuple[str, ...],
     groups: tuple[tuple[str, int, int], ...],
     processes: tuple[str, ...],
     v1: bool,
-) -> dict[str, Place]:
-    """Where each series stands."""
+) -> Layout:
     out: dict[str, Place] = {"t": ("t", (0,), 1)}
     out |= {f"meminfo_kb.{name}": ("node", (j,), 4) for j, name in enumerate(_MEMINFO)}
     out["meminfo_kb.HugePages_Total"] = ("node", (24,), 1)  # a count
@@ -108,7 +101,7 @@ def _places(
     for p, name in enumerate(processes):
         if p > 0:
             out[f"process.{name}.rss_pages"] = ("rss", (p,), 1)
-    return out
+    return Layout(out)
 
 
 def _places_of_group(head: str, c: int, end: int, v1: bool) -> dict[str, Place]:
@@ -132,39 +125,6 @@ def _places_of_group(head: str, c: int, end: int, v1: bool) -> dict[str, Place]:
     for j, name in enumerate(("throttle_us", "stall_us", "pause_us")):
         out[f"{head}.{name}"] = ("times", (whole, j), 1 / 1000)
     return out
-
-
-class LazySeries(Mapping[str, Array]):
-    """Series by name, each worked out of the samples when it is first asked for.
-
-    A run of many asks for a few dozen of some thousand.
-    """
-
-    def __init__(self, places: Mapping[str, Place], blocks: Mapping[str, Array]) -> None:
-        self._places = places
-        self._blocks = blocks
-        self._made: dict[str, Array] = {}
-
-    def __getitem__(self, name: str) -> Array:
-        if name not in self._made:
-            block, index, factor = self._places[name]
-            samples = self._blocks[block][:, *index]
-            # several columns are those of a group and all below it
-            whole = samples if samples.ndim == 1 else samples.sum(axis=1)
-            if factor == 1:
-                self._made[name] = whole
-            else:
-                self._made[name] = whole * factor if factor > 1 else whole / round(1 / factor)
-        return self._made[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._places
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
 
 _MEMINFO = (
