@@ -8,7 +8,7 @@ and what nobody wrote becomes an assumption that is printed with the verdict.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from capplan.errors import InputError, Problem
@@ -25,15 +25,17 @@ from capplan.sim.expand_cgroup import (
 )
 from capplan.sim.expand_container import THREAD_BYTES, Instance
 from capplan.sim.expand_draws import Blend, Draws
+from capplan.sim.expand_family import Family
 from capplan.sim.expand_node import expand_node
 from capplan.sim.expand_phases import to_pages
 from capplan.sim.expand_world import World
-from capplan.sim.scenario import PAGE_SIZE, Cgroup, LruLists, Process, Scenario
+from capplan.sim.scenario import PAGE_SIZE, Cgroup, Change, LruLists, Process, Scenario
 from capplan.spec.node import Container, Machine
 from capplan.spec.profile import Region
 from capplan.spec.tree import shown_path
 
 if TYPE_CHECKING:
+    from capplan.sim.agents.model import Agent
     from capplan.spec import NodeSpec
     from capplan.spec.loader import Source
 
@@ -78,31 +80,83 @@ def expand(
     InputError
         A trace that cannot be followed, phases without end, a node that cannot boot.
     """
-    run = spec.run
-    seed = run.seed if seed is None else seed
-    running = running_replicas(spec)
-    spec = with_room(spec)
-    world = _world(spec, Draws(seed, replicate, blend=blend))
-    paths = _groups(spec, world)
-    _enforce_allocatable(spec, world)
-    _daemons(world, spec)
-    for name in spec.containers:
-        _container(world, name, spec, running.get(name))
+    common = _common(spec, keep=replicate > 0)
+    seed = spec.run.seed if seed is None else seed
+    world = common.world.again(Draws(seed, replicate, blend=blend))
+    _daemons(world, common.spec)
+    for family in common.families:
+        _container(world, family, common)
     _note_compressibility(world)
+    for note in common.notes_of_agents:
+        world.note(note)
+    run = spec.run
     return Scenario(
         name=spec.name,
         node=world.node,
         cgroup_version=spec.cgroup.version,
-        cgroups=tuple(world.cgroups.values()),
-        mappings=tuple(plan.build(world.stored) for plan in world.plans.values()),
+        cgroups=common.cgroups,
+        mappings=world.mappings(),
         processes=tuple(world.processes),
-        changes=changes_of(spec.timeline, paths),
-        agents=agents_of(spec, world, _instances(spec), running),
+        changes=common.changes,
+        agents=common.agents,
         duration_ns=run.duration,
         sample_ns=sample_ns(run.duration) if run.sample is None else run.sample,
         seed=seed,
         granule_order=run.granule,
         assumptions=world.noted(),
+        lru=common.lru,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Common:
+    """What all runs of a node file have in common: everything but what is drawn."""
+
+    spec: NodeSpec  # with as many replicas as autoscalers may ever start
+    running: dict[str, int]  # replicas at the start, where an HPA scales them
+    world: World  # without any process
+    families: tuple[Family, ...]
+    cgroups: tuple[Cgroup, ...]
+    changes: tuple[Change, ...]
+    agents: tuple[Agent, ...]
+    notes_of_agents: tuple[str, ...]
+    lru: tuple[tuple[str, LruLists], ...]
+
+
+_KEPT: dict[int, tuple[NodeSpec, Common]] = {}  # of the latest files of which many runs are made
+_MOST_KEPT = 16
+
+
+def _common(spec: NodeSpec, *, keep: bool) -> Common:
+    """What all runs have in common; of runs of many it is kept from the first one."""
+    if not keep:
+        return _of_all_runs(spec)
+    if id(spec) not in _KEPT:
+        if len(_KEPT) >= _MOST_KEPT:
+            _KEPT.pop(next(iter(_KEPT)))
+        _KEPT[id(spec)] = (spec, _of_all_runs(spec))  # as long as it is kept, its id is its own
+    return _KEPT[id(spec)][1]
+
+
+def _of_all_runs(spec: NodeSpec) -> Common:
+    running = running_replicas(spec)
+    spec = with_room(spec)
+    world = _world(spec)
+    paths = _groups(spec, world)
+    _enforce_allocatable(spec, world)
+    _group_of_daemons(world, spec)
+    families = tuple(_family(world, name, spec) for name in spec.containers)
+    told = replace(world, assumptions=[])
+    agents = agents_of(spec, told, _instances(spec), running)
+    return Common(
+        spec=spec,
+        running=running,
+        world=world,
+        families=families,
+        cgroups=tuple(world.cgroups.values()),
+        changes=changes_of(spec.timeline, paths),
+        agents=agents,
+        notes_of_agents=tuple(told.assumptions),
         lru=_lru(spec) if world.warm else (),
     )
 
@@ -135,7 +189,7 @@ def sample_ns(duration_ns: int) -> int:
     return -(-duration_ns // MAX_SAMPLES)
 
 
-def _world(spec: NodeSpec, draws: Draws) -> World:
+def _world(spec: NodeSpec) -> World:
     assumptions = list(spec.model.assumptions)
     node = expand_node(_machine(spec), assumptions)
     zram = next((swap for swap in spec.node.swap if swap.speeds.device == "zram"), None)
@@ -144,7 +198,7 @@ def _world(spec: NodeSpec, draws: Draws) -> World:
         compressor = node.zswap.compressor
     return World(
         node=node,
-        draws=draws,
+        draws=Draws(spec.run.seed),
         duration_ns=spec.run.duration,
         warm=spec.run.start == "warm",
         compressor=compressor or DEFAULT_ZRAM_COMPRESSOR,
@@ -215,35 +269,38 @@ def _groups(spec: NodeSpec, world: World) -> dict[str, list[str]]:
     return paths
 
 
-def _container(world: World, name: str, spec: NodeSpec, running: int | None) -> None:
-    """Write all replicas of a container, in all their lives; those beyond ``running`` wait."""
+def _family(world: World, name: str, spec: NodeSpec) -> Family:
     container = spec.containers[name]
     container = container.model_copy(update={"oom_score_adj": oom_score_adj(spec, name, world)})
     source = spec.sources[name]
     for note in source.notes:
         world.note(note)
+    return Family(name, container, source.profile, source.path.parent)
+
+
+def _container(world: World, family: Family, common: Common) -> None:
+    """Write all replicas of a container, in all their lives; those that do not run yet wait."""
+    name, container = family.container, family.spec
+    timeline, running = common.spec.timeline, common.running.get(name)
     for replica, inst in enumerate(instance_names(name, container)):
         draws = world.draws.at((name, replica), (name,))
-        lives = lives_of(name, container, spec.timeline, draws, world.duration_ns)
+        lives = lives_of(name, container, timeline, draws, world.duration_ns)
         if running is not None and replica >= running:
             lives = (Life(0, waits=True),)
         for number, life in enumerate(lives):
             instance = Instance(
                 world=world,
-                container=name,
+                family=family,
                 replica=replica,
                 name=inst,
                 cgroup=container.group(inst),
-                spec=container,
-                profile=source.profile,
-                folder=source.path.parent,
                 life=life,
                 number=number,
             )
             try:
                 instance.write()
             except InputError as error:
-                raise _placed(error, source) from error
+                raise _placed(error, common.spec.sources[name]) from error
 
 
 _ABOUT = re.compile(r"containers\.\S+: (processes\.[^:]+): (.*)", re.DOTALL)
@@ -276,17 +333,26 @@ def _note_compressibility(world: World) -> None:
         )
 
 
-def _daemons(world: World, spec: NodeSpec) -> None:
-    """Daemons that the OOM killer may choose become processes.
+def _has_daemons(spec: NodeSpec) -> bool:
+    """Whether there are daemons that the OOM killer may choose: they become processes.
 
     With -999 or less, the badness of any daemon is below that of every other process (0.999
     of memory and swap is taken off it): those are part of the node's own use.
     """
     daemons = spec.node.system.daemons
-    if daemons.oom_score_adj <= NEVER_CHOSEN_ADJ or daemons.memory == 0:
+    return daemons.oom_score_adj > NEVER_CHOSEN_ADJ and daemons.memory > 0
+
+
+def _group_of_daemons(world: World, spec: NodeSpec) -> None:
+    if _has_daemons(spec):
+        world.node = replace(world.node, daemon_anon_pages=0, daemon_locked_pages=0)
+        world.cgroups.setdefault(SYSTEM_GROUP, Cgroup(SYSTEM_GROUP))
+
+
+def _daemons(world: World, spec: NodeSpec) -> None:
+    if not _has_daemons(spec):
         return
-    world.node = replace(world.node, daemon_anon_pages=0, daemon_locked_pages=0)
-    world.cgroups.setdefault(SYSTEM_GROUP, Cgroup(SYSTEM_GROUP))
+    daemons = spec.node.system.daemons
     share, locked = daemons.memory // daemons.count, daemons.locked // daemons.count
     for index in range(daemons.count):
         name = f"system/daemon-{index}" if daemons.count > 1 else "system/daemon"

@@ -8,32 +8,27 @@ goes by its path. A life after the first has ``#2``, ``#3`` behind the process's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 
 from capplan.errors import InputError
 from capplan.sim.expand_cgroup import Life
 from capplan.sim.expand_draws import Draws
+from capplan.sim.expand_family import Family
 from capplan.sim.expand_phases import (
     MAX_OPS,
     Extent,
     PhaseWriter,
-    forked,
     pages_in,
     to_pages,
     write_ops,
-    written_regions,
 )
 from capplan.sim.expand_trace import Life as TraceLife
-from capplan.sim.expand_trace import follow, trace_access
+from capplan.sim.expand_trace import trace_access
 from capplan.sim.expand_world import MappingPlan, World
 from capplan.sim.scenario import PAGE_SIZE, Access, Op, Process, Task, TracePoints
 from capplan.spec.common import IGNORED
-from capplan.spec.node import Container
 from capplan.spec.profile import Process as ProcessSpec
-from capplan.spec.profile import Profile, Region, Trace
+from capplan.spec.profile import Region, Trace
 
 # Per thread: kernel stack 16 KiB (x86-64 THREAD_SIZE), and about 10 KiB of task_struct and
 # other slab (kernel reference, section 16).
@@ -46,13 +41,10 @@ class Instance:
     """One replica of a container in one of its lives."""
 
     world: World
-    container: str
+    family: Family
     replica: int
     name: str
     cgroup: str
-    spec: Container
-    profile: Profile
-    folder: Path
     life: Life
     number: int  # of the life, from 0
     attached: dict[str, dict[str, MappingPlan]] = field(default_factory=dict)  # by process
@@ -64,62 +56,28 @@ class Instance:
 
     def write(self) -> None:
         """Add all its processes to the world, parents first."""
-        for name in by_parent(self.profile.processes, self.container):
-            spec = self.profile.processes[name]
+        for name in self.family.by_parent:
+            spec = self.family.profile.processes[name]
             for index in range(spec.count):
                 ProcessWriter(self, name, spec, index).write()
 
     def instance_names(self, process: str) -> tuple[str, ...]:
         """Names of all of a process, in this life."""
-        count = self.profile.processes[process].count
+        count = self.family.profile.processes[process].count
         again = f"#{self.number + 1}" if self.number else ""
         return tuple(
             f"{self.name}/{process}" + (f"-{i}" if count > 1 else "") + again for i in range(count)
         )
 
-    @cached_property
-    def forked(self) -> set[str]:
-        """Processes that begin when a phase of their parent says so."""
-        return {name for spec in self.profile.processes.values() for name in forked(spec.phases)}
-
     def forked_at_start(self, parent: str) -> list[str]:
         """Children that a cold start forks when the parent has its first memory."""
-        if self.warm or self.profile.processes[parent].trace is not None:
+        processes, later = self.family.profile.processes, self.family.forked
+        if self.warm or processes[parent].trace is not None:
             return []
         return [
-            name for name, spec in self.profile.processes.items()
-            if spec.fork_of == parent and name not in self.forked and spec.start.constant == 0
+            name for name, spec in processes.items()
+            if spec.fork_of == parent and name not in later and spec.start.constant == 0
         ]  # fmt: skip
-
-    @cached_property
-    def written(self) -> set[str]:
-        """Regions that any of its processes writes to."""
-        found = {n for n, r in self.profile.shared.regions.items() if r.write > 0}
-        for spec in self.profile.processes.values():
-            found |= {name for name, region in spec.regions.items() if region.write > 0}
-            found |= written_regions(spec.phases)
-        return found
-
-    def sharers(self, region: str) -> int:
-        """Processes that share a region's access rate: all that attach it."""
-        users = [p for p in self.profile.processes.values() if region in (*p.uses, *p.regions)]
-        return max(sum(p.count for p in users), 1)
-
-
-def by_parent(processes: dict[str, ProcessSpec], container: str) -> Iterator[str]:
-    """Names of processes, those that fork before those that are forked."""
-    done: set[str] = set()
-    left = list(processes)
-    while left:
-        ready = [n for n in left if (processes[n].fork_of or n) in done | {n}]
-        if not ready:
-            raise InputError(
-                f"containers.{container}: fork_of of {', '.join(left)} leads to no process "
-                "that starts by itself"
-            )
-        yield from ready
-        done.update(ready)
-        left = [n for n in left if n not in done]
 
 
 @dataclass
@@ -133,17 +91,20 @@ class ProcessWriter:
 
     def __post_init__(self) -> None:
         inst = self.inst
+        self.family = inst.family
         suffix = f"-{self.index}" if self.spec.count > 1 else ""
         again = f"#{inst.number + 1}" if inst.number else ""
         self.base = f"{inst.name}/{self.key}{suffix}"
         self.name = self.base + again
-        own = (inst.container, inst.replica, self.key, self.index, inst.number)
+        own = (self.family.container, inst.replica, self.key, self.index, inst.number)
         self.draws: Draws = inst.world.draws.at(
-            own, (inst.container, self.key, inst.number), inst.profile.shared.load.correlation
+            own,
+            (self.family.container, self.key, inst.number),
+            self.family.profile.shared.load.correlation,
         )
         parent = self.spec.fork_of
-        self.by_fork = self.key in inst.forked or (
-            parent in inst.profile.processes and self.key in inst.forked_at_start(parent)
+        self.by_fork = self.key in self.family.forked or (
+            parent in self.family.profile.processes and self.key in inst.forked_at_start(parent)
         )
         start = inst.life.start_ns + round(self.draws.sample(self.spec.start, "start"))
         self.start_ns = inst.life.start_ns if self.by_fork else start
@@ -175,10 +136,10 @@ class ProcessWriter:
         if self.spec.fork_of is not None:
             self.regions |= self.inst.attached[self.spec.fork_of]
         first: list[Op] = []
-        shared = self.inst.profile.shared.regions
+        shared = self.family.profile.shared.regions
         for name in self.spec.uses:
             if name not in shared:
-                where = f"containers.{self.inst.container}: processes.{self.key}.uses"
+                where = f"containers.{self.family.container}: processes.{self.key}.uses"
                 raise InputError(f"{where}: there is no shared region '{name}'")
             first += self._region(name, replace_scope(shared[name]))
         for name, region in self.spec.regions.items():
@@ -187,25 +148,27 @@ class ProcessWriter:
 
     def _region(self, name: str, region: Region) -> list[Op]:
         inst = self.inst
-        scope = {"processes": inst.name, "replicas": inst.container}
+        scope = {"processes": inst.name, "replicas": self.family.container}
         mapping = f"{scope[region.shared]}/{name}" if region.shared else f"{self.name}/{name}"
         if region.path is not None:
             mapping = region.path
         draws = self.draws
         if region.shared == "processes":
-            draws = draws.at((inst.container, inst.replica, inst.number), (inst.container,), 0.0)
+            draws = draws.at(
+                (self.family.container, inst.replica, inst.number), (self.family.container,), 0.0
+            )
         elif region.shared == "replicas" or region.path is not None:
-            draws = draws.at((inst.container,), (), 0.0)
+            draws = draws.at((self.family.container,), (), 0.0)
         size = 0 if region.size is None else to_pages(draws.sample(region.size, name, "size"))
         is_new = mapping not in inst.world.plans
-        plan = inst.world.plan(mapping, region, size, self.warm, name in inst.written)
+        plan = inst.world.plan(mapping, region, size, self.warm, name in self.family.written)
         self.regions[name] = plan
         if region.shared is None or is_new:
             self.own[name] = region
         else:
             # a shared copy grows by its first process; the others only access it
             self.own[name] = region.model_copy(update={"growth": 0.0, "write": 0.0})
-        restarts = inst.spec.restart != "Never" and region.shared is None
+        restarts = self.family.spec.restart != "Never" and region.shared is None
         first = plan.resident + plan.swapped if self.warm else size
         if region.kind == "file" or first == 0 or not (is_new and (restarts or not self.warm)):
             return []
@@ -236,15 +199,15 @@ class ProcessWriter:
         return max(min(end, self.inst.world.duration_ns) - self.start_ns, 0)
 
     def _write_phases(self, first: list[Op]) -> None:
-        where = f"containers.{self.inst.container}: processes.{self.key}"
+        where = f"containers.{self.family.container}: processes.{self.key}"
         extents: dict[str, Extent] = {name: plan.extent for name, plan in self.regions.items()}
         ceiling = self.inst.world.ceiling
         private = frozenset(n for n, r in self.spec.regions.items() if r.shared is None)
         inst = self.inst
-        children = {name: inst.instance_names(name) for name in inst.profile.processes}
+        children = {name: inst.instance_names(name) for name in self.family.profile.processes}
         writer = PhaseWriter(
             self.draws, extents, self._left_ns(), ceiling, where, private, children,
-            again=self.key in inst.forked,
+            again=self.key in self.family.forked,
         )  # fmt: skip
         writer.write(self.spec.phases)
         early = [name for child in inst.forked_at_start(self.key) for name in children[child]]
@@ -258,7 +221,7 @@ class ProcessWriter:
             name = None
         mapping = self.regions[name].extent.mapping if name is not None else ""
         access = self._access(name) if name is not None else Access()
-        self.tasks.append(Task(ops, mapping, access, clock=self.inst.profile.clock))
+        self.tasks.append(Task(ops, mapping, access, clock=self.family.profile.clock))
         self.accessed = name
 
     def _access(self, name: str) -> Access:
@@ -267,7 +230,7 @@ class ProcessWriter:
         if region is None:
             return Access()
         given = region.access
-        sharers = self.inst.sharers(name) if region.shared is not None else 1
+        sharers = self.family.sharers(name) if region.shared is not None else 1
         return Access(given.pattern, given.rate / PAGE_SIZE / sharers, given.skew)
 
     def _write_regions(self) -> None:
@@ -281,18 +244,18 @@ class ProcessWriter:
             if not threads and access.pattern != "idle":
                 threads = [()]
             for ops in threads:
-                self.tasks.append(Task(ops, mapping, access, clock=self.inst.profile.clock))
+                self.tasks.append(Task(ops, mapping, access, clock=self.family.profile.clock))
                 access = Access()
             self._write_stores(name, region)
 
     def _write_stores(self, name: str, region: Region) -> None:
         """What a process that forks writes to: pages that it shares with a child are copied."""
         given = region.access
-        forks = any(spec.fork_of == self.key for spec in self.inst.profile.processes.values())
+        forks = any(spec.fork_of == self.key for spec in self.family.profile.processes.values())
         if forks and given.write > 0 and region.kind == "anon" and region.shared is None:
             rate = given.rate * given.write / PAGE_SIZE
             op = Op("store", self.regions[name].extent.mapping, rate=rate, pattern="uniform")
-            self.tasks.append(Task((op,), clock=self.inst.profile.clock))
+            self.tasks.append(Task((op,), clock=self.family.profile.clock))
 
     def _growth(self, name: str, region: Region) -> tuple[Op, ...]:
         if region.growth <= 0:
@@ -312,7 +275,7 @@ class ProcessWriter:
         most = MAX_OPS * max(extent.limit or 0, 1) // 2
         if extent.kind == "file" and pages > most:
             raise InputError(
-                f"containers.{self.inst.container}: processes.{self.key}.regions.{name}: written "
+                f"containers.{self.family.container}: processes.{self.key}.regions.{name}: written "
                 f"over more than {MAX_OPS // 2} times until the run's end; a larger size or a "
                 "lower rate"
             )
@@ -340,12 +303,12 @@ class ProcessWriter:
             self.regions[f"{name}.cow"] = copies
         for name, rate in self.spec.cow.items():
             if name not in private:
-                where = f"containers.{self.inst.container}: processes.{self.key}.cow.{name}"
+                where = f"containers.{self.family.container}: processes.{self.key}.cow.{name}"
                 raise InputError(f"{where}: not anonymous memory that its parent has for itself")
             if rate > 0:
                 where = private[name].extent.mapping
                 op = Op("store", where, rate=rate / PAGE_SIZE, pattern="uniform")
-                self.tasks.append(Task((op,), clock=self.inst.profile.clock))
+                self.tasks.append(Task((op,), clock=self.family.profile.clock))
 
     # --- traces -----------------------------------------------------------------------
 
@@ -353,27 +316,23 @@ class ProcessWriter:
         """One process for each life of the recorded container."""
         inst, world = self.inst, self.inst.world
         end_ns = self.start_ns + self._left_ns()
-        limit = next(
-            (v for v in (inst.spec.memory_max, inst.spec.memory_limit_in_bytes) if v is not None),
-            -1,
-        )
-        followed = follow(trace, inst.folder, self.draws, self.start_ns, end_ns, limit)
+        recording = self.family.recording(self.key)
+        followed = recording.follow(self.draws, self.start_ns, end_ns)
         for note in followed.notes:
-            world.note_of(inst.container, note)
+            world.note_of(self.family.container, note)
         self._write_regions()
         static = [Task(tuple(first)), *self.tasks] if first else list(self.tasks)
         attached = self._mappings()
         for number, life in enumerate(followed.lives):
             name = self.name if number == 0 else f"{self.base}#{inst.number + number + 1}"
-            tasks, mappings = self._trace_tasks(trace, life, name)
+            tasks, mappings = self._trace_tasks(trace, recording.anon, life, name)
             self._emit(name, int(life.at_ns[0]), [*tasks, *static], (*mappings, *attached))
 
     def _trace_tasks(
-        self, trace: Trace, life: TraceLife, name: str
+        self, trace: Trace, region: Region, life: TraceLife, name: str
     ) -> tuple[list[Task], list[str]]:
         world = self.inst.world
         warm = self.warm and int(life.at_ns[0]) == 0
-        region = Region(kind="anon", compressibility=trace.compressibility)
         top = int(life.anon.max())
         plan = world.plan(f"{name}/trace", region, int(life.anon[0]), warm)
         plan.extent.peak = max(plan.extent.peak, top)
@@ -413,7 +372,7 @@ class ProcessWriter:
 
     def _emit(self, name: str, start_ns: int, tasks: list[Task], mappings: tuple[str, ...]) -> None:
         inst, spec = self.inst, self.spec
-        restart = inst.spec.restart
+        restart = self.family.spec.restart
         stop = inst.life.stop_ns
         if stop is not None:
             tasks = [*tasks, Task((Op("wait", at_ns=stop), Op("exit")))]
@@ -421,9 +380,9 @@ class ProcessWriter:
             # an end that the timeline or the trace orders is an exit with code 0, after which
             # only Always would start it again
             restart = "Never" if restart == "Never" else "OnFailure"
-        adj = inst.spec.oom_score_adj if spec.oom_score_adj is None else spec.oom_score_adj
+        adj = self.family.spec.oom_score_adj if spec.oom_score_adj is None else spec.oom_score_adj
         parent = "" if spec.fork_of is None else inst.instance_names(spec.fork_of)[0]
-        if self.key in inst.forked:
+        if self.key in self.family.forked:
             restart = "Never"  # the phase that forks it does so again
         inst.world.processes.append(
             Process(
@@ -441,11 +400,13 @@ class ProcessWriter:
                 by_fork=self.by_fork,
                 waits=inst.life.waits,
                 restart=restart,
-                restart_by=inst.spec.restart_by,
-                restart_sec_ns=inst.spec.restart_sec,
-                start_limit_ns=inst.spec.start_limit_interval_sec,
-                start_limit_burst=inst.spec.start_limit_burst,
-                sigterm_ns=None if inst.spec.sigterm == IGNORED else inst.spec.sigterm,
+                restart_by=inst.family.spec.restart_by,
+                restart_sec_ns=inst.family.spec.restart_sec,
+                start_limit_ns=inst.family.spec.start_limit_interval_sec,
+                start_limit_burst=inst.family.spec.start_limit_burst,
+                sigterm_ns=None
+                if self.family.spec.sigterm == IGNORED
+                else self.family.spec.sigterm,
             )
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from capplan.sim.expand_draws import Draws
 from capplan.sim.scenario import PAGE_SIZE, Access
 from capplan.spec.moment import moment_s
 from capplan.spec.profile import Access as SpecAccess
-from capplan.spec.profile import Trace
+from capplan.spec.profile import Region, Trace
 from capplan.spec.trace import (
     MemoryTrace,
     TraceQuery,
@@ -42,8 +41,6 @@ ANON_SHARE_RANGE = (0.47, 0.99)
 # about this often.
 REVISIT_S = 120.0
 DAY_S = 86_400.0
-# Recordings of which is kept what is the same in all of many runs; they are told apart as objects.
-KEPT = 256
 TREND_BLOCKS, MIN_TREND_BLOCKS = 20, 5
 
 _UNIT_BYTES = {"bytes": 1.0, "KiB": 1024.0, "MiB": 1048576.0, "GiB": 1073741824.0}
@@ -80,10 +77,8 @@ class Curve:
     restarts: npt.NDArray[np.bool_]
 
 
-def follow(
-    trace: Trace, folder: Path, draws: Draws, start_ns: int, end_ns: int, limit: int
-) -> Followed:
-    """Read a trace and lay it on the run.
+class Recording:
+    """A trace as it was read: what all runs that follow it have in common.
 
     Parameters
     ----------
@@ -91,39 +86,60 @@ def follow(
         The profile's.
     folder
         What its file is relative to.
-    draws
-        The process instance's.
-    start_ns, end_ns
-        When the process starts, and the run ends. [ns]
     limit
         The container's own limit, -1 for none. [bytes]
     """
-    offset = draws.sample(trace.offset, "trace", "offset") / NS_PER_S
-    scale = draws.sample(trace.scale, "trace", "scale")
-    value, other = _curves(trace, folder)
-    notes = list(_flaws(trace.file, value, trace.limit if trace.limit is not None else limit))
-    anon, file = _split(trace, value, other, draws, notes)
-    curve = Curve(value.t_s, anon, file, value.restarts)
-    if trace.peaks is not None:
-        curve = _with_peaks(trace, folder, value, curve, draws)
-    notes += _between(trace.file, value, trace.peaks is not None)
-    # a recording whose offset is not drawn lies the same in all of many runs
-    same = trace.peaks is None and trace.offset.constant is not None
-    lay, on = (_lay_kept, value) if same else (_lay, curve)
-    at_ns, index, again = lay(on, start_ns, end_ns, -offset, trace.at_end == "repeat")
-    noise = _noise(trace, draws, at_ns.size)
-    anon = curve.anon[index] * scale * noise + trace.add
-    if curve.file is not None:
-        file = curve.file[index] * scale * noise
-    is_over = bool(at_ns[-1] < end_ns)
-    if trace.at_end == "trend" and is_over:
-        further = scale * _trend(trace, curve, draws, notes) * (end_ns - at_ns[-1]) / NS_PER_S
-        anon = np.append(anon, max(anon[-1] + further, 0.0))
-        file = None if file is None else np.append(file, file[-1])
-        at_ns, again = np.append(at_ns, end_ns), np.append(again, False)
-    ends = trace.at_end == "exit" and is_over
-    lives = _lives(at_ns, _pages(anon), None if file is None else _pages(file), again, ends)
-    return Followed(lives, tuple(notes))
+
+    def __init__(self, trace: Trace, folder: Path, limit: int) -> None:
+        self.trace = trace
+        self.value, self.other = _curves(trace, folder)
+        self.peaks = _peaks(trace, folder)
+        limit = trace.limit if trace.limit is not None else limit
+        self.flaws = _flaws(trace.file, self.value, limit)
+        self.between = _between(trace.file, self.value, trace.peaks is not None)
+        self.anon = Region(kind="anon", compressibility=trace.compressibility)
+        self._laid: tuple[tuple[int, int, float], Laid] | None = None  # the latest
+
+    def follow(self, draws: Draws, start_ns: int, end_ns: int) -> Followed:
+        """Lay it on a run.
+
+        Parameters
+        ----------
+        draws
+            The process instance's.
+        start_ns, end_ns
+            When the process starts, and the run ends. [ns]
+        """
+        trace = self.trace
+        offset = draws.sample(trace.offset, "trace", "offset") / NS_PER_S
+        scale = draws.sample(trace.scale, "trace", "scale")
+        notes = list(self.flaws)
+        anon, file = _split(trace, self.value, self.other, draws, notes)
+        curve = Curve(self.value.t_s, anon, file, self.value.restarts)
+        if self.peaks is not None:
+            curve = _with_peaks(self.peaks, self.value, curve, draws)
+        notes += self.between
+        at_ns, index, begins = self._lay(curve, start_ns, end_ns, -offset)
+        noise = _noise(trace, draws, at_ns.size)
+        anon = curve.anon[index] * scale * noise + trace.add
+        if curve.file is not None:
+            file = curve.file[index] * scale * noise
+        is_over = bool(at_ns[-1] < end_ns)
+        if trace.at_end == "trend" and is_over:
+            further = scale * _trend(trace, curve, draws, notes) * (end_ns - at_ns[-1]) / NS_PER_S
+            anon = np.append(anon, max(anon[-1] + further, 0.0))
+            file = None if file is None else np.append(file, file[-1])
+            at_ns = np.append(at_ns, end_ns)
+        ends = trace.at_end == "exit" and is_over
+        lives = _lives(at_ns, _pages(anon), None if file is None else _pages(file), begins, ends)
+        return Followed(lives, tuple(notes))
+
+    def _lay(self, curve: Curve, start_ns: int, end_ns: int, offset_s: float) -> Laid:
+        """Where a curve lies; without peaks, which are drawn, runs differ by its offset only."""
+        key = (start_ns, end_ns, offset_s)
+        if self._laid is None or self._laid[0] != key or self.peaks is not None:
+            self._laid = (key, _lay(curve, *key, self.trace.at_end == "repeat"))
+        return self._laid[1]
 
 
 def recorded(trace: Trace, folder: Path) -> float:
@@ -135,7 +151,7 @@ def recorded(trace: Trace, folder: Path) -> float:
 def trace_access(given: SpecAccess | None, pages: IntArray) -> Access:
     """How followed memory is accessed; by default each page about every two minutes."""
     if given is None:
-        return Access("uniform", int(pages.mean()) / REVISIT_S)
+        return Access("uniform", int(pages.sum()) // pages.size / REVISIT_S)
     return Access(given.pattern, given.rate / PAGE_SIZE, given.skew)
 
 
@@ -191,7 +207,6 @@ def _shown(file: str) -> str:
     return Path(file).name
 
 
-@functools.lru_cache(maxsize=KEPT)
 def _flaws(file: str, value: MemoryTrace, limit: int) -> tuple[str, ...]:
     """What is said of samples that are masked, and of those that sit at the limit."""
     notes = []
@@ -209,7 +224,6 @@ def _flaws(file: str, value: MemoryTrace, limit: int) -> tuple[str, ...]:
     return tuple(notes)
 
 
-@functools.lru_cache(maxsize=KEPT)
 def _between(file: str, value: MemoryTrace, peaks: bool) -> tuple[str, ...]:
     """What is said of the time between samples."""
     span = units.format_duration(round(value.interval_s * NS_PER_S))
@@ -225,23 +239,20 @@ def _between(file: str, value: MemoryTrace, peaks: bool) -> tuple[str, ...]:
     return ()
 
 
-def _lay(
-    curve: MemoryTrace | Curve, start_ns: int, end_ns: int, offset_s: float, repeat: bool
-) -> tuple[IntArray, IntArray, npt.NDArray[np.bool_]]:
-    """Times on the run's clock [ns], the sample at each, and where a life begins anew."""
+Laid = tuple[IntArray, IntArray, list[int]]
+"""Times on the run's clock [ns], the sample at each, and where lives begin."""
+
+
+def _lay(curve: Curve, start_ns: int, end_ns: int, offset_s: float, repeat: bool) -> Laid:
     times, index = fit_to_run(
         curve.t_s, (end_ns - start_ns) / NS_PER_S, offset_s=offset_s, repeat=repeat
     )
-    again = curve.restarts[index]
-    again[0] = False
     # a repeated trace begins anew where its index falls back
+    begins = [0, *(1 + np.flatnonzero(curve.restarts[index[1:]])).tolist()]
     at_ns = start_ns + np.rint(times * NS_PER_S).astype(np.int64)
-    for array in (at_ns, index, again):
+    for array in (at_ns, index):
         array.flags.writeable = False  # the next run may have the same
-    return at_ns, index, again
-
-
-_lay_kept = functools.lru_cache(maxsize=KEPT)(_lay)
+    return at_ns, index, begins
 
 
 def _split(
@@ -271,18 +282,20 @@ def _split(
     return share * value.bytes, (1.0 - share) * value.bytes if share < 1.0 else None
 
 
-def _with_peaks(
-    trace: Trace, folder: Path, value: MemoryTrace, curve: Curve, draws: Draws
-) -> Curve:
+def _peaks(trace: Trace, folder: Path) -> MemoryTrace | None:
+    """The series of highest values, where the trace names one."""
+    if trace.peaks is None:
+        return None
+    column = trace.peaks.value or trace.columns.value or trace.columns.anon
+    assert column is not None
+    return load_trace(_query(trace, folder, column, trace.filter | trace.peaks.filter))
+
+
+def _with_peaks(peaks: MemoryTrace, value: MemoryTrace, curve: Curve, draws: Draws) -> Curve:
     """Put the highest value of each interval between its sample and the next.
 
     What rises above the samples is anonymous: below the limit page cache does not go by itself.
     """
-    assert trace.peaks is not None
-    column = trace.peaks.value or trace.columns.value or trace.columns.anon
-    assert column is not None
-    where = trace.filter | trace.peaks.filter
-    peaks = load_trace(_query(trace, folder, column, where))
     step = value.interval_s
     # a series that is scraped apart may be late by part of an interval
     at = peaks.t_s + (peaks.origin_s - value.origin_s)
@@ -361,13 +374,12 @@ def _pages(size: FloatArray) -> IntArray:
 
 
 def _lives(
-    at_ns: IntArray, anon: IntArray, file: IntArray | None, again: npt.NDArray[np.bool_], ends: bool
+    at_ns: IntArray, anon: IntArray, file: IntArray | None, begins: list[int], ends: bool
 ) -> tuple[Life, ...]:
     """Cut the curve where a new life begins.
 
     Page cache falls only by reclaim, and outlives the process: its target never falls.
     """
-    cuts = [0, *np.flatnonzero(again).tolist(), int(at_ns.size)]
     if file is not None:
         file = np.maximum.accumulate(file)
     return tuple(
@@ -377,5 +389,5 @@ def _lives(
             None if file is None else file[a:b],
             exits=ends or b < at_ns.size,
         )
-        for a, b in itertools.pairwise(cuts)
+        for a, b in itertools.pairwise([*begins, int(at_ns.size)])
     )

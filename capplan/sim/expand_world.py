@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from capplan.sim.expand_draws import Draws
 from capplan.sim.expand_phases import Extent, to_pages
@@ -86,6 +86,17 @@ class World:
     said: dict[str, list[str]] = field(default_factory=dict)
     """What is assumed of containers: their names by the text."""
     unsaid: int = 0  # regions whose compressibility was assumed
+
+    def again(self, draws: Draws) -> World:
+        """The same for another run: nothing written yet, all notes so far."""
+        return replace(
+            self, draws=draws, assumptions=list(self.assumptions), plans={}, processes=[], said={}
+        )
+
+    def mappings(self) -> tuple[Mapping, ...]:
+        """All mappings, with the extents they came to have."""
+        stored = self.stored
+        return tuple(plan.build(stored) for plan in self.plans.values())
 
     @property
     def ceiling(self) -> int:
