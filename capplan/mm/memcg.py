@@ -39,6 +39,7 @@ __all__ = [
     "CHARGE_OOM_WAIT",
     "CHARGE_SHORT",
     "cancel_charge",
+    "charge_batches",
     "charge_forced",
     "charge_what_fits",
     "drain_all_stock",
@@ -46,6 +47,7 @@ __all__ = [
     "handle_over_high",
     "high_delay_jiffies",
     "mem_cgroup_margin",
+    "pages_below_limits",
     "reset_charge",
     "try_charge",
     "try_charge_huge",
@@ -89,6 +91,37 @@ def drain_all_stock(k, over):
             uncharge_memory(k, c, stock)
             if k.cgroup_v1:
                 uncharge_memsw(k, c, stock)
+
+
+@jit
+def pages_below_limits(k, c):
+    """Pages that v2 group c may be charged before a max or high is passed; none over swap.high."""
+    room = 1 << 60
+    while c > 0:
+        memcg = k.memcg[c]
+        if memcg.swap.usage > memcg.swap.high:
+            return 0
+        room = min(room, min(memcg.memory.max, memcg.memory.high) - memcg.memory.usage)
+        c = memcg.parent
+    return room
+
+
+@jit
+def charge_batches(k, t, c, nr):
+    """Charge nr pages, whole batches, where no limit is near: all of them at once; whether it was.
+
+    Each of the charges of 64 pages (:func:`try_charge`) would have passed the same tests.
+    """
+    task = k.task[t]
+    if c <= 0 or k.cgroup_v1 or task.over_high or task.oom_memcg > 0:
+        return False
+    if k.memcg[c].stock >= MEMCG_CHARGE_BATCH or pages_below_limits(k, c) < nr:
+        return False
+    charge_memory(k, c, nr)
+    for _ in range(nr // MEMCG_CHARGE_BATCH):
+        k.work_ns += k.cost.charge_ns
+    reset_charge(k, t)
+    return True
 
 
 @jit

@@ -14,6 +14,7 @@ from capplan.mm.memcg import (
     CHARGE_OK,
     CHARGE_SHORT,
     cancel_charge,
+    charge_batches,
     charge_forced,
     charge_what_fits,
     end_tries,
@@ -97,6 +98,8 @@ def _charge_granule(k, fr, pt, t, c, nr, user_fault, may_short):
     if nr > MEMCG_CHARGE_BATCH and k.task[t].oom_memcg > 0:
         # the batches that had room were given back: only room for all of them is room
         return end_tries(k, fr, pt, t, c, nr, user_fault), 0
+    if nr % MEMCG_CHARGE_BATCH == 0 and charge_batches(k, t, c, nr):
+        return CHARGE_OK, nr
     done = 0
     while done < nr:
         batch = min(nr - done, MEMCG_CHARGE_BATCH)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from capplan.mm._jit import jit
 from capplan.mm.cpuset import node_allowed
 from capplan.mm.lruvec import count_pages, link_head, progress_now
-from capplan.mm.memcg import charge_forced, reset_charge
+from capplan.mm.memcg import charge_forced, pages_below_limits, reset_charge
 from capplan.mm.page_alloc import alloc_flags_nofragment, zonelist_zone
 from capplan.mm.page_alloc_slowpath import wake_if_mixed
 from capplan.mm.pcp import SINGLE, pcp_alloc
@@ -86,14 +86,7 @@ def _is_plain(k, t, v):
 @jit
 def _granules_below_limits(k, c):
     """Granules, with the tables they need, that group c may be charged before a max or high."""
-    room = 1 << 60
-    while c > 0:
-        memcg = k.memcg[c]
-        if memcg.swap.usage > memcg.swap.high:
-            return 0
-        room = min(room, min(memcg.memory.max, memcg.memory.high) - memcg.memory.usage)
-        c = memcg.parent
-    return room // (k.granule_pages + k.granule_pages // 512 + 1)
+    return pages_below_limits(k, c) // (k.granule_pages + k.granule_pages // 512 + 1)
 
 
 @jit
