@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import jit, prefetch
 from capplan.mm.page_counter import uncharge_swap
 from capplan.mm.state import CELLS, NR_CLUSTER_LISTS, SWAP_SLOTS_CACHE_SIZE, SWAPFILE_CLUSTER
 
@@ -32,6 +32,7 @@ __all__ = [
     "ON_NONFULL",
     "ON_NONFULL_HUGE",
     "area_of",
+    "ask_for_slot",
     "by_lists",
     "cluster_of",
     "cluster_start",
@@ -174,6 +175,14 @@ def holder(k, pt, at):
 def hold(k, pt, at, what):
     """Write what the map says of slot ``at``."""
     pt[k.first_slot + at // CELLS].cells[at % CELLS] = what
+
+
+@jit
+def ask_for_slot(k, pt, e):
+    """Entry e's slot is given back soon: ask memory for what the map and its cluster say of it."""
+    at = pt[e].slot
+    prefetch(pt, k.first_slot + at // CELLS)
+    prefetch(pt, cluster_of(k, k.swap[pt[e].swap], at))
 
 
 @jit

@@ -15,7 +15,7 @@ search meets is not left for the one that is next.
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import jit, prefetch
 from capplan.mm.events import memcg_event, tell_swap_full
 from capplan.mm.lruvec import draw
 from capplan.mm.page_counter import try_charge_swap
@@ -133,6 +133,8 @@ def _search(k, fr, pt, s, at):
     wrapped = False
     steps = 0
     while at < base if wrapped else at <= area.highest:
+        if at + 4 <= area.highest:
+            prefetch(pt, holder(k, pt, at + 4))  # whose state is looked at then
         if holder(k, pt, at) >= 0 and vm_swap_full(k):
             try_to_reclaim_swap(k, fr, pt, at, False)
         if holder(k, pt, at) == FREE:

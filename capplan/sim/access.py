@@ -191,7 +191,6 @@ def _play_random(k, fr, pt, t, dp):
         task.access_credit -= left * share
         mapping.progress += dp - left
         return dp - left, FAULT_OK
-    ask_for_missing(k, pt, t, m)
     mapping.progress += dp
     return dp, FAULT_OK
 
@@ -230,7 +229,10 @@ def access_play(k, fr, pt, t):
         longest = 5.0 * LONGEST_TURN_NS * max(k.granule_pages / COARSE_GRANULE_PAGES, 1.0)
         missing = min(k.granule_pages, mapping.size_pages) - task.access_credit
         turn = missing / rate / share * NS_PER_S + 1.0
-        turn = min(turn, min(longest, 1.0 * LONGEST_COARSE_NS))
+        longest = min(longest, 1.0 * LONGEST_COARSE_NS)
+        if turn <= longest:  # then it faults, most likely
+            ask_for_missing(k, pt, t, m)
+        turn = min(turn, longest)
     else:
         turn = min(FAULTS_PER_TURN_PAGES / rate * NS_PER_S, 1.0 * LONGEST_TURN_NS)
     task.next_ns = min(task.next_ns, k.now_ns + int(max(turn, 1.0 * SHORTEST_TURN_NS)))

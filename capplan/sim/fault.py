@@ -56,7 +56,7 @@ from capplan.mm.state import (
     VM_PGMAJFAULT,
 )
 from capplan.mm.swap import disk_read, local_ns
-from capplan.mm.swap_map import holder, mem_cgroup_swap_full, total_free_swap
+from capplan.mm.swap_map import ask_for_slot, holder, mem_cgroup_swap_full, total_free_swap
 from capplan.mm.swap_slots import drop_swap_cache
 from capplan.mm.swap_state import (
     swap_cluster_window,
@@ -355,6 +355,7 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
         return _from_swap_cache(k, fr, pt, v, e)
     window, ahead = 1, 0
     if state == PTE_SWAP or state == PTE_ZSWAP:
+        ask_for_slot(k, pt, e)
         window, ahead = _swapin_readahead(k, fr, pt, t, v, e)
     user_fault = not mapping.via_read and mapping.kind != MAP_KERNEL
     c = mapping.owner if mapping.owner >= 0 else k.proc[k.task[t].proc].memcg
