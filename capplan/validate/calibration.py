@@ -128,7 +128,8 @@ DERIVATIONS: tuple[Derivation, ...] = (
     Derivation(
         "visit_ns",
         "page / exit_free * 1000 / 1200",
-        "as the default's ratio of a group's visit to unmapping and freeing a page",
+        "as the default's ratio of a group's visit to unmapping and freeing a page; the lab's "
+        "machine, where this gives 5.9 us (6.1) and 4.9 us (6.12), measured 1.7 and 1.9",
     ),
     Derivation(
         "disk.random_read_ns, disk.read_latency_ns, disk.write_latency_ns",
