@@ -74,8 +74,6 @@ def build_tasks(
         program.add_process(p, process)
     _processes(k, processes, names, cgroups)
     k.nr_procs = len(processes)
-    k.nr_tasks = program.nr_tasks
-    k.nr_vmas = program.nr_vmas
     return entries, program.finish(), [process.name for process in processes]
 
 
@@ -258,141 +256,146 @@ def _argument(op: Op, vmas: dict[str, int], procs: dict[str, int]) -> int:
 
 
 class _Program:
-    """Collects tasks, vmas and ops of all processes."""
+    """Collects tasks, vmas and ops of all processes; :meth:`finish` writes them.
+
+    A column at a time: a record in Python takes a microsecond for each field.
+    """
 
     def __init__(
         self, k: Any, numbers: dict[str, int], mappings: list[Mapping], procs: dict[str, int]
     ) -> None:
         self.k = k
-        # each look-up of a table by attribute makes a new view of it
-        self.proc, self.task, self.vma, self.mapping = k.proc, k.task, k.vma, k.mapping
-        self.heap: list[tuple[int, int]] = []  # when each task is due: the engine's event heap
-        self.cpus = max(int(k.nr_cpus), 1)
         self.procs = procs
         self.numbers = numbers
         self.mappings = mappings
-        self.blocks: list[tuple[int, np.ndarray[Any, Any]]] = []  # where they stand, and ops
+        self.vmas: list[tuple[int, int]] = []  # process and mapping
+        self.copies: list[tuple[int, int]] = []  # vma, the mapping of its process's own copies
+        self.tasks: list[tuple[int, ...]] = []  # see TASK_FIELDS
+        self.accesses: list[tuple[int, int, int, float]] = []  # task, vma, pattern, rate
+        self.zipf: dict[int, float] = {}  # by mapping
+        self.firsts: list[tuple[int, int]] = []  # each process's first task and vma
+        self.heap: list[tuple[int, int]] = []  # when each task is due: the engine's event heap
+        self.ops: list[tuple[int, int, int, float, float, int, int]] = []  # see OP_FIELDS
         self.traces: list[tuple[int, TracePoints, int]] = []  # where, points, vma
         self.length = 0
-        self.nr_tasks = 0
-        self.nr_vmas = 0
         self.placed: set[str] = set()
 
     def add_process(self, p: int, process: Process) -> None:
-        vmas = self._attach(p, process)
         tasks = process.tasks or (Task(()),)
-        _check("tasks", self.nr_tasks + len(tasks), s.MAX_TASKS)
+        _check("tasks", len(self.tasks) + len(tasks), s.MAX_TASKS)
+        self.firsts.append((len(self.tasks), len(self.vmas) if process.mappings else -1))
+        vmas = self._attach(p, process)
         for number, task in enumerate(tasks):
-            self._add_task(p, process, task, vmas, number == 0)
+            begin = self.length
+            if number == 0:
+                self._populate(process, vmas)
+            if task.trace is not None:
+                self._trace(task.trace, vmas)
+            self._ops(task.ops, vmas)
+            self._add_task(p, process, task, vmas, begin)
 
     def _attach(self, p: int, process: Process) -> dict[str, int]:
-        vmas: dict[str, int] = {}
-        previous = -1
-        _check("attached regions", self.nr_vmas + len(process.mappings), s.MAX_VMAS)
-        for name in process.mappings:
-            v = self.nr_vmas
-            self.nr_vmas += 1
-            m = self.numbers[name]
-            vma = self.vma[v]
-            vma.proc = p
-            vma.mapping = m
-            vma.next = -1
-            vma.via_read = self.mapping[m].via_read
-            vma.next_on_mapping = -1  # it joins its mapping when the process is born
-            if previous < 0:
-                self.proc[p].first_vma = v
-            else:
-                self.vma[previous].next = v
-            previous = v
-            vmas[name] = v
+        begin = len(self.vmas)
+        _check("attached regions", begin + len(process.mappings), s.MAX_VMAS)
+        self.vmas += [(p, self.numbers[name]) for name in process.mappings]
+        vmas = {name: v for v, name in enumerate(process.mappings, begin)}
         for name in process.mappings:
             parent = self.mappings[self.numbers[name]].cow_of
             if parent in vmas:
-                self.vma[vmas[parent]].copy = self.numbers[name]
+                self.copies.append((vmas[parent], self.numbers[name]))
         return vmas
 
     def _add_task(
-        self, p: int, process: Process, task: Task, vmas: dict[str, int], first: bool
+        self, p: int, process: Process, task: Task, vmas: dict[str, int], begin: int
     ) -> None:
-        t = self.nr_tasks
-        self.nr_tasks += 1
-        record = self.task[t]
-        record.proc = p
-        record.state = s.TASK_UNBORN
-        record.clock = int(task.clock == "schedule")
-        record.exit_at_end = int(task.exit_at_end)
-        record.retries = s.MAX_RECLAIM_RETRIES
-        record.wait = t % self.cpus % 128
-        record.pc_begin = self.length
-        if first:
-            self.proc[p].first_task = t
-            self._populate(process, vmas)
-        if task.trace is not None:
-            self._trace(task, vmas)
-        self._ops(task.ops, vmas)
-        record.pc_end = self.length
-        if task.access_mapping and task.access.pattern != "idle" and task.access.rate > 0:
-            record.own_vma = vmas[task.access_mapping]
-            record.own_pattern = PATTERNS[task.access.pattern]
-            record.own_rate = task.access.rate
-            self.mapping[self.numbers[task.access_mapping]].zipf_s = task.access.zipf_s
-        record.due_ns = s.NEVER_NS if process.by_fork or process.waits else process.start_ns
-        heapq.heappush(self.heap, (int(record.due_ns), t))
+        t = len(self.tasks)
+        access = task.access
+        if task.access_mapping and access.pattern != "idle" and access.rate > 0:
+            vma = vmas[task.access_mapping]
+            self.accesses.append((t, vma, PATTERNS[access.pattern], access.rate))
+            self.zipf[self.numbers[task.access_mapping]] = access.zipf_s
+        due = s.NEVER_NS if process.by_fork or process.waits else process.start_ns
+        scheduled = task.clock == "schedule"
+        self.tasks.append((p, scheduled, task.exit_at_end, begin, self.length, due))
+        heapq.heappush(self.heap, (due, t))
 
     def _populate(self, process: Process, vmas: dict[str, int]) -> None:
         """Regions that are in memory when the process begins."""
-        wanted = []
         for name in process.mappings:
             mapping = self.mappings[self.numbers[name]]
             # what is in swap is older: it is placed first
             for swapped, pages in ((1, mapping.swapped_pages), (0, mapping.resident_pages)):
                 if pages > 0 and name not in self.placed:
-                    wanted.append((vmas[name], pages, swapped))
-        self.placed |= set(process.mappings)
-        block = np.zeros(len(wanted), s.op_t)
-        for i, (v, pages, swapped) in enumerate(wanted):
-            block[i]["op"] = OP_POPULATE
-            block[i]["vma"] = v
-            block[i]["pages"] = pages
-            block[i]["arg"] = swapped
-        self._append(block)
+                    self._op(OP_POPULATE, vmas[name], pages, 0.0, 0, swapped)
+        self.placed.update(process.mappings)
 
-    def _trace(self, task: Task, vmas: dict[str, int]) -> None:
-        assert task.trace is not None
-        self.traces.append((self.length, task.trace, vmas[task.trace.mapping]))
-        self.length += len(task.trace.at_ns)
+    def _trace(self, trace: TracePoints, vmas: dict[str, int]) -> None:
+        self.traces.append((self.length, trace, vmas[trace.mapping]))
+        self.length += len(trace.at_ns)
 
     def _ops(self, ops: tuple[Op, ...], vmas: dict[str, int]) -> None:
-        block = np.zeros(len(ops), s.op_t)
-        for i, op in enumerate(ops):
-            record = block[i]
-            record["op"] = OPS[op.op]
-            record["vma"] = vmas[op.mapping] if op.mapping else -1
-            record["pages"] = op.pages
-            record["rate"] = op.rate
-            record["t_ns"] = op.at_ns if op.op in ("target", "wait") else op.ns
-            record["arg"] = _argument(op, vmas, self.procs)
-        self._append(block)
+        for op in ops:
+            vma = vmas[op.mapping] if op.mapping else -1
+            t_ns = op.at_ns if op.op in ("target", "wait") else op.ns
+            argument = _argument(op, vmas, self.procs)
+            self._op(OPS[op.op], vma, op.pages, op.rate, t_ns, argument)
 
-    def _append(self, block: np.ndarray[Any, Any]) -> None:
-        if block.size:
-            self.blocks.append((self.length, block))
-            self.length += len(block)
+    def _op(self, op: int, vma: int, pages: float, rate: float, t_ns: int, arg: int) -> None:
+        self.ops.append((self.length, op, vma, pages, rate, t_ns, arg))
+        self.length += 1
 
     def finish(self) -> np.ndarray[Any, Any]:
-        """All ops, as ``(P,) op_t``; the event heap goes to its place."""
-        due, tasks = zip(*self.heap, strict=True)
-        self.k.heap[: len(tasks)] = tasks
-        self.k.heap_due[: len(tasks)] = due
-        self.task["heap_pos"][list(tasks)] = range(len(tasks))
-        self.k.heap_len = len(tasks)
+        """All ops, as ``(P,) op_t``; tasks, vmas and the event heap go to their places."""
+        self._write_vmas()
+        self._write_tasks()
         program = s.new_program(self.length + 1)
-        for at, block in self.blocks:
-            program[at : at + len(block)] = block
-        for at, trace, vma in self.traces:  # most of a program: written in place
-            part = program[at : at + len(trace.at_ns)]
+        if self.ops:
+            at, *columns = zip(*self.ops, strict=True)
+            for name, values in zip(OP_FIELDS, columns, strict=True):
+                program[name][list(at)] = values
+        for begin, trace, vma in self.traces:  # most of a program
+            part = program[begin : begin + len(trace.at_ns)]
             part["op"] = OP_TARGET
             part["vma"] = vma
             part["pages"] = trace.pages
             part["t_ns"] = trace.at_ns
         return program
+
+    def _write_vmas(self) -> None:
+        self.k.nr_vmas = count = len(self.vmas)
+        if not count:
+            return
+        table, mapping = self.k.vma[:count], self.k.mapping
+        procs, mappings = np.array(self.vmas).T
+        table["proc"], table["mapping"] = procs, mappings
+        follows = np.append(procs[1:] == procs[:-1], False)
+        table["next"] = np.where(follows, np.arange(1, count + 1), -1)
+        table["via_read"] = mapping["via_read"][mappings]
+        table["next_on_mapping"] = -1  # it joins its mapping when the process is born
+        for vma, copy in self.copies:
+            table["copy"][vma] = copy
+        mapping["zipf_s"][list(self.zipf)] = list(self.zipf.values())
+
+    def _write_tasks(self) -> None:
+        self.k.nr_tasks = count = len(self.tasks)
+        table, proc = self.k.task[:count], self.k.proc[: len(self.firsts)]
+        for name, values in zip(TASK_FIELDS, zip(*self.tasks, strict=True), strict=True):
+            table[name] = values
+        table["state"] = s.TASK_UNBORN
+        table["retries"] = s.MAX_RECLAIM_RETRIES
+        table["wait"] = np.arange(count) % max(int(self.k.nr_cpus), 1) % 128
+        if self.accesses:
+            tasks, *columns = zip(*self.accesses, strict=True)
+            for name, values in zip(ACCESS_FIELDS, columns, strict=True):
+                table[name][list(tasks)] = values
+        proc["first_task"], proc["first_vma"] = np.array(self.firsts).T
+        due, tasks = zip(*self.heap, strict=True)
+        self.k.heap[:count] = tasks
+        self.k.heap_due[:count] = due
+        table["heap_pos"][list(tasks)] = range(count)
+        self.k.heap_len = count
+
+
+TASK_FIELDS = ("proc", "clock", "exit_at_end", "pc_begin", "pc_end", "due_ns")
+ACCESS_FIELDS = ("own_vma", "own_pattern", "own_rate")
+OP_FIELDS = ("op", "vma", "pages", "rate", "t_ns", "arg")

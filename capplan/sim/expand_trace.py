@@ -120,10 +120,12 @@ class Recording:
             curve = _with_peaks(self.peaks, self.value, curve, draws)
         notes += self.between
         at_ns, index, begins = self._lay(curve, start_ns, end_ns, -offset)
-        noise = _noise(trace, draws, at_ns.size)
-        anon = curve.anon[index] * scale * noise + trace.add
-        if curve.file is not None:
-            file = curve.file[index] * scale * noise
+        anon = curve.anon[index] * scale
+        file = None if curve.file is None else curve.file[index] * scale
+        if trace.jitter > 0.0:
+            noise = _noise(trace, draws, at_ns.size)
+            anon, file = anon * noise, None if file is None else file * noise
+        anon += trace.add
         is_over = bool(at_ns[-1] < end_ns)
         if trace.at_end == "trend" and is_over:
             further = scale * _trend(trace, curve, draws, notes) * (end_ns - at_ns[-1]) / NS_PER_S
@@ -239,8 +241,8 @@ def _between(file: str, value: MemoryTrace, peaks: bool) -> tuple[str, ...]:
     return ()
 
 
-Laid = tuple[IntArray, IntArray, list[int]]
-"""Times on the run's clock [ns], the sample at each, and where lives begin."""
+Laid = tuple[IntArray, IntArray | slice, list[int]]
+"""Times on the run's clock [ns], the samples at them, and where lives begin."""
 
 
 def _lay(curve: Curve, start_ns: int, end_ns: int, offset_s: float, repeat: bool) -> Laid:
@@ -250,9 +252,8 @@ def _lay(curve: Curve, start_ns: int, end_ns: int, offset_s: float, repeat: bool
     # a repeated trace begins anew where its index falls back
     begins = [0, *(1 + np.flatnonzero(curve.restarts[index[1:]])).tolist()]
     at_ns = start_ns + np.rint(times * NS_PER_S).astype(np.int64)
-    for array in (at_ns, index):
-        array.flags.writeable = False  # the next run may have the same
-    return at_ns, index, begins
+    at_ns.flags.writeable = False  # the next run may have the same
+    return at_ns, index if repeat else slice(index[0], index[-1] + 1), begins
 
 
 def _split(
@@ -362,9 +363,7 @@ def _trend(trace: Trace, curve: Curve, draws: Draws, notes: list[str]) -> float:
     return float(slope + spread * draws.score(0, "trace", "trend"))
 
 
-def _noise(trace: Trace, draws: Draws, count: int) -> FloatArray | float:
-    if trace.jitter <= 0.0:
-        return 1.0
+def _noise(trace: Trace, draws: Draws, count: int) -> FloatArray:
     noise: FloatArray = np.maximum(1.0 + trace.jitter * draws.normals(count, "trace", "jitter"), 0)
     return noise
 
