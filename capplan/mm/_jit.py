@@ -79,6 +79,16 @@ def jit(function: F) -> F:
     return Mechanism(function)  # type: ignore[return-value]
 
 
+def rare(function: F) -> F:
+    """``jit`` for what seldom runs: it stands aside, and its callers are laid out for without it.
+
+    A turn goes through more code than a core's first cache holds; what lies between costs time.
+    """
+    if not ENABLED:
+        return function
+    return Mechanism(function, rare=True)  # type: ignore[return-value]
+
+
 def _njit(function: Callable[..., Any], **options: Any) -> Any:
     """``numba.njit``; numba is imported when the first function is compiled."""
     import numba
@@ -120,8 +130,9 @@ class Mechanism:
     (:func:`_finalize`). Called from Python, an entry is made on the spot.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], rare: bool = False) -> None:
         self.py_func = function
+        self.rare = rare
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
         self.__qualname__ = function.__qualname__
@@ -142,6 +153,9 @@ class Mechanism:
             return flags
 
         def keep(result: Any) -> None:
+            if self.rare:
+                code = result.library.get_function(result.fndesc.llvm_func_name)
+                code.add_function_attribute("cold")
             token = object()  # stands for the address that callers are compiled against
             target = dispatcher.targetctx
             target.insert_user_function(token, result.fndesc, [result.library])

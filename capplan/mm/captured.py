@@ -12,7 +12,7 @@ node came to its state by a history that nobody wrote down.
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.buddy import free_block
 from capplan.mm.lru_gen_lists import gen_list_add, lru_gen_isolate, lru_gen_update_size
 from capplan.mm.lruvec import lru_add, lru_del
@@ -33,13 +33,13 @@ from capplan.mm.state import (
 __all__ = ["finish", "placing_pages", "placing_zone"]
 
 
-@jit
+@rare
 def placing_zone(k, z):
     """Whether pages may be placed in zone z: it has frames; tiny ones start as they were seen."""
     return k.zone[z].managed > 0 and not k.zone[z].counters_only
 
 
-@jit
+@rare
 def placing_pages(k, fr, nr, mt):
     """Single pages of a migratetype while placing: from the highest zone down, those obtained."""
     got = 0
@@ -50,7 +50,7 @@ def placing_pages(k, fr, nr, mt):
     return got
 
 
-@jit
+@rare
 def _take_the_rest(k, fr, z):
     """Pages in use that no process, cache or slab asked for are the kernel's: taken for good."""
     zone = k.zone[z]
@@ -75,7 +75,7 @@ def _take_the_rest(k, fr, z):
     return taken
 
 
-@jit
+@rare
 def _bring_back(k, fr, z):
     """The captured free blocks go on the lists; those below a granule into the bag."""
     zone = k.zone[z]
@@ -100,7 +100,7 @@ def _bring_back(k, fr, z):
     zone.bag_seed[0] += used
 
 
-@jit
+@rare
 def _oldest(k, c, n, t):
     """The page of a type that would be scanned first: -1 where none is on a list."""
     lv = k.memcg[c].lruvec[n]
@@ -115,7 +115,7 @@ def _oldest(k, c, n, t):
     return -1
 
 
-@jit
+@rare
 def _take_off(k, fr, c, n, t):
     """Take a group's pages of a type off its lists: the first of their chain, oldest first."""
     first = -1
@@ -136,7 +136,7 @@ def _take_off(k, fr, c, n, t):
     return first
 
 
-@jit
+@rare
 def _put_on(k, fr, c, n, t, i, d):
     """Put a page on list d of those that were seen, as the newest there."""
     if not k.lru_gen:
@@ -152,7 +152,7 @@ def _put_on(k, fr, c, n, t, i, d):
     gen_list_add(k, fr, i, g, False)
 
 
-@jit
+@rare
 def _restore_lists(k, fr, c, n):
     """Spread a group's pages on a node over its lists as they were seen.
 
@@ -188,7 +188,7 @@ def _restore_lists(k, fr, c, n):
             lv.gen_birth_ns[g] = k.now_ns - memcg.seen_age_ns[d]
 
 
-@jit
+@rare
 def finish(k, fr):
     """All that was held is in place: the kernel takes the rest, the lists are as seen."""
     for c in range(k.nr_memcgs):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.buddy import pageblock_migratetype
 from capplan.mm.compaction_free import next_free, pageblock_frames
 from capplan.mm.migrate import is_movable, migrate_folio
@@ -70,7 +70,7 @@ COMPACT_MAX_DEFER_SHIFT = 6
 # --- is it worth while? ---------------------------------------------------------------------
 
 
-@jit
+@rare
 def defer_compaction(k: Any, z: int, order: int) -> None:
     """Compaction of zone `z` for `order` failed: it is skipped for twice as many attempts."""
     zone = k.zone[z]
@@ -79,7 +79,7 @@ def defer_compaction(k: Any, z: int, order: int) -> None:
     zone.compact_order_failed = min(zone.compact_order_failed, order)
 
 
-@jit
+@rare
 def compaction_deferred(k: Any, z: int, order: int) -> bool:
     """Whether to skip zone `z` this time, which counts as an attempt.
 
@@ -98,7 +98,7 @@ def compaction_deferred(k: Any, z: int, order: int) -> bool:
     return True
 
 
-@jit
+@rare
 def compaction_defer_reset(k: Any, z: int, order: int, alloc_success: bool) -> None:
     """Compaction of zone `z` made a block, or is thought to have."""
     zone = k.zone[z]
@@ -108,7 +108,7 @@ def compaction_defer_reset(k: Any, z: int, order: int, alloc_success: bool) -> N
     zone.compact_order_failed = max(zone.compact_order_failed, order + 1)
 
 
-@jit
+@rare
 def compaction_suitable(k: Any, z: int, order: int, hz: int) -> bool:
     """Whether zone `z` has the free pages to move others to, and lacks only large blocks.
 
@@ -132,7 +132,7 @@ def compaction_suitable(k: Any, z: int, order: int, hz: int) -> bool:
     return index < 0 or index > k.extfrag_threshold
 
 
-@jit
+@rare
 def compaction_suit_allocation_order(k: Any, z: int, order: int, hz: int, wmark: int) -> int:
     """SUCCESS: there is a block already; SKIPPED: compaction would not help; or CONTINUE."""
     zone = k.zone[z]
@@ -144,21 +144,21 @@ def compaction_suit_allocation_order(k: Any, z: int, order: int, hz: int, wmark:
 # --- where the scanners go on ---------------------------------------------------------------
 
 
-@jit
+@rare
 def _last_pageblock(k: Any, zone: Any) -> int:
     """Where the free scanner begins: the zone's last pageblock, a frame number within it."""
     size = pageblock_frames(k)
     return (zone.nr_frames - 1) // size * size  # type: ignore[no-any-return]
 
 
-@jit
+@rare
 def _reset_cached_positions(k: Any, zone: Any) -> None:
     zone.compact_cached_migrate[0] = 0
     zone.compact_cached_migrate[1] = 0
     zone.compact_cached_free = _last_pageblock(k, zone)
 
 
-@jit
+@rare
 def reset_isolation_suitable(k: Any, fr: Any, z: int) -> None:
     """Forget which pageblocks were fruitless, if a direct compaction went all the way since."""
     zone = k.zone[z]
@@ -170,14 +170,14 @@ def reset_isolation_suitable(k: Any, fr: Any, z: int) -> None:
     _reset_cached_positions(k, zone)
 
 
-@jit
+@rare
 def _update_cached_migrate(zone: Any, cc: Any, end: int) -> None:
     zone.compact_cached_migrate[0] = max(zone.compact_cached_migrate[0], end)
     if cc.sync:
         zone.compact_cached_migrate[1] = max(zone.compact_cached_migrate[1], end)
 
 
-@jit
+@rare
 def _is_huge(k: Any, fr: Any, first: int) -> bool:
     """Whether the pageblock is one huge page that is still whole (pageblock_skip_persistent())."""
     f = fr[first]
@@ -192,13 +192,13 @@ def _is_huge(k: Any, fr: Any, first: int) -> bool:
 # --- the migrate scanner --------------------------------------------------------------------
 
 
-@jit
+@rare
 def _scanners_met(k: Any, cc: Any) -> bool:
     size = pageblock_frames(k)
     return cc.free // size <= cc.migrate // size  # type: ignore[no-any-return]
 
 
-@jit
+@rare
 def _fast_find_migrateblock(k: Any, fr: Any, cc: Any) -> int:
     """A pageblock near the bottom with large free blocks: fewer pages have to move.
 
@@ -233,7 +233,7 @@ def _fast_find_migrateblock(k: Any, fr: Any, cc: Any) -> int:
     return cc.migrate  # type: ignore[no-any-return]
 
 
-@jit
+@rare
 def _move_isolated(k: Any, fr: Any, pt: Any, cc: Any) -> bool:
     """Move the isolated pages; False when there is nowhere to move them to."""
     for n in range(cc.nr_isolated):
@@ -247,7 +247,7 @@ def _move_isolated(k: Any, fr: Any, pt: Any, cc: Any) -> bool:
     return True
 
 
-@jit
+@rare
 def _compact_pageblock(k: Any, fr: Any, pt: Any, cc: Any, block: int) -> bool:
     """Move what can be moved out of a pageblock, 32 pages and then the rest; False: no free pages.
 
@@ -294,7 +294,7 @@ def _compact_pageblock(k: Any, fr: Any, pt: Any, cc: Any, block: int) -> bool:
     return True
 
 
-@jit
+@rare
 def _isolate_migratepages(k: Any, fr: Any, pt: Any, cc: Any) -> bool:
     """Empty the next pageblock that is worth it; False when compaction has to stop."""
     zone = k.zone[cc.zone]
@@ -318,7 +318,7 @@ def _isolate_migratepages(k: Any, fr: Any, pt: Any, cc: Any) -> bool:
 # --- one zone -------------------------------------------------------------------------------
 
 
-@jit
+@rare
 def _compact_finished(k: Any, cc: Any) -> int:
     zone = k.zone[cc.zone]
     if _scanners_met(k, cc):
@@ -334,7 +334,7 @@ def _compact_finished(k: Any, cc: Any) -> int:
     return COMPACT_SUCCESS if order_available(k, cc.zone, cc.order) else COMPACT_CONTINUE
 
 
-@jit
+@rare
 def compact_zone_begin(k: Any, fr: Any, cc: Any, hz: int) -> int:
     """Set the scanners of `cc` (zone, order, mode are set): CONTINUE, or why there is no need."""
     zone = k.zone[cc.zone]
@@ -364,7 +364,7 @@ def compact_zone_begin(k: Any, fr: Any, cc: Any, hz: int) -> int:
     return COMPACT_CONTINUE
 
 
-@jit
+@rare
 def compact_zone_some(k: Any, fr: Any, pt: Any, cc: Any, until_ns: float) -> int:
     """Compact until it is finished or the actor has worked `until_ns`; COMPACT_*."""
     status = _compact_finished(k, cc)
@@ -378,14 +378,14 @@ def compact_zone_some(k: Any, fr: Any, pt: Any, cc: Any, until_ns: float) -> int
     return status
 
 
-@jit
+@rare
 def compact_zone_end(k: Any, cc: Any) -> None:
     """Count what the scanners did."""
     k.vmstat[VM_COMPACT_MIGRATE_SCANNED] += cc.migrate_scanned
     k.vmstat[VM_COMPACT_FREE_SCANNED] += cc.free_scanned
 
 
-@jit
+@rare
 def compact_zone(k: Any, fr: Any, pt: Any, cc: Any, hz: int) -> int:
     """Compact zone ``cc.zone`` until a block of ``cc.order`` is free: COMPACT_*.
 

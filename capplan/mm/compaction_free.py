@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.buddy import isolate_free_granule
 from capplan.mm.state import (
     COMPACT_CLUSTER_MAX,
@@ -25,12 +25,12 @@ from capplan.mm.watermark import zone_watermark_ok
 __all__ = ["next_free", "pageblock_frames"]
 
 
-@jit
+@rare
 def pageblock_frames(k: Any) -> int:
     return 1 << (PAGEBLOCK_ORDER - k.g)  # type: ignore[no-any-return]
 
 
-@jit
+@rare
 def _may_isolate(k: Any, z: int) -> bool:
     """Whether a granule may be taken: MIN without its boost is left (__isolate_free_page())."""
     zone = k.zone[z]
@@ -38,7 +38,7 @@ def _may_isolate(k: Any, z: int) -> bool:
     return zone_watermark_ok(k, z, 0, mark, 0, 0)
 
 
-@jit
+@rare
 def _is_target(k: Any, fr: Any, cc: Any, first: int) -> bool:
     """Whether pages may be moved to this pageblock (suitable_migration_target())."""
     order = cc.order if cc.order > 0 else PAGEBLOCK_ORDER
@@ -48,7 +48,7 @@ def _is_target(k: Any, fr: Any, cc: Any, first: int) -> bool:
     return f.migratetype == MT_MOVABLE and (cc.ignore_skip or not f.skip)
 
 
-@jit
+@rare
 def _highest_free(k: Any, fr: Any, zone: Any, below: int) -> int:
     """Start of the highest pageblock below a frame number that may be a target, -1: there is none.
 
@@ -71,7 +71,7 @@ def _highest_free(k: Any, fr: Any, zone: Any, below: int) -> int:
     return highest
 
 
-@jit
+@rare
 def _scan_free_pageblock(k: Any, fr: Any, cc: Any, end: int) -> int:
     """The next free granule up to `end`, taken; -1 when there is none, -2 below the mark.
 
@@ -104,7 +104,7 @@ def _scan_free_pageblock(k: Any, fr: Any, cc: Any, end: int) -> int:
     return -1
 
 
-@jit
+@rare
 def next_free(k: Any, fr: Any, cc: Any) -> int:
     """Take the next free granule of the free scanner, or -1 (isolate_freepages()).
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.buddy import convert_pageblocks
 from capplan.mm.cpuset import node_allowed
 from capplan.mm.page_alloc import zonelist_zone
@@ -28,7 +28,7 @@ from capplan.mm.state import (
 __all__ = ["unreserve_highatomic_pageblock"]
 
 
-@jit
+@rare
 def unreserve_highatomic_pageblock(k: Any, fr: Any, node: int, force: bool) -> bool:
     """Give one reserved pageblock that has free pages back to movable ones; False: there is none.
 

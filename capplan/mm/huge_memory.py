@@ -15,25 +15,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.state import PAGEBLOCK_ORDER, PG_HUGE, PG_MLOCKED, PG_SWAP_CLEAN, PG_SWAPCACHE
 
 __all__ = ["huge_first", "huge_pages", "is_uniform", "split_huge_page"]
 
 
-@jit
+@rare
 def huge_pages(k: Any) -> int:
     """Frames of a huge page."""
     return 1 << (PAGEBLOCK_ORDER - k.g)  # type: ignore[no-any-return]
 
 
-@jit
+@rare
 def huge_first(k: Any, fr: Any, i: int) -> int:
     """First frame of the huge page that frame `i` is of (compound_head())."""
     return i - ((i - k.zone[fr[i].zone].first_frame) & (huge_pages(k) - 1))  # type: ignore[no-any-return]
 
 
-@jit
+@rare
 def split_huge_page(k: Any, fr: Any, i: int) -> None:
     """From now on the granules of frame `i`'s huge page are pages like others.
 
@@ -47,7 +47,7 @@ def split_huge_page(k: Any, fr: Any, i: int) -> None:
     fr[first].order = k.g
 
 
-@jit
+@rare
 def is_uniform(k: Any, fr: Any, i: int) -> bool:
     """Whether all of frame `i`'s huge page is of one mapping, group, and state of swapping.
 

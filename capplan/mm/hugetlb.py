@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.buddy import alloc_block
 from capplan.mm.captured import placing_zone
 from capplan.mm.page_alloc import alloc_huge_page, zonelist_zone
@@ -40,7 +40,7 @@ HZ_MOVABLE = 3
 RETRY_MAYFAIL = 2
 
 
-@jit
+@rare
 def nr_huge_pages(k: Any) -> int:
     """Huge pages in the pool (HugePages_Total)."""
     total = 0
@@ -49,7 +49,7 @@ def nr_huge_pages(k: Any) -> int:
     return total
 
 
-@jit
+@rare
 def _add(k: Any, fr: Any, first: int) -> None:
     """A block becomes a huge page of its zone's part of the pool."""
     zone = k.zone[fr[first].zone]
@@ -61,7 +61,7 @@ def _add(k: Any, fr: Any, first: int) -> None:
     zone.nr_hugetlb += 1
 
 
-@jit
+@rare
 def _from_counted_zone(k: Any, n: int) -> bool:
     """A block from a zone that is counted only (DMA), the last of the zonelist."""
     for step in range(ZONES_PER_NODE):
@@ -77,7 +77,7 @@ def _from_counted_zone(k: Any, n: int) -> bool:
     return False
 
 
-@jit
+@rare
 def _alloc_on(k: Any, fr: Any, pt: Any, n: int) -> bool:
     """A huge page of node `n` (alloc_buddy_hugetlb_folio()): its own zones, the smallest last."""
     first = alloc_huge_page(k, fr, n, 1, WMARK_LOW)
@@ -91,7 +91,7 @@ def _alloc_on(k: Any, fr: Any, pt: Any, n: int) -> bool:
     return True
 
 
-@jit
+@rare
 def _next_node(k: Any) -> int:
     """The node whose turn it is (hstate_next_node_to_alloc(), ..._to_free())."""
     n = k.hugetlb_next_nid
@@ -99,7 +99,7 @@ def _next_node(k: Any) -> int:
     return n  # type: ignore[no-any-return]
 
 
-@jit
+@rare
 def _alloc_pool_huge_folio(k: Any, fr: Any, pt: Any) -> bool:
     for _ in range(k.nr_nodes):
         n = _next_node(k)
@@ -111,7 +111,7 @@ def _alloc_pool_huge_folio(k: Any, fr: Any, pt: Any) -> bool:
     return False
 
 
-@jit
+@rare
 def _free_on(k: Any, fr: Any, n: int) -> bool:
     """A huge page of node `n` goes back to its zone."""
     for z in range(n * ZONES_PER_NODE, (n + 1) * ZONES_PER_NODE):
@@ -131,7 +131,7 @@ def _free_on(k: Any, fr: Any, n: int) -> bool:
     return False
 
 
-@jit
+@rare
 def set_max_huge_pages(k: Any, fr: Any, pt: Any, wanted: int) -> bool:
     """One step towards a pool of `wanted` huge pages; False: it is there, or stays as it is.
 
@@ -154,7 +154,7 @@ def set_max_huge_pages(k: Any, fr: Any, pt: Any, wanted: int) -> bool:
     return False
 
 
-@jit
+@rare
 def hugetlb_boot(k: Any, fr: Any, pt: Any) -> None:
     """The pool as the run begins; of a captured node, out of what was in use."""
     if k.captured != 1:

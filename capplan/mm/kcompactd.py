@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.compaction import (
     COMPACT_COMPLETE,
     COMPACT_CONTINUE,
@@ -44,7 +44,7 @@ HPAGE_FRAG_CHECK_INTERVAL_NS = 500 * NS_PER_MS
 HZ_MOVABLE = 3
 
 
-@jit
+@rare
 def wakeup_kcompactd(k: Any, n: int, order: int) -> None:
     """Have node `n` compacted for a block of `order`, if a zone lends itself to it."""
     node = k.node[n]
@@ -65,7 +65,7 @@ def wakeup_kcompactd(k: Any, n: int, order: int) -> None:
             return
 
 
-@jit
+@rare
 def proactive_look(k: Any) -> None:
     """Each 500 ms: nodes whose free memory is too fragmented are compacted.
 
@@ -89,7 +89,7 @@ def proactive_look(k: Any) -> None:
             k.proactive_woken = 1
 
 
-@jit
+@rare
 def _begin(k: Any, n: int) -> None:
     """Begin a round of all zones: their number comes from ``cc.zone``."""
     node = k.node[n]
@@ -104,7 +104,7 @@ def _begin(k: Any, n: int) -> None:
         k.vmstat[VM_COMPACT_DAEMON_WAKE] += 1
 
 
-@jit
+@rare
 def _begin_zone(k: Any, fr: Any, cc: Any, z: int) -> int:
     """Begin with zone `z`: CONTINUE, or another COMPACT_* where there is nothing to do."""
     cc.zone = z
@@ -116,7 +116,7 @@ def _begin_zone(k: Any, fr: Any, cc: Any, z: int) -> int:
     return compact_zone_begin(k, fr, cc, z % ZONES_PER_NODE)
 
 
-@jit
+@rare
 def _end_zone(k: Any, fr: Any, cc: Any, status: int) -> None:
     compact_zone_end(k, cc)
     if cc.order >= 0 or k.proactive_counted:
@@ -131,7 +131,7 @@ def _end_zone(k: Any, fr: Any, cc: Any, status: int) -> None:
         defer_compaction(k, cc.zone, cc.order)
 
 
-@jit
+@rare
 def _finish(k: Any, n: int) -> None:
     """All zones are through; a proactive round without success waits 32 s for the next."""
     node = k.node[n]
@@ -146,7 +146,7 @@ def _finish(k: Any, n: int) -> None:
         node.kcompactd_max_order = 0
 
 
-@jit
+@rare
 def kcompactd_run(k: Any, fr: Any, pt: Any, n: int) -> None:
     """One turn of node `n`'s kcompactd; sets when it is due again.
 

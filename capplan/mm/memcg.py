@@ -10,7 +10,7 @@ reclaims precede a kill.
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import jit, rare
 from capplan.mm.events import memcg_event, tell_throttle
 from capplan.mm.oom_kill import out_of_memory
 from capplan.mm.page_counter import (
@@ -69,7 +69,7 @@ def mem_cgroup_margin(k, c):
     return margin
 
 
-@jit
+@rare
 def charge_what_fits(k, c, nr):
     """Charge as many of nr pages as every level has room for: the pages."""
     level = c
@@ -81,7 +81,7 @@ def charge_what_fits(k, c, nr):
     return max(nr, 0)
 
 
-@jit
+@rare
 def drain_all_stock(k, over):
     """Give back what the groups under ``over`` have charged ahead (drain_all_stock)."""
     for c in range(over, k.memcg[over].subtree_end):
@@ -175,7 +175,7 @@ def reset_charge(k, t):
     task.oom_memcg = 0
 
 
-@jit
+@rare
 def _memcg_oom(k, t, over, nr, user_fault):
     """Reclaim has failed (mem_cgroup_oom): what the charge does next."""
     memcg_event(k, over, EV_OOM)
@@ -189,7 +189,7 @@ def _memcg_oom(k, t, over, nr, user_fault):
     return CHARGE_AGAIN
 
 
-@jit
+@rare
 def _last_tries(k, fr, pt, c, nr):
     """What a charger still tries that was chosen itself: until its retries are spent again.
 
@@ -210,7 +210,7 @@ def _last_tries(k, fr, pt, c, nr):
             retries -= 1
 
 
-@jit
+@rare
 def end_tries(k, fr, pt, t, c, nr, user_fault):
     """The tries of a charge of nr pages are over: the OOM killer looks."""
     over = k.task[t].oom_memcg

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.lru_gen_lists import gen_list_add, gen_list_del, lru_gen_update_size
 from capplan.mm.lru_gen_memcg import lru_gen_offline_memcg, lru_gen_online_memcg
 from capplan.mm.lruvec import lru_add, lru_del
@@ -38,7 +38,7 @@ from capplan.mm.xarray import reparent_shadow_nodes
 __all__ = ["mem_cgroup_css_offline"]
 
 
-@jit
+@rare
 def _reparent_slab(k: Any, pt: Any, c: int) -> None:
     """Dentries and inodes become the parent's (memcg_reparent_objcgs(), ..._list_lrus())."""
     memcg = k.memcg[c]
@@ -61,7 +61,7 @@ def _reparent_slab(k: Any, pt: Any, c: int) -> None:
     above.stat[ST_KERNEL] += nr
 
 
-@jit
+@rare
 def _move_generations(k: Any, fr: Any, c: int, d: int, n: int) -> None:
     """Pages of the multi-gen LRU go to the generations of the same age."""
     lv, to = k.memcg[c].lruvec[n], k.memcg[d].lruvec[n]
@@ -89,7 +89,7 @@ def _move_generations(k: Any, fr: Any, c: int, d: int, n: int) -> None:
                     i = lv.gen_tail[on, t, z]
 
 
-@jit
+@rare
 def _move_lists(k: Any, fr: Any, c: int, d: int, n: int) -> None:
     """All lists of the classic LRU, of the other the unevictable one: oldest first."""
     lv = k.memcg[c].lruvec[n]
@@ -102,7 +102,7 @@ def _move_lists(k: Any, fr: Any, c: int, d: int, n: int) -> None:
             i = lv.tail[lru]
 
 
-@jit
+@rare
 def _move_swap(k: Any, pt: Any, c: int, d: int) -> None:
     """Slots of swapped tmpfs, and what zswap holds of them, with their charges."""
     group, heir = k.memcg[c], k.memcg[d]
@@ -124,21 +124,21 @@ def _move_swap(k: Any, pt: Any, c: int, d: int) -> None:
         uncharge_memory(k, c, over)
 
 
-@jit
+@rare
 def _is_left(k: Any, c: int) -> bool:
     """Whether anything is charged to group `c`."""
     memcg = k.memcg[c]
     return memcg.memory.usage > 0 or memcg.swap.usage > 0 or memcg.memsw.usage > 0  # type: ignore[no-any-return]
 
 
-@jit
+@rare
 def _is_listed(k: Any, d: int, n: int) -> bool:
     """Whether group `d` is in the memcg LRU of node `n`."""
     lv = k.memcg[d].lruvec[n]
     return lv.memcg_prev >= 0 or k.node[n].memcg_lru_head[lv.memcg_gen, lv.memcg_bin] == d  # type: ignore[no-any-return]
 
 
-@jit
+@rare
 def mem_cgroup_css_offline(k: Any, fr: Any, pt: Any, c: int) -> None:
     """Group `c`, which has no process and no groups below, is removed; its number is a new one's.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.lruvec import lru_add, lru_del
 from capplan.mm.pcp import pcp_free
 from capplan.mm.state import (
@@ -28,7 +28,7 @@ __all__ = ["is_movable", "migrate_folio"]
 _PINNED = PG_FREE | PG_HUGE | PG_KERNEL | PG_WRITEBACK | PG_DOOMED
 
 
-@jit
+@rare
 def is_movable(k: Any, fr: Any, i: int) -> bool:
     """Whether frame `i` is a page that can be isolated: on a list, and not under I/O.
 
@@ -44,7 +44,7 @@ def is_movable(k: Any, fr: Any, i: int) -> bool:
     return f.lru != LRU_NONE and f.flags & _PINNED == 0 and f.nr_pages == k.granule_pages  # type: ignore[no-any-return]
 
 
-@jit
+@rare
 def _migrate_single_pages(k: Any, fr: Any, i: int, j: int) -> None:
     """Granule `j` takes the place of `i`, whose single pages a pool holds (zs_page_migrate())."""
     zone = k.zone[fr[i].zone]
@@ -60,7 +60,7 @@ def _migrate_single_pages(k: Any, fr: Any, i: int, j: int) -> None:
         zone.bag_head[MT_MOVABLE] = j
 
 
-@jit
+@rare
 def _migrate_folio(k: Any, fr: Any, pt: Any, i: int, j: int) -> None:
     """Frame `j` takes the place of `i`, a page on an LRU list (folio_migrate_flags())."""
     lru_del(k, fr, i)
@@ -85,7 +85,7 @@ def _migrate_folio(k: Any, fr: Any, pt: Any, i: int, j: int) -> None:
     lru_add(k, fr, j)
 
 
-@jit
+@rare
 def migrate_folio(k: Any, fr: Any, pt: Any, i: int, j: int) -> None:
     """Move the page of frame `i` to the free frame `j` of the same zone.
 

@@ -16,7 +16,7 @@ Not in the kernel, which need not ask: there a task touches its pages itself.
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit, prefetch
+from capplan.mm._jit import jit, prefetch, rare
 from capplan.mm.lruvec import draw, zipf_mass
 from capplan.mm.state import ACCESS_ZIPF, CELLS, NR_MISSING_CLASSES, PTE_COW, PTE_NONE, PTE_PRESENT
 from capplan.mm.xarray import ask_for_node
@@ -120,7 +120,7 @@ def granule_found(k, pt, m, e):
         _remove(k, pt, m, e)
 
 
-@jit
+@rare
 def _list_missing(k, pt, m):
     """Begin to keep the lists of mapping m, for its present pattern."""
     mapping = k.mapping[m]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.cpuset import node_present_pages
 from capplan.mm.state import PROC_EXITING, PROC_LIVE
 
@@ -46,7 +46,7 @@ PID_INIT = 1
 ROOT_BONUS_NONE, ROOT_BONUS_OF_POINTS, ROOT_BONUS_OF_TOTAL = 0, 1, 2
 
 
-@jit
+@rare
 def oom_badness(k: Any, p: int, totalpages: int) -> int:
     """Points of one process: what its death would free, shifted by oom_score_adj.
 
@@ -101,7 +101,7 @@ def oom_badness(k: Any, p: int, totalpages: int) -> int:
     return points
 
 
-@jit
+@rare
 def mem_cgroup_get_max(k: Any, c: int) -> int:
     """Most memory and swap that a memcg may use [pages].
 
@@ -126,7 +126,7 @@ def mem_cgroup_get_max(k: Any, c: int) -> int:
     return limit + min(int(memcg.swap.max), int(k.totalswap))
 
 
-@jit
+@rare
 def constrained_totalpages(k: Any, domain: int) -> int:
     """What the points are measured against: of a memcg, or of the machine (domain -1) [pages].
 
@@ -146,7 +146,7 @@ def constrained_totalpages(k: Any, domain: int) -> int:
     return max(mem_cgroup_get_max(k, domain), 1)
 
 
-@jit
+@rare
 def in_domain(k: Any, p: int, domain: int) -> bool:
     """Whether process p lives in the group or below it; -1 is the machine.
 
@@ -159,7 +159,7 @@ def in_domain(k: Any, p: int, domain: int) -> bool:
     return domain <= c and c < int(k.memcg[domain].subtree_end)
 
 
-@jit
+@rare
 def beats(k: Any, p: int, points: int, chosen: int, chosen_points: int, in_memcg: bool) -> bool:
     """Whether p is preferred to the process chosen so far, whatever the order of the search."""
     if chosen < 0 or points != chosen_points:
@@ -173,7 +173,7 @@ def beats(k: Any, p: int, points: int, chosen: int, chosen_points: int, in_memcg
     return later
 
 
-@jit
+@rare
 def select_bad_process(k: Any, domain: int) -> int:
     """Index of the process to kill.
 
@@ -222,7 +222,7 @@ def select_bad_process(k: Any, domain: int) -> int:
     return chosen
 
 
-@jit
+@rare
 def oom_group_root(k: Any, c: int, domain: int) -> int:
     """Memcg to be killed as a whole with a victim, -1 for the victim alone.
 
@@ -254,7 +254,7 @@ def oom_group_root(k: Any, c: int, domain: int) -> int:
     return group
 
 
-@jit
+@rare
 def oom_kill_eligible(k: Any, p: int, group: int) -> bool:
     """Whether a process dies with its group (mm/oom_kill.c, oom_kill_memcg_member())."""
     proc = k.proc[p]
@@ -262,7 +262,7 @@ def oom_kill_eligible(k: Any, p: int, group: int) -> bool:
     return proc.state == PROC_LIVE and killable and in_domain(k, p, group)
 
 
-@jit
+@rare
 def _oom_score_of(k: Any, points: int, totalpages: int) -> int:
     """/proc/PID/oom_score of a process with these points (C divides towards zero)."""
     if points == LONG_MIN:
@@ -276,7 +276,7 @@ def _oom_score_of(k: Any, points: int, totalpages: int) -> int:
     return score // 3 if score >= 0 else -(-score // 3)
 
 
-@jit
+@rare
 def proc_oom_score(k: Any, p: int) -> int:
     """What /proc/PID/oom_score shows: points of the whole node's memory, 0 to 2000.
 

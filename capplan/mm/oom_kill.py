@@ -10,7 +10,7 @@ flight nobody else of its domain is killed.
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.cpuset import constrained_nodes
 from capplan.mm.events import memcg_event, record
 from capplan.mm.oom import (
@@ -43,7 +43,7 @@ __all__ = ["oom_kill_process", "out_of_memory"]
 PANIC_ALWAYS = 2  # vm.panic_on_oom: 1 spares what a memcg or a cpuset ran out of
 
 
-@jit
+@rare
 def _dump_candidates(k, domain, totalpages):
     """Keep the likeliest victims for the log: number of the list, or -1 when there is no room.
 
@@ -74,7 +74,7 @@ def _dump_candidates(k, domain, totalpages):
     return k.nr_oom_dumps - 1
 
 
-@jit
+@rare
 def _copy_candidate(to, source):
     to.proc = source.proc
     to.points = source.points
@@ -85,7 +85,7 @@ def _copy_candidate(to, source):
     to.pgtables = source.pgtables
 
 
-@jit
+@rare
 def _note_candidate(k, to, p, points):
     proc = k.proc[p]
     to.proc = p
@@ -97,7 +97,7 @@ def _note_candidate(k, to, p, points):
     to.pgtables = proc.pgtables
 
 
-@jit
+@rare
 def _kill_one(k, p, domain, points, totalpages, dump, trigger):
     """Mark process p and tell (__oom_kill_process)."""
     proc = k.proc[p]
@@ -118,7 +118,7 @@ def _kill_one(k, p, domain, points, totalpages, dump, trigger):
         k.event[told].looked = k.looked[0, 0]
 
 
-@jit
+@rare
 def oom_kill_process(k, victim, domain, trigger):
     """Kill the victim and, where oom.group says so, everything in its group.
 
@@ -141,7 +141,7 @@ def oom_kill_process(k, victim, domain, trigger):
                 _kill_one(k, p, domain, points, totalpages, dump, trigger)
 
 
-@jit
+@rare
 def _tell_no_victim(k, c, p_current):
     """Record that nobody can be killed: at most once a second and group, repeats counted.
 
@@ -157,7 +157,7 @@ def _tell_no_victim(k, c, p_current):
     memcg.no_victims = 0
 
 
-@jit
+@rare
 def _out_of_memory(k, domain, p_current):
     """Pick and kill (out_of_memory): True when somebody was killed or is dying.
 
@@ -189,7 +189,7 @@ def _out_of_memory(k, domain, p_current):
     return True
 
 
-@jit
+@rare
 def out_of_memory(k, domain, p_current):
     """Pick and kill (out_of_memory): True when somebody was killed or is dying.
 

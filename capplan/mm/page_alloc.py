@@ -9,7 +9,7 @@ path is in ``page_alloc_slowpath``; what lies below a granule comes from the zon
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import jit, rare
 from capplan.mm.captured import placing_pages, placing_zone
 from capplan.mm.cpuset import node_allowed, numa_node_id
 from capplan.mm.huge_memory import huge_pages, split_huge_page
@@ -183,7 +183,7 @@ def _prepare_frame(fr, i, nr_pages):
     fr[i].swap = -1
 
 
-@jit
+@rare
 def _place_frame(k, fr, node, nr_pages):
     """A frame for what a captured node held: from the pages that were in use, without marks."""
     for step in range(k.nr_zones):

@@ -10,7 +10,7 @@ huge page       -> the same for all of it at once; split where swap has no room 
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import jit, rare
 from capplan.mm.huge_memory import (
     huge_first,
     huge_pages,
@@ -257,7 +257,7 @@ def _unmap_to_swap(k, fr, pt, i):
     granule_lost(k, pt, m, fr[i].pte, nr)
 
 
-@jit
+@rare
 def place_in_swap(k, fr, pt, i):
     """Page i was in swap when the run began: it goes there without being written or waited for.
 
@@ -335,7 +335,7 @@ def _putback_huge(k, fr, pt, first, active):
     return 0
 
 
-@jit
+@rare
 def _swap_out_huge(k, fr, pt, first, at):
     """Write a huge page to the cluster at slot ``at``, past zswap, which takes none (pageout).
 
@@ -354,7 +354,7 @@ def _swap_out_huge(k, fr, pt, first, at):
     return _putback_huge(k, fr, pt, first, False)
 
 
-@jit
+@rare
 def _shrink_huge(k, fr, pt, i):
     """Decide on the huge page that page i is of: the pages freed (shrink_folio_list)."""
     sc = k.sc
@@ -449,7 +449,7 @@ def _shrink_page(k, fr, pt, i):
     return _remove_mapping(k, fr, pt, i)
 
 
-@jit
+@rare
 def _pageout_file(k, fr, pt, i):
     """kswapd in distress writes a dirty file page itself (pageout)."""
     disk = k.mapping[fr[i].mapping].disk

@@ -15,7 +15,7 @@ search meets is not left for the one that is next.
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit, prefetch
+from capplan.mm._jit import jit, prefetch, rare
 from capplan.mm.events import memcg_event, tell_swap_full
 from capplan.mm.lruvec import draw
 from capplan.mm.page_counter import try_charge_swap
@@ -361,7 +361,7 @@ def _get_swap_pages(k, fr, pt, want, nr):
     return 0
 
 
-@jit
+@rare
 def drain_slots_cache(k, pt):
     """Switch the slots cache off: what it holds is free (deactivate_swap_slots_cache)."""
     k.slot_cache_active = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.events import record
 from capplan.mm.memcg import charge_forced
 from capplan.mm.page_alloc import alloc_kernel_pages
@@ -27,7 +27,7 @@ from capplan.sim.ops import OP_POPULATE, OP_TARGET
 __all__ = ["born"]
 
 
-@jit
+@rare
 def _attach(k, fr, pt, v):
     """A vma joins its mapping: what others have mapped of it counts in this process's RSS too."""
     vma = k.vma[v]
@@ -54,7 +54,7 @@ def _attach(k, fr, pt, v):
         proc.rss_shmem += nr
 
 
-@jit
+@rare
 def _start_process(k, fr, pt, p):
     proc = k.proc[p]
     proc.state = PROC_LIVE
@@ -87,7 +87,7 @@ def _start_process(k, fr, pt, p):
         record(k, KIND_START, p, proc.memcg, 0, 0, 0, 0, 0, 0)
 
 
-@jit
+@rare
 def _first_op(k, pg, t):
     """Where a life's program begins.
 
@@ -107,7 +107,7 @@ def _first_op(k, pg, t):
     return pc
 
 
-@jit
+@rare
 def _reset_task(k, t):
     """A task of a new life: nothing of the last one goes on."""
     task = k.task[t]
@@ -121,7 +121,7 @@ def _reset_task(k, t):
     task.store_vma = -1
 
 
-@jit
+@rare
 def born(k, fr, pt, pg, t):
     """Task t begins its program; with its first task the process starts."""
     task = k.task[t]

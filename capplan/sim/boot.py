@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from errno import ENOMEM
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.buddy import alloc_block
 from capplan.mm.captured import finish
 from capplan.mm.events import record
@@ -27,7 +27,7 @@ from capplan.mm.swapfile import drain_slots_cache
 __all__ = ["boot", "placed"]
 
 
-@jit
+@rare
 def _fill_per_cpu_lists(k, fr, z):
     """Pages that per-cpu lists hold at t = 0, evenly on all CPUs.
 
@@ -51,7 +51,7 @@ def _fill_per_cpu_lists(k, fr, z):
         cpu = (cpu + 1) % min(k.nr_cpus, PCP_CPUS)
 
 
-@jit
+@rare
 def placed(k, fr, pt):
     """All that is in memory at t = 0 has been placed.
 
@@ -71,7 +71,7 @@ def placed(k, fr, pt):
         finish(k, fr)
 
 
-@jit
+@rare
 def _place_slab(k, fr, c):
     """Dentries and inodes that group c was charged for before the run."""
     stat = k.memcg[c].stat
@@ -83,7 +83,7 @@ def _place_slab(k, fr, c):
     charge_forced(k, c, got)
 
 
-@jit
+@rare
 def boot(k, fr, pt):
     """What the first call sets up: huge pages, slab, the generations of the multi-gen LRU."""
     k.booted = 1

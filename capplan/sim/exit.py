@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.events import record
 from capplan.mm.huge_memory import huge_pages
 from capplan.mm.pcp import pcp_free_high_order
@@ -56,7 +56,7 @@ TURN_PAGES = 2048
 FLUSH_PAGES = 512
 
 
-@jit
+@rare
 def begin_exit(k, p, code, delay_ns):
     """Process p ends (code < 0: killed by that signal): its tasks stop, one does the exit."""
     proc = k.proc[p]
@@ -89,7 +89,7 @@ def begin_exit(k, p, code, delay_ns):
             heap_remove(k, t)
 
 
-@jit
+@rare
 def _flush_some(k, fr, proc):
     """Free the batch that was paid for, pay for the next; whether all gathered is freed.
 
@@ -122,14 +122,14 @@ def _flush_some(k, fr, proc):
     return False
 
 
-@jit
+@rare
 def _is_private(k, v):
     """Whether nobody else maps what vma v maps."""
     m = k.vma[v].mapping
     return k.mapping[m].first_vma == v and k.vma[v].next_on_mapping < 0
 
 
-@jit
+@rare
 def _swapped_through(k, pt, v):
     """Pages in swap that vma v maps: not those of which a forked process has its own copy."""
     mapping = k.mapping[k.vma[v].mapping]
@@ -144,7 +144,7 @@ def _swapped_through(k, pt, v):
     return pages
 
 
-@jit
+@rare
 def _detach_vma(k, pt, v):
     """Take vma v off its mapping; its pages leave the RSS."""
     m = k.vma[v].mapping
@@ -168,7 +168,7 @@ def _detach_vma(k, pt, v):
         at = after
 
 
-@jit
+@rare
 def _unmap_shared(k, fr, pt, v):
     """The process leaves a file or shmem object: unmapped, its pages stay in the cache."""
     m = k.vma[v].mapping
@@ -183,7 +183,7 @@ def _unmap_shared(k, fr, pt, v):
     proc.rss_shmem = 0
 
 
-@jit
+@rare
 def _stores(pt, e):
     """Objects outside memory's lists that go with entry e: its slot, and what zswap holds.
 
@@ -195,7 +195,7 @@ def _stores(pt, e):
     return 2 if pt[e].in_zswap else 1
 
 
-@jit
+@rare
 def _detach_huge(k, fr, pt, p, m):
     """The huge page that begins at the entry just passed leaves mapping m: first frame, or -1."""
     proc = k.proc[p]
@@ -208,7 +208,7 @@ def _detach_huge(k, fr, pt, p, m):
     return first
 
 
-@jit
+@rare
 def _unmap_granule(k, fr, pt, p, m, e):
     """What is at entry e, a granule or a huge page, leaves mapping m: (frame or -1, pages)."""
     if k.mapping[m].thp:
@@ -222,7 +222,7 @@ def _unmap_granule(k, fr, pt, p, m, e):
     return detach_entry(k, fr, pt, m, e), nr
 
 
-@jit
+@rare
 def _unmap_some(k, fr, pt, p):
     """Unmap up to a turn's pages; whether all of the process is unmapped."""
     proc = k.proc[p]
@@ -266,7 +266,7 @@ def _unmap_some(k, fr, pt, p):
     return True
 
 
-@jit
+@rare
 def exit_run(k, fr, pt, t):
     """A turn of an exiting process: (True when it is gone, its work before MMF_OOM_SKIP).
 
@@ -299,7 +299,7 @@ def exit_run(k, fr, pt, t):
     return True, -1.0
 
 
-@jit
+@rare
 def _touching(k):
     """Whether a task is accessing memory all the time: it has visited each CPU by now."""
     for t in range(k.nr_tasks):
@@ -308,7 +308,7 @@ def _touching(k):
     return False
 
 
-@jit
+@rare
 def last_reference(k, fr, t):
     """Drop references to the mm of a dead process; with the last goes its page directory.
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.cpuset import preferred_node
 from capplan.mm.lruvec import draw, lru_add, progress_now
 from capplan.mm.memcg import cancel_charge
@@ -55,7 +55,7 @@ __all__ = ["attach_fork", "fork", "hand_over", "is_shared", "still_mapped", "sto
 SHORTEST_TURN_NS = 10 * NS_PER_MS
 
 
-@jit
+@rare
 def fork(k, q):
     """Process q begins now, unless its last life still goes on (fork)."""
     state = k.proc[q].state
@@ -68,7 +68,7 @@ def fork(k, q):
             heap_set(k, t, k.now_ns)
 
 
-@jit
+@rare
 def _of_parent(k, v):
     """The parent's vma of the mapping that vma v shares, or -1."""
     parent = k.proc[k.vma[v].proc].parent
@@ -80,7 +80,7 @@ def _of_parent(k, v):
     return -1
 
 
-@jit
+@rare
 def attach_fork(k, fr, pt, v):
     """A child that was forked shares what its parent maps (copy_page_range).
 
@@ -122,7 +122,7 @@ def attach_fork(k, fr, pt, v):
     _wake_writers(k, vma.mapping)
 
 
-@jit
+@rare
 def _wake_writers(k, m):
     """Tasks that write to mapping m have something to copy from now on."""
     for t in range(k.nr_tasks):
@@ -134,7 +134,7 @@ def _wake_writers(k, m):
             heap_set(k, t, max(k.now_ns, min(task.busy_ns, task.due_ns)))
 
 
-@jit
+@rare
 def still_mapped(k, pt, m, index, but_v):
     """Whether a process other than that of vma ``but_v`` maps granule ``index`` of mapping m."""
     v = k.mapping[m].first_vma
@@ -145,7 +145,7 @@ def still_mapped(k, pt, m, index, but_v):
     return False
 
 
-@jit
+@rare
 def is_shared(k, v):
     """Whether a write through vma v may meet a page that another process maps as well."""
     mapping = k.mapping[k.vma[v].mapping]
@@ -163,7 +163,7 @@ def is_shared(k, v):
     return False
 
 
-@jit
+@rare
 def _heir(k, pt, m, index):
     """The child's vma that gets granule ``index`` when the parent leaves it, or -1."""
     v = k.mapping[m].first_vma
@@ -174,7 +174,7 @@ def _heir(k, pt, m, index):
     return -1
 
 
-@jit
+@rare
 def _part(k, pt, m, index):
     """No child shares granule ``index`` of mapping m any more; nothing of it is mapped now."""
     v = k.mapping[m].first_vma
@@ -186,7 +186,7 @@ def _part(k, pt, m, index):
         v = k.vma[v].next_on_mapping
 
 
-@jit
+@rare
 def _move_entry(k, fr, pt, e, s, f):
     """Entry e with all it holds becomes entry f of mapping s; e is as never touched."""
     old = pt[e]
@@ -215,7 +215,7 @@ def _move_entry(k, fr, pt, e, s, f):
     xa_move(k, fr, pt, e, f)
 
 
-@jit
+@rare
 def hand_over(k, fr, pt, m, index):
     """The parent leaves granule ``index`` of mapping m to the children that share it.
 
@@ -248,7 +248,7 @@ def hand_over(k, fr, pt, m, index):
     return True
 
 
-@jit
+@rare
 def _place(k, fr, pt, m, e, i, c):
     """A new page, charged to group c, becomes entry e of mapping m."""
     nr = fr[i].nr_pages
@@ -262,7 +262,7 @@ def _place(k, fr, pt, m, e, i, c):
     lru_add(k, fr, i)
 
 
-@jit
+@rare
 def _copy_for_child(k, fr, pt, v, index, i, c):
     """A child's write: it maps page i instead of the shared one."""
     m = k.vma[v].mapping
@@ -276,7 +276,7 @@ def _copy_for_child(k, fr, pt, v, index, i, c):
     _place(k, fr, pt, s, k.mapping[s].first_pte + index, i, c)
 
 
-@jit
+@rare
 def cow_fault(k, fr, pt, t, v, index):
     """Task t writes to granule ``index`` through vma v: one of FAULT_*.
 
@@ -314,7 +314,7 @@ def cow_fault(k, fr, pt, t, v, index):
     return FAULT_OK
 
 
-@jit
+@rare
 def _written_granule(k, t, m, pattern):
     """The granule that is written to next: in order, or as the mapping's accesses are spread."""
     mapping = k.mapping[m]
@@ -332,7 +332,7 @@ def _written_granule(k, t, m, pattern):
     return min(int(u * n), n - 1)
 
 
-@jit
+@rare
 def store(k, fr, pt, t, op):
     """Play the writes of the task's op up to now: one of FAULT_*.
 

@@ -8,7 +8,7 @@ each turn of an actor.
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.state import (
     LRU_INACTIVE_FILE,
     NEVER_NS,
@@ -22,7 +22,7 @@ from capplan.mm.swap_map import nr_swap_pages
 __all__ = ["kubelet_look", "sample_working_sets", "worth_a_look"]
 
 
-@jit
+@rare
 def _inactive_file(k, first, end):
     """memory.stat's inactive_file of groups [first, end) [pages]."""
     pages = 0
@@ -32,7 +32,7 @@ def _inactive_file(k, first, end):
     return pages
 
 
-@jit
+@rare
 def sample_working_sets(k):
     """cAdvisor's housekeeping: each group's usage less its inactive_file, at least 0."""
     k.stats_ns = k.now_ns
@@ -42,7 +42,7 @@ def sample_working_sets(k):
         memcg.working_set = max(memcg.memory.usage - _inactive_file(k, c, memcg.subtree_end), 0)
 
 
-@jit
+@rare
 def kubelet_look(k):
     """One look of the kubelet: whether a signal is below its mark (it then wakes).
 
@@ -67,7 +67,7 @@ def kubelet_look(k):
     return low
 
 
-@jit
+@rare
 def _takeable(k):
     """Free pages and page cache: MemAvailable is at least this, less reserves and marks."""
     pages = k.nr_file - k.nr_shmem
@@ -76,7 +76,7 @@ def _takeable(k):
     return pages
 
 
-@jit
+@rare
 def worth_a_look(k):
     """Whether something has come that an agent waits for (k.watch).
 

@@ -7,7 +7,7 @@ k.wait_ns. Pages are touched granule by granule; an op takes at most 64 pages a 
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit, prefetch
+from capplan.mm._jit import jit, prefetch, rare
 from capplan.mm.lruvec import draw, lru_add, lru_del, mark_accessed
 from capplan.mm.page_writeback import balance_dirty_pages_ratelimited
 from capplan.mm.shrink_folio import place_in_swap, set_page_dirty
@@ -359,7 +359,7 @@ def _slab(k, fr, pt, t, op):
     return DONE
 
 
-@jit
+@rare
 def _mlock(k, fr, pt, op):
     """Lock the newest pages: they leave the lists that are scanned (mlock)."""
     mapping = k.mapping[k.vma[op.vma].mapping]
@@ -393,7 +393,7 @@ def _store(k, fr, pt, t, op):
     return LATER
 
 
-@jit
+@rare
 def _populate(k, fr, pt, t, op):
     """What is in memory when the run begins: placed without a fault storm, at no cost.
 

@@ -6,7 +6,7 @@ raised (mem_cgroup_oom_synchronize); a system call gets ENOMEM at once.
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.events import record
 from capplan.mm.memcg import mem_cgroup_margin
 from capplan.mm.psi import psi_task_set
@@ -27,7 +27,7 @@ __all__ = ["enomem", "leave_oom_wait", "may_leave_oom_wait", "oom_wait"]
 ENOMEM_RETRY_NS = 10 * NS_PER_MS  # a program that retries at once would only spin
 
 
-@jit
+@rare
 def oom_wait(k, t):
     """Sleep on the memcg's OOM wait queue (v1, oom_kill_disable); looked at with back-off."""
     task = k.task[t]
@@ -43,7 +43,7 @@ def oom_wait(k, t):
     heap_set(k, t, k.now_ns + task.backoff_ns)
 
 
-@jit
+@rare
 def _stop_accesses(k, t):
     """A paused task's running accesses stop; they go on when it resumes."""
     task = k.task[t]
@@ -51,7 +51,7 @@ def _stop_accesses(k, t):
         wake_accessors(k, k.vma[task.access_vma].mapping)
 
 
-@jit
+@rare
 def may_leave_oom_wait(k, t):
     """Whether a paused task tries again: somebody uncharged, or the limit was raised."""
     c = k.proc[k.task[t].proc].memcg
@@ -62,7 +62,7 @@ def may_leave_oom_wait(k, t):
     return True
 
 
-@jit
+@rare
 def leave_oom_wait(k, t):
     """A paused task's charge has succeeded: it goes on."""
     task = k.task[t]
@@ -73,7 +73,7 @@ def leave_oom_wait(k, t):
     record(k, KIND_RESUMED, task.proc, task.wait_memcg, paused, 0, 0, 0, 0, 0)
 
 
-@jit
+@rare
 def enomem(k, t, end):
     """A charge of a system call failed: the caller sees ENOMEM and tries again later."""
     task = k.task[t]

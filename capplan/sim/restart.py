@@ -19,7 +19,7 @@ Departs from kubelet: it notices an end at once, not at its next look at the run
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.memcg_offline import mem_cgroup_css_offline
 from capplan.mm.state import (
     BACKOFF_DOCKER,
@@ -53,7 +53,7 @@ BACKOFF_MAX_NS = 300 * NS_PER_S
 DOCKER_NS, DOCKER_MAX_NS, DOCKER_RUN_NS = 100 * NS_PER_MS, 60 * NS_PER_S, 10 * NS_PER_S
 
 
-@jit
+@rare
 def crash_loop_delay(k, main, now_ns):
     """Time until a container that ended now may start again [ns].
 
@@ -69,7 +69,7 @@ def crash_loop_delay(k, main, now_ns):
     return delay
 
 
-@jit
+@rare
 def docker_delay(k, main, now_ns):
     """Time until docker starts a container again that ended now [ns].
 
@@ -83,7 +83,7 @@ def docker_delay(k, main, now_ns):
     return proc.backoff_ns
 
 
-@jit
+@rare
 def systemd_delay(k, main, now_ns):
     """Time until systemd starts a unit again that ended now [ns]; -1: its start limit was hit.
 
@@ -107,7 +107,7 @@ def systemd_delay(k, main, now_ns):
     return proc.restart_sec_ns
 
 
-@jit
+@rare
 def _delay(k, main, now_ns):
     by = k.proc[main].restarts_by
     if by == BACKOFF_DOCKER:
@@ -117,7 +117,7 @@ def _delay(k, main, now_ns):
     return crash_loop_delay(k, main, now_ns)
 
 
-@jit
+@rare
 def start_again(k, p, at_ns):
     """Process p is going to be born at ``at_ns``."""
     k.proc[p].state = PROC_UNBORN
@@ -128,7 +128,7 @@ def start_again(k, p, at_ns):
             heap_set(k, t, at_ns)
 
 
-@jit
+@rare
 def _end_container(k, main):
     """SIGKILL to all others of the container; who was still to start does not."""
     for p in range(k.nr_procs):
@@ -142,7 +142,7 @@ def _end_container(k, main):
                     heap_remove(k, t)
 
 
-@jit
+@rare
 def _is_empty(k, main):
     for p in range(k.nr_procs):
         if k.proc[p].container == main:
@@ -151,7 +151,7 @@ def _is_empty(k, main):
     return True
 
 
-@jit
+@rare
 def _is_populated(k, c):
     """Whether group c has a process (cgroup.events, populated)."""
     for p in range(k.nr_procs):
@@ -161,7 +161,7 @@ def _is_populated(k, c):
     return False
 
 
-@jit
+@rare
 def process_gone(k, fr, pt, p, now_ns):
     """Process p has ended and given back all it had: what becomes of its container.
 
@@ -177,7 +177,7 @@ def process_gone(k, fr, pt, p, now_ns):
         mem_cgroup_css_offline(k, fr, pt, proc.memcg)
 
 
-@jit
+@rare
 def _next_life(k, p, now_ns):
     """What starts again after process p has ended, and when."""
     proc = k.proc[p]

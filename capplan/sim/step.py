@@ -8,7 +8,7 @@ is free, so runnable tasks, kswapd and the flusher share them fairly.
 
 from __future__ import annotations
 
-from capplan.mm._jit import entry, jit
+from capplan.mm._jit import entry, jit, rare
 from capplan.mm.kcompactd import kcompactd_run, proactive_look
 from capplan.mm.kswapd import kswapd_run
 from capplan.mm.lruvec import draw_below
@@ -218,7 +218,7 @@ def _schedule(k, t, end, status, finished):
     heap_set(k, t, max(due, k.now_ns + 1))
 
 
-@jit
+@rare
 def _exit_turn(k, fr, pt, t):
     _begin_actor(k, t, k.task[t].wait)
     psi_task_set(k, t, 1, 0, k.now_ns)
@@ -295,7 +295,7 @@ def _next_due(k):
     return due, actor
 
 
-@jit
+@rare
 def _writer_turn(k, fr, pt, pg):
     w = write_due(k)
     _begin_actor(k, ACTOR_WRITER, w)
@@ -320,7 +320,7 @@ def _kswapd_turn(k, fr, pt, n):
         k.node[n].kswapd_due_ns = max(end + (100 * NS_PER_MS if nap else 0), k.now_ns + 1000)
 
 
-@jit
+@rare
 def _kcompactd_turn(k, fr, pt, n):
     _begin_actor(k, ACTOR_KCOMPACTD - n, k.nr_cpus - 1)
     kcompactd_run(k, fr, pt, n)
@@ -336,7 +336,7 @@ def _kcompactd_turn(k, fr, pt, n):
         node.kcompactd_due_ns = max(end, k.now_ns + 1000)
 
 
-@jit
+@rare
 def _zswap_worker(k, fr, pt):
     pages = k.zswap_shrink_pending
     k.zswap_shrink_pending = 0
@@ -380,7 +380,7 @@ def _recorder_turn(k):
     _end_actor(k)
 
 
-@jit
+@rare
 def _sample(k, log):
     settle_pressure(k)
     sample_row(k, log)

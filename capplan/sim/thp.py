@@ -13,7 +13,7 @@ Departs from the kernel: khugepaged does not collapse pages later.
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
+from capplan.mm._jit import rare
 from capplan.mm.cpuset import preferred_node
 from capplan.mm.lruvec import lru_add
 from capplan.mm.memcg import handle_over_high, try_charge_huge
@@ -41,7 +41,7 @@ __all__ = ["thp_fault"]
 THP_COMPACT = 2  # kernel_t.thp_enabled
 
 
-@jit
+@rare
 def _is_suitable(k, pt, m):
     """Whether the next touch begins an aligned 2 MiB, untouched and within the region."""
     mapping = k.mapping[m]
@@ -59,7 +59,7 @@ def _is_suitable(k, pt, m):
     return True
 
 
-@jit
+@rare
 def _alloc_huge(k, fr, pt):
     """A block for a huge page (mm/huge_memory.c, vma_thp_gfp_mask(); alloc_pages_mpol()).
 
@@ -74,7 +74,7 @@ def _alloc_huge(k, fr, pt):
     return first if first >= 0 else alloc_costly(k, fr, pt, node, 0, 0, 1)
 
 
-@jit
+@rare
 def thp_fault(k, fr, pt, t, v):
     """First touch of the region's next 2 MiB: whether a huge page is there now.
 
@@ -117,7 +117,7 @@ def thp_fault(k, fr, pt, t, v):
     return True
 
 
-@jit
+@rare
 def _map_granule(k, fr, pt, v, i, e, c):
     """One granule of the huge page: tied to its entry, in the books, on its list."""
     m = k.vma[v].mapping
