@@ -7,7 +7,7 @@ it from containers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ __all__ = ["ORDERS", "available", "available_shares", "extfrag_index", "most_unu
 
 ORDERS = 11
 Marks = tuple[int, int, int]  # min, low, high [pages]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def _blocks(series: Series, zone: str) -> Array | None:
@@ -72,12 +73,13 @@ def extfrag_index(blocks: Array, order: int) -> Array:
     return np.where(blocks[:, order:].sum(axis=1) > 0, -1.0, index / 1000)
 
 
-def available(series: Series, zones: Mapping[str, Marks], order: int) -> Array | None:
+def available(series: Series, zones: Mapping[str, Marks], order: int) -> Flags | None:
     """Whether a request of `order` gets a block at once, by sample; None: not recorded.
 
     A zone has to have one, and to stay above LOW without it (__zone_watermark_ok()).
     """
-    return _available(_watched(series, zones), order)
+    found = _available(_watched(series, zones))
+    return None if found is None else found[:, order]
 
 
 def _watched(series: Series, zones: Mapping[str, Marks]) -> list[tuple[Array, Array, int]]:
@@ -91,19 +93,21 @@ def _watched(series: Series, zones: Mapping[str, Marks]) -> list[tuple[Array, Ar
     return found
 
 
-def _available(watched: list[tuple[Array, Array, int]], order: int) -> Array | None:
-    found: Array | None = None
+def _available(watched: list[tuple[Array, Array, int]]) -> Flags | None:
+    """Whether a block could be had at once, by sample and order."""
+    found: Flags | None = None
     for blocks, free, low in watched:
-        here = (blocks[:, order:].sum(axis=1) > 0) & (free - (1 << order) + 1 > low)
+        larger = blocks[:, ::-1].cumsum(axis=1)[:, ::-1]  # of an order and all above it
+        above = free[:, None] - (1 << np.arange(ORDERS)) + 1 > low
+        here = (larger > 0) & above
         found = here if found is None else found | here
     return found
 
 
 def available_shares(series: Series, zones: Mapping[str, Marks]) -> tuple[float, ...]:
     """Share of the samples at which a block of each order could be had; empty: not recorded."""
-    watched = _watched(series, zones)
-    found = [_available(watched, order) for order in range(ORDERS)]
-    return tuple(float(one.mean()) for one in found if one is not None)
+    found = _available(_watched(series, zones))
+    return () if found is None else tuple(found.mean(axis=0).tolist())
 
 
 def most_unusable(series: Series, zones: Mapping[str, Marks], order: int) -> float | None:

@@ -136,10 +136,12 @@ class Context:
 
     def limiting(self, path: str, key: str) -> str | None:
         """The nearest cgroup on the way to the root that ever has such a limit."""
-        for group in ancestry(path):
-            if np.isfinite(self.limit_series(group, key)).any():
-                return group
-        return None
+        return next((group for group in ancestry(path) if self._is_limited(group, key)), None)
+
+    def _is_limited(self, path: str, key: str) -> bool:
+        if self._changes(path, key):
+            return bool(np.isfinite(self.limit_series(path, key)).any())
+        return self.limit(path, key, 0.0) is not None
 
     def life(self, process: str) -> float:
         """How long a process lived [s], restarts included."""

@@ -85,6 +85,16 @@ class Series:
             last -= 1
         return float(values[last]) if last >= 0 else 0.0
 
+    def each_at(self, table: Array, times: Sequence[float]) -> list[float]:
+        """:meth:`at` of each row at its own time."""
+        last = np.searchsorted(self.t, times, side="right") - 1
+        found: list[float] = table[np.arange(len(table)), last].tolist()
+        # before the first sample, or where none was taken
+        odd = np.flatnonzero((last < 0) | np.isnan(found))
+        for i in odd.tolist():
+            found[i] = self.at(table[i], times[i])
+        return found
+
     def before(self, values: Array | None, t: float) -> float:
         """The value of the last sample before ``t``: what was there when it happened."""
         return self.at(values, float(np.nextafter(t, -np.inf)))

@@ -36,18 +36,19 @@ ROOM = ("limit_bytes", "limit_key", "limit_cgroup", "headroom_bytes", "headroom_
 def _peaks(context: Context, usages: Array, caches: Array) -> list[dict[str, Any]]:
     """The largest usage of each container's group, and the page cache in it."""
     series = context.series
-    found = []
-    for name, peak, cache in zip(context.totals, series.highest(usages), caches):
-        if peak is None:
-            peak = _peak_of_processes(context, name)
-        found.append(
-            {
-                "peak_bytes": None if peak is None else int(peak[0]),
-                "peak_t": None if peak is None else peak[1],
-                "peak_cache_bytes": 0 if peak is None else int(series.at(cache, peak[1])),
-            }
-        )
-    return found
+    peaks = [
+        peak or _peak_of_processes(context, name)
+        for name, peak in zip(context.totals, series.highest(usages))
+    ]
+    times = [0.0 if peak is None else peak[1] for peak in peaks]
+    return [
+        {
+            "peak_bytes": None if peak is None else int(peak[0]),
+            "peak_t": None if peak is None else peak[1],
+            "peak_cache_bytes": 0 if peak is None else int(cache),
+        }
+        for peak, cache in zip(peaks, series.each_at(caches, times))
+    ]
 
 
 def _peak_of_processes(context: Context, container: str) -> tuple[float, float] | None:

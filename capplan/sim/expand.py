@@ -275,7 +275,10 @@ def _family(world: World, name: str, spec: NodeSpec) -> Family:
     source = spec.sources[name]
     for note in source.notes:
         world.note(note)
-    return Family(name, container, source.profile, source.path.parent)
+    lives = None
+    if container.start.constant is not None:
+        lives = lives_of(name, container, spec.timeline, world.draws, world.duration_ns)
+    return Family(name, container, source.profile, source.path.parent, lives)
 
 
 def _container(world: World, family: Family, common: Common) -> None:
@@ -283,8 +286,10 @@ def _container(world: World, family: Family, common: Common) -> None:
     name, container = family.container, family.spec
     timeline, running = common.spec.timeline, common.running.get(name)
     for replica, inst in enumerate(instance_names(name, container)):
-        draws = world.draws.at((name, replica), (name,))
-        lives = lives_of(name, container, timeline, draws, world.duration_ns)
+        lives = family.lives
+        if lives is None:
+            draws = world.draws.at((name, replica), (name,))
+            lives = lives_of(name, container, timeline, draws, world.duration_ns)
         if running is not None and replica >= running:
             lives = (Life(0, waits=True),)
         for number, life in enumerate(lives):

@@ -10,6 +10,7 @@ Gaussian copula), so that the distribution of each stays what the profile says.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import struct
@@ -37,10 +38,15 @@ def normals(count: int, seed: int, replicate: int, *names: str | int) -> FloatAr
     The key is 128 bits of BLAKE2b over the parts, each with its length, so that
     ("a", "bc") and ("ab", "c") differ; it is the same on every machine.
     """
-    texts = [str(part).encode() for part in (seed, replicate, *names)]
-    parts = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    parts = _with_lengths((seed, replicate)) + _with_lengths(names)
     _LOCAL.set_key(hashlib.blake2b(parts, digest_size=16).digest())
     return _LOCAL.generator.standard_normal(count)
+
+
+@functools.lru_cache(maxsize=4096)  # runs of many have the same names
+def _with_lengths(parts: Names) -> bytes:
+    texts = [str(part).encode() for part in parts]
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
 class _Local(threading.local):

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from capplan.errors import InputError
+from capplan.sim.expand_cgroup import Life
 from capplan.sim.expand_phases import forked, written_regions
 from capplan.sim.expand_trace import Recording
 from capplan.spec.node import Container
@@ -24,6 +25,7 @@ class Family:
     spec: Container
     profile: Profile
     folder: Path  # what files of the profile are relative to
+    lives: tuple[Life, ...] | None  # None: when it starts is drawn
 
     @cached_property
     def by_parent(self) -> tuple[str, ...]:

@@ -71,10 +71,10 @@ def read_events(machine: Machine, events: list[Event]) -> None:
 def end_open(machine: Machine, events: list[Event]) -> None:
     """Add the ends of throttling and of kswapd's work that nothing came after."""
     k = machine.kernel[0]
-    names = _Names(machine)
     tasks = k.task[: int(k.nr_tasks)]
     for task in tasks[tasks["throttle_told"] != 0]:
         if task.throttle_end_ns <= k.now_ns:
+            names = _Names(machine)
             p = int(task.proc)
             group = names.group(int(k.proc[p].memcg))
             end_s = int(task.throttle_end_ns) / s.NS_PER_S

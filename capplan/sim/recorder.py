@@ -32,11 +32,11 @@ class Recorder:
         k = self.k
         self.memcgs = int(k.nr_memcgs)
         self.procs = int(k.nr_procs)
-        self.zones = [z for z in range(int(k.nr_zones)) if k.zone[z].managed > 0]
+        zones = k.zone[: int(k.nr_zones)]
+        self.zones = np.flatnonzero(zones["managed"] > 0).tolist()
         self.ends = k.memcg["subtree_end"][: self.memcgs].tolist()
         width = NODE_WIDTH + len(self.zones) * ZONE_WIDTH + self.memcgs * MEMCG_WIDTH + self.procs
-        for z in self.zones:
-            k.zone[z].free_min = k.zone[z].free
+        zones["free_min"][self.zones] = zones["free"][self.zones]
         self.log = np.empty(rows * width, np.int64)  # a row that counts is written whole
         k.log_width = width
 

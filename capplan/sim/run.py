@@ -231,9 +231,9 @@ def _state(state: int, killed: bool, restarting: bool, paused: bool, ended_by: s
 
 def _wmarks(machine: Machine) -> dict[str, tuple[int, int, int]]:
     k = machine.kernel[0]
-    marks = {}
-    for z in range(int(k.nr_zones)):
-        if k.zone[z].managed > 0:
-            low, mid, high = (int(k.zone[z].wmark[i]) for i in range(3))
-            marks[zone_name(k, z)] = (low, mid, high)
-    return marks
+    zones = k.zone[: int(k.nr_zones)]
+    marks = zones["wmark"][:, :3].tolist()
+    return {
+        zone_name(k, z): (marks[z][0], marks[z][1], marks[z][2])
+        for z in np.flatnonzero(zones["managed"] > 0).tolist()
+    }
