@@ -347,7 +347,7 @@ kernel_t = record([
     ("dirty_background_bytes", i64), ("dirty_expire_ns", i64), ("dirty_writeback_ns", i64),
     ("extfrag_threshold", i64), ("compaction_proactiveness", i64), ("nr_hugepages", i64),
     ("zone_reclaim_mode", i64), ("min_unmapped_ratio", i64), ("min_slab_ratio", i64), ("panic_on_oom", i64), ("oom_kill_allocating_task", i64),
-    ("lru_gen_min_ttl_ns", i64), ("thp_enabled", i8),
+    ("lru_gen_min_ttl_ns", i64), ("thp_enabled", i8), ("khugepaged_ns", i64),
     # features of the release (data, never a version comparison)
     ("lru_gen", i8), ("cgroup_v1", i8), ("recursiveprot", i8), ("direct_reclaim_cursor", i8),
     ("cost_rotations", i8), ("movable_excluded", i8), ("pcp_auto", i8), ("zeromap", i8), ("swap_cluster_lists", i8),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from capplan.mm._jit import rare
 from capplan.mm.events import record
+from capplan.mm.khugepaged import khugepaged_enter
 from capplan.mm.memcg import charge_forced
 from capplan.mm.page_alloc import alloc_kernel_pages
 from capplan.mm.pcp import PCP_UNMOVABLE
@@ -66,6 +67,7 @@ def _start_process(k, fr, pt, p):
     while v >= 0:
         _attach(k, fr, pt, v)
         v = k.vma[v].next
+    khugepaged_enter(k, p)
     if proc.kernel_wanted > 0:
         got = alloc_kernel_pages(k, fr, proc.kernel_wanted, PCP_UNMOVABLE)
         proc.kernel_pages = got

@@ -14,6 +14,7 @@ import numpy as np
 from capplan.mm._jit import rare
 from capplan.mm.events import record
 from capplan.mm.huge_memory import huge_pages
+from capplan.mm.khugepaged import khugepaged_exit
 from capplan.mm.pcp import pcp_free_high_order
 from capplan.mm.psi import psi_task_set
 from capplan.mm.rmap import maps_granule, unmap_page
@@ -312,14 +313,18 @@ def _touching(k):
 def last_reference(k, fr, t):
     """Drop references to the mm of a dead process; with the last goes its page directory.
 
-    The CPU that it ended on idles on its mm until the next task comes (lazy TLB). An OOM
-    victim is also held by the OOM reaper until its delay is over (queue_oom_reaper()).
+    The CPU that it ended on idles on its mm until the next task comes (lazy TLB): with one CPU
+    that is the parent, which exit_notify() has woken. An OOM victim is also held by the OOM
+    reaper until its delay is over (queue_oom_reaper()), one with huge pages by khugepaged.
     """
     proc = k.proc[k.task[t].proc]
-    if proc.victim and k.now_ns < proc.kill_ns + k.oom_reaper_delay_ns:
-        heap_set(k, t, proc.kill_ns + k.oom_reaper_delay_ns)
+    held_ns = khugepaged_exit(k, k.task[t].proc) if k.now_ns <= proc.exit_ns else k.now_ns
+    if proc.victim:
+        held_ns = max(held_ns, proc.kill_ns + k.oom_reaper_delay_ns)
+    if k.now_ns < held_ns:
+        heap_set(k, t, held_ns)
         return
-    if _touching(k):
+    if k.nr_cpus == 1 or _touching(k):
         pcp_free_high_order(k, fr, proc.exit_cpu)
     else:
         k.cpu_lazy_mm[proc.exit_cpu] = 1
