@@ -33,10 +33,12 @@ def _fill_per_cpu_lists(k, fr, z):
 
     After what the node holds was placed, which took some of them. Half lie on lists that user
     memory does not take from: of what 48 runs of recorded kernels held when they began, 0.48
-    (mean; 0.27 to 0.75) was still held when tasks had grown on all CPUs.
+    (mean; 0.27 to 0.75) was still held when tasks had grown on all CPUs. Where `high` tunes
+    itself, what is above its low bound came there by a row of frees of user memory.
     """
+    cpus = min(k.nr_cpus, PCP_CPUS)
     left = k.zone[z].pcp_boot - k.zone[z].pcp_count.sum()
-    other = k.zone[z].pcp_boot // 2
+    other = min(k.zone[z].pcp_boot // 2, k.zone[z].pcp_high_min * cpus)
     cpu = 0
     while left >= k.granule_pages and not k.zone[z].counters_only:
         i = alloc_block(k, fr, z, k.g, MT_MOVABLE)
@@ -48,7 +50,7 @@ def _fill_per_cpu_lists(k, fr, z):
         else:
             pcp_put(k, fr, z, cpu, i)
         left -= k.granule_pages
-        cpu = (cpu + 1) % min(k.nr_cpus, PCP_CPUS)
+        cpu = (cpu + 1) % cpus
 
 
 @rare
