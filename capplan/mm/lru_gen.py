@@ -72,7 +72,7 @@ from capplan.mm.state import (
     WMARK_HIGH,
     ZONES_PER_NODE,
 )
-from capplan.mm.swap import plug_flush
+from capplan.mm.swap import plug_finish
 from capplan.mm.swap_map import total_free_swap
 from capplan.mm.watermark import wmark_pages, zone_watermark_ok
 from capplan.mm.writeback import nudge_flusher
@@ -314,7 +314,7 @@ def lru_gen_shrink_lruvec(k: Any, fr: Any, pt: Any, c: int, n: int) -> None:
     """
     k.sc.lruvec_scanned = 0
     rotate = try_to_shrink_lruvec(k, fr, pt, c, n)
-    plug_flush(k, fr, 0)
+    plug_finish(k, fr, 0)
     if rotate:
         lru_gen_rotate_memcg(k, c, n, MEMCG_LRU_YOUNG)
 
@@ -462,7 +462,7 @@ def lru_gen_shrink_node_some(k: Any, fr: Any, pt: Any, n: int) -> bool:
     sc = k.sc
     if not _shrink_many(k, fr, pt, n):
         return False
-    plug_flush(k, fr, 1 if sc.kswapd else 0)
+    plug_finish(k, fr, 1 if sc.kswapd else 0)
     if sc.kswapd and sc.may_writepage:
         sc.nr_reclaimed += sc.reclaimed_before
     if sc.nr_reclaimed > sc.reclaimed_before:

@@ -295,7 +295,7 @@ disk_t = record([
     ("read_ns_per_page", f64), ("write_ns_per_page", f64), ("random_read_ns", f64),
     ("read_busy_ns", i64), ("write_busy_ns", i64),  # time up to which the queue is full
     ("wb_head", i32), ("wb_tail", i32),  # frames under writeback, in order of completion
-    ("wb_pages", i64), ("queue_depth", i32),
+    ("wb_pages", i64), ("queue_depth", i32), ("max_request_pages", i32), ("max_plug_requests", i32),
     # struct bdi_writeback: dirty pages, totals, estimates [pages, pages/s]
     ("nr_dirty", i64), ("dirtied", i64), ("written", i64), ("completions", f64),
     ("dirtied_stamp", i64), ("written_stamp", i64), ("bw_stamp_ns", i64),
@@ -384,9 +384,9 @@ kernel_t = record([
     ("nofragment", i8), ("no_kswapd", i8),  # ALLOC_NOFRAGMENT of the request that is going on; it lacks __GFP_KSWAPD_RECLAIM
     ("spread_dirty", i8),  # the page asked for is going to be dirty (__GFP_WRITE)
     ("sc", scan_control_t), ("cc", compact_control_t), ("proactive_due_ns", i64), ("proactive_woken", i8), ("hugetlb_next_nid", i32),
-    # struct blk_plug of direct reclaim and of kswapd: pages of a request that is not yet sent
-    ("plug_head", i32, (2,)), ("plug_tail", i32, (2,)), ("plug_pages", i64, (2,)),
-    ("plug_disk", i32, (2,)), ("isolated", i32, (64,)), ("nr_isolated", i32),  # the batch's written
+    # struct blk_plug of direct reclaim and of kswapd: pages not yet sent; requests, the last one's pages and where it ends
+    ("plug_head", i32, (2,)), ("plug_tail", i32, (2,)), ("plug_pages", i64, (2,)), ("plug_outer", i8),
+    ("plug_requests", i32, (2,)), ("plug_last", i64, (2,)), ("plug_slot", i64, (2,)), ("plug_disk", i32, (2,)), ("isolated", i32, (64,)), ("nr_isolated", i32),  # the batch's written
     ("read_pte", i32, (256,)), ("read_done_ns", i64, (256,)), ("nr_reads", i32), ("reads_due_ns", i64),
     ("lru_gen_isolated", i32, (64,)),  # a batch on its way out (MIN_LRU_BATCH)
     ("walks", i64),

@@ -42,6 +42,7 @@ __all__ = [
     "isolate_begin",
     "isolate_end",
     "local_ns",
+    "plug_finish",
     "plug_flush",
     "swap_write_device",
     "swap_writepage",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 STREAM_FATE = 0x5A5A
-BLK_MAX_SEGMENTS = 128  # include/linux/blkdev.h: pages of one request, by default
+BLK_PLUG_FLUSH_SIZE = 32  # block/blk.h: 128 KiB, in pages
 
 
 @jit
@@ -124,7 +125,7 @@ def _queue_io(k, fr, i, d, done_ns):
 
 @jit
 def plug_flush(k, fr, which):
-    """Send the request that plug ``which`` has gathered (blk_finish_plug); it ends as a whole."""
+    """Send what plug ``which`` has gathered (blk_flush_plug); it ends as a whole."""
     i = k.plug_head[which]
     if i < 0:
         return
@@ -132,6 +133,7 @@ def plug_flush(k, fr, which):
     done = disk_write(k, d, k.plug_pages[which])
     k.plug_head[which] = -1
     k.plug_pages[which] = 0
+    k.plug_requests[which] = 0
     while i >= 0:
         after = fr[i].io_next
         _queue_io(k, fr, i, d, done)
@@ -139,11 +141,44 @@ def plug_flush(k, fr, which):
 
 
 @jit
-def _plug_add(k, fr, i, d):
-    """Add page i to the reclaimer's plug; a full request is sent (blk_add_rq_to_plug)."""
+def plug_finish(k, fr, which):
+    """Reclaim has done a list vector: its plug is sent, unless a read-ahead's lies around it.
+
+    Kernel
+    ------
+    block/blk-core.c, blk_start_plug(): a plug inside another one of the task is none.
+    """
+    if which == 1 or not k.plug_outer:
+        plug_flush(k, fr, which)
+
+
+@jit
+def _plug_request(k, fr, which, slot, nr, d):
+    """Make room for the page at a slot: in the last request, or in one more.
+
+    Kernel
+    ------
+    block/blk-merge.c, blk_attempt_plug_merge(); block/blk-mq.c, blk_add_rq_to_plug();
+    block/blk-wbt.c, wbt_wait(): who has to sleep for a request sends what he has gathered.
+    """
+    last = k.plug_last[which]
+    merges = k.plug_requests[which] > 0 and slot == k.plug_slot[which]
+    if not merges or last + nr > k.disk[d].max_request_pages:
+        if k.plug_requests[which] >= k.disk[d].max_plug_requests or last >= BLK_PLUG_FLUSH_SIZE:
+            plug_flush(k, fr, which)
+        k.plug_requests[which] += 1
+        last = 0
+    k.plug_last[which] = last + nr
+    k.plug_slot[which] = slot + 1
+
+
+@jit
+def _plug_add(k, fr, pt, i, d):
+    """Add page i to the reclaimer's plug."""
     which = 1 if k.sc.kswapd else 0
     if k.plug_head[which] >= 0 and k.plug_disk[which] != d:
         plug_flush(k, fr, which)
+    _plug_request(k, fr, which, pt[fr[i].pte].slot, fr[i].nr_pages, d)
     _mark_writeback(k, fr, i)
     if k.plug_head[which] < 0:
         k.plug_head[which] = i
@@ -152,8 +187,6 @@ def _plug_add(k, fr, i, d):
     k.plug_tail[which] = i
     k.plug_disk[which] = d
     k.plug_pages[which] += fr[i].nr_pages
-    if k.plug_pages[which] >= BLK_MAX_SEGMENTS:
-        plug_flush(k, fr, which)
 
 
 @jit
@@ -312,7 +345,7 @@ def swap_write_device(k, fr, pt, i, zero):
             complete_io(k, fr, local_ns(k))  # what ended meanwhile is to be freed next
         start_writeback(k, fr, i, area.disk, done)
         return 1
-    _plug_add(k, fr, i, area.disk)
+    _plug_add(k, fr, pt, i, area.disk)
     if k.nr_isolated < k.isolated.size:
         k.isolated[k.nr_isolated] = i
         k.nr_isolated += 1

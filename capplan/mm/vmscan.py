@@ -59,7 +59,7 @@ from capplan.mm.swap import (
     isolate_begin,
     isolate_end,
     local_ns,
-    plug_flush,
+    plug_finish,
     writeback_throttle_ns,
 )
 from capplan.mm.workingset import lru_note_cost, lruvec_pages
@@ -334,7 +334,7 @@ def _turn_lruvec(k, fr, pt, c, n):
 def _end_lruvec(k, fr, pt, c, n):
     """Count, and keep the anonymous lists in balance (shrink_lruvec, its end)."""
     sc = k.sc
-    plug_flush(k, fr, 1 if sc.kswapd else 0)
+    plug_finish(k, fr, 1 if sc.kswapd else 0)
     sc.nr_reclaimed += sc.lruvec_reclaimed
     if (
         k.nr_swaps > 0

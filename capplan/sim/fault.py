@@ -55,7 +55,7 @@ from capplan.mm.state import (
     VM_PGFAULT,
     VM_PGMAJFAULT,
 )
-from capplan.mm.swap import disk_read, local_ns
+from capplan.mm.swap import disk_read, local_ns, plug_flush
 from capplan.mm.swap_map import ask_for_slot, holder, mem_cgroup_swap_full, total_free_swap
 from capplan.mm.swap_slots import drop_swap_cache
 from capplan.mm.swap_state import (
@@ -219,6 +219,7 @@ def _swapin_readahead(k, fr, pt, t, v, e):
     else:
         win, first, end = swap_cluster_window(k, pt, e)
     ahead = 0
+    k.plug_outer = 1
     for n in range(first, end):
         other = n if around else holder(k, pt, n)
         if other < 0 or other == e or pt[other].frame >= 0 or pt[other].swap < 0:
@@ -229,6 +230,8 @@ def _swapin_readahead(k, fr, pt, t, v, e):
         if got < 0:
             break
         ahead += got
+    k.plug_outer = 0
+    plug_flush(k, fr, 0)
     return win, ahead
 
 

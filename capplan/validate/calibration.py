@@ -260,7 +260,7 @@ def file_disk(name: str, calibration: Mapping[str, float]) -> Disk:
     )
 
 
-def swap_disk(name: str, calibration: Mapping[str, float], rotational: bool) -> Disk:
+def swap_disk(name: str, calibration: Mapping[str, float], disk: Mapping[str, Any]) -> Disk:
     """The recorded machine's swap disk: as the files', with clustered reads.
 
     Parameters
@@ -269,8 +269,9 @@ def swap_disk(name: str, calibration: Mapping[str, float], rotational: bool) -> 
         What the disk is called in the scenario.
     calibration : mapping
         Speeds by the names of ``scenario.json``. [MiB/s]
-    rotational : bool
-        What its driver says: slots and read-ahead are chosen for a disk with seeks.
+    disk : mapping
+        What its driver says: ``rotational`` (slots and read-ahead are chosen for a disk with
+        seeks), ``max_request_pages``.
     """
     costs = costs_of(calibration)
     cycle = page_ns(calibration["swap_in_and_out_cyclic_mib_s_each"])
@@ -278,6 +279,8 @@ def swap_disk(name: str, calibration: Mapping[str, float], rotational: bool) -> 
     return dataclasses.replace(
         file_disk(name, calibration),
         read_ns_per_page=read,
-        rotational=rotational,
+        rotational=disk["rotational"],
+        max_request_pages=disk["max_request_pages"],
+        max_plug_requests=disk["max_plug_requests"],
         origin="calibration: swap_in_and_out_cyclic; read_file, random_read_4k",
     )
