@@ -163,11 +163,13 @@ def _plug_request(k, fr, which, slot, nr, d):
     """
     last = k.plug_last[which]
     merges = k.plug_requests[which] > 0 and slot == k.plug_slot[which]
-    if not merges or last + nr > k.disk[d].max_request_pages:
+    most = k.disk[d].max_request_pages
+    if not merges or last + nr > most:
         if k.plug_requests[which] >= k.disk[d].max_plug_requests or last >= BLK_PLUG_FLUSH_SIZE:
             plug_flush(k, fr, which)
-        k.plug_requests[which] += 1
-        last = 0
+        pieces = (nr + most - 1) // most  # bio_split_to_limits()
+        k.plug_requests[which] += pieces
+        last = -(pieces - 1) * most
     k.plug_last[which] = last + nr
     k.plug_slot[which] = slot + 1
 
@@ -338,15 +340,8 @@ def swap_write_device(k, fr, pt, i, zero):
     k.work_ns += k.cost.swap_setup_ns * nr
     if area.zram:
         return zram_store(k, fr, pt, i, zero)
-    if k.lru_gen:
-        before = k.wait_ns
-        done = disk_write(k, area.disk, nr)
-        if k.wait_ns > before:
-            complete_io(k, fr, local_ns(k))  # what ended meanwhile is to be freed next
-        start_writeback(k, fr, i, area.disk, done)
-        return 1
     _plug_add(k, fr, pt, i, area.disk)
-    if k.nr_isolated < k.isolated.size:
+    if not k.lru_gen and k.nr_isolated < k.isolated.size:
         k.isolated[k.nr_isolated] = i
         k.nr_isolated += 1
     return 1

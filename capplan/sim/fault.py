@@ -55,7 +55,7 @@ from capplan.mm.state import (
     VM_PGFAULT,
     VM_PGMAJFAULT,
 )
-from capplan.mm.swap import disk_read, local_ns, plug_flush
+from capplan.mm.swap import disk_read, local_ns, plug_finish
 from capplan.mm.swap_map import ask_for_slot, holder, mem_cgroup_swap_full, total_free_swap
 from capplan.mm.swap_slots import drop_swap_cache
 from capplan.mm.swap_state import (
@@ -219,7 +219,7 @@ def _swapin_readahead(k, fr, pt, t, v, e):
     else:
         win, first, end = swap_cluster_window(k, pt, e)
     ahead = 0
-    k.plug_outer = 1
+    k.plug_outer = 1 if win > 1 else 0  # until the page itself is charged
     for n in range(first, end):
         other = n if around else holder(k, pt, n)
         if other < 0 or other == e or pt[other].frame >= 0 or pt[other].swap < 0:
@@ -230,8 +230,6 @@ def _swapin_readahead(k, fr, pt, t, v, e):
         if got < 0:
             break
         ahead += got
-    k.plug_outer = 0
-    plug_flush(k, fr, 0)
     return win, ahead
 
 
@@ -366,6 +364,9 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
         c = pt[e].owner
     may_short = 1 if mapping.kind == MAP_FILE and state == PTE_SHADOW and nr > 1 else 0
     status, i = charged_frame(k, fr, pt, t, preferred_node(k), c, nr, user_fault, may_short)
+    if k.plug_outer:
+        k.plug_outer = 0
+        plug_finish(k, fr, 0)
     if status != FAULT_OK:
         return status
     pt[e].nr_pages = nr

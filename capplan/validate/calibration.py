@@ -17,9 +17,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from capplan.sim.costs import COSTS
 from capplan.sim.scenario import Disk
+
+# drivers/block/virtio_blk.c: BLK_FEAT_ROTATIONAL, before 6.11 the default of a queue; seg_max is
+# two less than QEMU's queue of 256. The lab's null_blk: 255 sectors (BLK_SAFE_MAX_SECTORS), and of
+# its 64 tags blk-wbt gives 3/4 to writes, a quarter of them while something is read
+# (rq_depth_calc_max_depth(), calc_wb_limits())
+VIRTIO_DISK: dict[str, Any] = {
+    "rotational": True,
+    "max_request_pages": 254,
+    "max_plug_requests": 32,
+}
+NULL_BLK: dict[str, Any] = {"max_request_pages": 31, "max_plug_requests": 12}
 
 PAGES_PER_MIB = 256
 # write(2) of a new ext4 file is the one speed that the calibration lacks: 250 MiB took 9.3 and
@@ -260,7 +272,9 @@ def file_disk(name: str, calibration: Mapping[str, float]) -> Disk:
     )
 
 
-def swap_disk(name: str, calibration: Mapping[str, float], disk: Mapping[str, Any]) -> Disk:
+def swap_disk(
+    name: str, calibration: Mapping[str, float], made: Mapping[str, Any] | None = None
+) -> Disk:
     """The recorded machine's swap disk: as the files', with clustered reads.
 
     Parameters
@@ -269,18 +283,17 @@ def swap_disk(name: str, calibration: Mapping[str, float], disk: Mapping[str, An
         What the disk is called in the scenario.
     calibration : mapping
         Speeds by the names of ``scenario.json``. [MiB/s]
-    disk : mapping
-        What its driver says: ``rotational`` (slots and read-ahead are chosen for a disk with
-        seeks), ``max_request_pages``.
+    made : mapping, optional
+        How the lab made its disk: ``rotational`` (slots and read-ahead are chosen for a disk
+        with seeks). Left out: a virtio disk.
     """
+    driver = VIRTIO_DISK if made is None else NULL_BLK | {"rotational": made["rotational"]}
     costs = costs_of(calibration)
     cycle = page_ns(calibration["swap_in_and_out_cyclic_mib_s_each"])
     read = max(cycle - costs["swap_setup_ns"] - costs["swapin_setup_ns"] - costs["rmap_ns"], 0.0)
     return dataclasses.replace(
         file_disk(name, calibration),
         read_ns_per_page=read,
-        rotational=disk["rotational"],
-        max_request_pages=disk["max_request_pages"],
-        max_plug_requests=disk["max_plug_requests"],
         origin="calibration: swap_in_and_out_cyclic; read_file, random_read_4k",
+        **driver,
     )

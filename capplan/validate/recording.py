@@ -36,11 +36,6 @@ SAMPLE_NS = 250_000_000  # the recorder's own period
 FILE_DISK = "files"
 SWAP_DISK = "swap"
 THP_DEFRAG = "/sys/kernel/mm/transparent_hugepage/defrag"
-# drivers/block/virtio_blk.c: BLK_FEAT_ROTATIONAL, before 6.11 the default of a queue; seg_max is two
-# less than QEMU's queue of 256. The lab's null_blk: 255 sectors (BLK_SAFE_MAX_SECTORS), and of its 64
-# tags blk-wbt gives 3/4 to writes, a quarter of those while something is read (calc_wb_limits())
-VIRTIO_DISK = {"rotational": True, "max_request_pages": 254, "max_plug_requests": 32}
-NULL_BLK = {"max_request_pages": 31, "max_plug_requests": 12}
 SWAP_PRIORITY = -2  # mm/swapfile.c, _enable_swap_info: the first automatic priority
 
 # A recorded process is a fork of the sampler. Seen in every recording of a process that
@@ -181,8 +176,7 @@ def node_of(raw: Mapping[str, Any]) -> Node:
     disks = [file_disk(FILE_DISK, calibration)]
     swaps: tuple[Swap, ...] = (zram,) if zram else ()
     if swap_pages > 0:
-        disk = NULL_BLK | raw.get("disk", VIRTIO_DISK)
-        disks.append(swap_disk(SWAP_DISK, calibration, disk))
+        disks.append(swap_disk(SWAP_DISK, calibration, raw.get("disk")))
         swaps += (Swap(SWAP_DISK, swap_pages, SWAP_PRIORITY - len(swaps)),)
     return Node(
         zones=zones,

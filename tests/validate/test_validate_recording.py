@@ -59,7 +59,7 @@ def test_costs_follow_from_the_calibration() -> None:
 def test_disks_follow_from_the_calibration() -> None:
     costs = costs_of(RAW["calibration"])
     files = file_disk("d", RAW["calibration"])
-    swap = swap_disk("d", RAW["calibration"], VIRTIO_DISK)
+    swap = swap_disk("d", RAW["calibration"])
     assert files.random_read_ns + costs["file_copy_ns"] == pytest.approx(page_ns(9.3))
     assert files.read_ns_per_page + costs["file_copy_ns"] == pytest.approx(page_ns(100))
     cycle = costs["swap_setup_ns"] + costs["swapin_setup_ns"] + swap.read_ns_per_page
@@ -69,7 +69,7 @@ def test_disks_follow_from_the_calibration() -> None:
 def test_swap_reads_agree_with_the_files_disk() -> None:
     """Eight pages share a seek (vm.page-cluster 3) and stream: nothing of this was fitted."""
     seek, stream = page_ns(9.3) - page_ns(100), page_ns(100)
-    assert swap_disk("s", RAW["calibration"], VIRTIO_DISK).read_ns_per_page == pytest.approx(
+    assert swap_disk("s", RAW["calibration"]).read_ns_per_page == pytest.approx(
         seek / 8 + stream, rel=0.01
     )
 
