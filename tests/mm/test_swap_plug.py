@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from capplan.mm import state
-from capplan.mm.swap import complete_io, isolate_begin, isolate_end, plug_flush, start_writeback
+from capplan.mm.swap import (
+    _plug_add,
+    complete_io,
+    isolate_begin,
+    isolate_end,
+    plug_finish,
+    plug_flush,
+    start_writeback,
+)
 
 pytestmark = pytest.mark.small
 
@@ -68,3 +76,46 @@ def test_isolate_end_a_write_that_ended_before_does_not_rotate(done_ns: int, rot
     isolate_end(k, frames)
     assert bool(frames[0].flags & state.PG_RECLAIM) is rotates
     assert k.nr_isolated == 0
+
+
+def requests(slots: list[int], most: int, depth: int) -> tuple[list[int], int]:
+    """Pages of what is sent early, and what is left, when pages of these slots are written."""
+    k, frames = machine(len(slots))
+    k.disk[0].max_request_pages, k.disk[0].max_plug_requests = most, depth
+    entries = state.new_entries(len(slots))
+    sent = []
+    for i, slot in enumerate(slots):
+        entries[i].slot = slot
+        frames[i].pte = i
+        before = int(k.disk[0].wb_pages)
+        _plug_add(k, frames, entries, i, 0)
+        if k.disk[0].wb_pages > before:
+            sent.append(int(k.disk[0].wb_pages) - before)
+    return sent, int(k.plug_pages[0])
+
+
+@pytest.mark.parametrize(
+    ("slots", "most", "depth", "sent", "left"),
+    [
+        (list(range(300)), 128, 32, [128, 128], 44),  # 128 KiB are enough (BLK_PLUG_FLUSH_SIZE)
+        (list(range(300)), 31, 32, [], 300),  # 124 KiB are not
+        (list(range(1000)), 31, 32, [992], 8),
+        (list(range(400)), 31, 12, [372], 28),
+        (list(range(0, 80, 2)), 128, 32, [32], 8),  # no two in a row: a request each
+    ],
+)
+def test_plug_is_sent_when_full(
+    slots: list[int], most: int, depth: int, sent: list[int], left: int
+) -> None:
+    assert requests(slots, most, depth) == (sent, left)
+
+
+def test_plug_of_reclaim_inside_a_read_ahead_waits_for_its_end() -> None:
+    k, frames = machine(5)
+    plug(k, frames, 0)
+    k.plug_outer = 1
+    plug_finish(k, frames, 0)
+    assert k.plug_pages[0] == 5
+    k.plug_outer = 0
+    plug_finish(k, frames, 0)
+    assert k.plug_pages[0] == 0

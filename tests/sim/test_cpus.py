@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from capplan.sim.run import run
-from capplan.sim.scenario import Cgroup, Op
+from capplan.sim.scenario import Cgroup, Op, Zone
 from tests.sim.engine_cases import MS, S, events, last, node, process, scenario
 
 PAGES = 1000
@@ -50,3 +50,29 @@ def test_a_recorder_takes_its_share_of_the_only_cpu() -> None:
 
 def test_a_recorder_on_another_cpu_is_in_nobodys_way() -> None:
     assert _grown(10.0 * MS, 2) == pytest.approx(_grown(0.0, 2), rel=0.03)
+
+
+@pytest.mark.parametrize(("cpus", "hidden"), [(1, False), (2, True)])
+def test_parent_of_the_dead_frees_its_page_directory_where_there_is_one_cpu(
+    cpus: int, hidden: bool
+) -> None:
+    """Up to 6.6 a block of order 1 to 3 that is freed takes the CPU's list with it (free_high)."""
+    own = process("p", "a", PAGES, Op("exit"))
+    machine = replace(node(release="6.1", sysctl={"vm.min_free_kbytes": 2048}), cpus=cpus)
+    found = run(scenario([own], GROUP, node=machine))
+    free = found.series["zone.DMA32.free"]
+    assert bool(free[-1] < free[0] - 100) is hidden
+
+
+@pytest.mark.parametrize(
+    ("release", "held", "taken"), [("6.12", 1000, 1000 - 226), ("6.1", 60, 30)]
+)
+def test_lists_above_their_low_bound_hold_user_memory(release: str, held: int, taken: int) -> None:
+    """At t = 0 half of a list is of other types, but no more than LOW (724 KiB and a quarter)."""
+    zone = Zone(0, "DMA32", 8192, 8192, 8192, free=6000, pcp_pages=held)
+    own = process("p", "a", held, Op("hold", ns=S))
+    machine = replace(node(release=release, zones=(zone,), kernel_pages=0), cpus=1)
+    found = run(scenario([own], GROUP, node=machine))
+    free = found.series["zone.DMA32.free"]
+    fell = float(free[0] - free[-1])
+    assert held - fell == pytest.approx(taken, abs=63)  # a batch may be on the list
