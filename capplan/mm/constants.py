@@ -82,6 +82,7 @@ PG_DOOMED = 65536  # freed while under writeback: goes when the I/O ends
 PG_READAHEAD = 131072  # in the swap cache, read along with another and not touched yet
 PG_MOVABLE = 262144  # on no list, but can be migrated: single pages of a pool (__PageMovable())
 PG_HUGE = 524288  # of a huge page that was not split (head, tails)
+PG_PRIVATE = 1048576  # has buffer heads
 PG_MAPPED = 16384  # reached by page tables (anon, shmem that was mapped, mmapped file)
 
 # Entry states (pt).
@@ -98,6 +99,7 @@ XA_CHUNK_SHIFT = 6
 # and one to the group that pays for it (obj_full_size())
 XA_OBJECT_SIZE = 576 + 8
 XA_NODE_SIZE = XA_OBJECT_SIZE + 8
+BUFFER_HEAD_SIZE = 104 + 8  # of struct buffer_head, and the same pointer
 
 # Mapping kinds.
 MAP_ANON, MAP_FILE, MAP_SHMEM, MAP_KERNEL = 0, 1, 2, 3

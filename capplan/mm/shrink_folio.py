@@ -11,6 +11,7 @@ huge page       -> the same for all of it at once; split where swap has no room 
 from __future__ import annotations
 
 from capplan.mm._jit import jit, rare
+from capplan.mm.buffer_head import try_to_free_buffers
 from capplan.mm.huge_memory import (
     huge_first,
     huge_pages,
@@ -211,6 +212,7 @@ def _leave_mapping(k, fr, pt, i):
         xa_store(k, fr, pt, e, c, XA_SHADOW, 1)
         k.work_ns += k.cost.filemap_ns * nr
     pt[e].frame = -1
+    try_to_free_buffers(k, fr, i)
     account_cache(k, c, kind, -nr)
     lru_del(k, fr, i)
     uncharge_memory(k, c, nr)

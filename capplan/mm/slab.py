@@ -15,9 +15,15 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.page_alloc import free_kernel_pages
-from capplan.mm.page_counter import uncharge_memory, uncharge_memsw
+from capplan.mm.page_counter import (
+    charge_memory,
+    charge_memsw,
+    uncharge_memory,
+    uncharge_memsw,
+)
 from capplan.mm.pcp import PCP_RECLAIMABLE
 from capplan.mm.state import (
+    BUFFER_HEAD_SIZE,
     PAGE_SIZE,
     ST_KERNEL,
     ST_SLAB_RECLAIMABLE,
@@ -25,7 +31,7 @@ from capplan.mm.state import (
     XA_NODE_SIZE,
 )
 
-__all__ = ["do_shrink_slab", "shrink_slab", "xa_pages"]
+__all__ = ["charge_objects", "do_shrink_slab", "object_pages", "shrink_slab"]
 
 SHRINK_BATCH = 128
 SEEKS = 2
@@ -50,9 +56,40 @@ def do_shrink_slab(freeable, delta, deferred, priority):
 
 
 @jit
-def xa_pages(memcg):
-    """Of a group's reclaimable slab what its page cache's index takes, which others shrink."""
-    return (memcg.xa_nodes * XA_NODE_SIZE + PAGE_SIZE - 1) // PAGE_SIZE
+def object_pages(memcg):
+    """Of a group's reclaimable slab what its page cache takes, index and buffers: others shrink it."""
+    objects = memcg.xa_nodes * XA_NODE_SIZE + memcg.buffer_heads * BUFFER_HEAD_SIZE
+    return (objects + PAGE_SIZE - 1) // PAGE_SIZE
+
+
+@jit
+def charge_objects(k, c, nr_nodes, nr_heads):
+    """Group c has so many xarray nodes and buffer heads more: it pays for their bytes.
+
+    Kernel
+    ------
+    mm/memcontrol.c, obj_cgroup_charge(): pages, of which the rest is kept for the next object.
+    """
+    if c <= 0:
+        return
+    memcg = k.memcg[c]
+    before = object_pages(memcg)
+    memcg.xa_nodes += nr_nodes
+    memcg.buffer_heads += nr_heads
+    nr = object_pages(memcg) - before
+    if nr > 0 and k.captured == 1 and memcg.stat[ST_SLAB_RECLAIMABLE] >= before + nr:
+        k.nr_slab_memcg -= nr  # among what it was charged for then
+        return
+    memcg.stat[ST_SLAB_RECLAIMABLE] += nr
+    memcg.stat[ST_KERNEL] += nr
+    if nr > 0:
+        charge_memory(k, c, nr)
+        if k.cgroup_v1:
+            charge_memsw(k, c, nr)
+    elif nr < 0:
+        uncharge_memory(k, c, -nr)
+        if k.cgroup_v1:
+            uncharge_memsw(k, c, -nr)
 
 
 @jit
@@ -60,7 +97,7 @@ def shrink_slab(k, fr, c):
     """Scan the reclaimable slab of group c (0: what no group pays for) at k.sc.priority."""
     sc = k.sc
     memcg = k.memcg[c]
-    pages = memcg.stat[ST_SLAB_RECLAIMABLE] - xa_pages(memcg)
+    pages = memcg.stat[ST_SLAB_RECLAIMABLE] - object_pages(memcg)
     if c == 0:
         pages = k.nr_slab_reclaimable - k.nr_slab_pinned - k.nr_slab_memcg - k.nr_xa_pages
     if pages <= 0:

@@ -111,7 +111,7 @@ memcg_t = record([
     ("pending", i64),  # growth that tasks are going to make in their current segment
     ("throttle_ns", i64), ("stall_ns", i64), ("pause_ns", i64),
     ("slab_once", i64),  # of the reclaimable slab: pages of objects without the referenced bit
-    ("xa_nodes", i64), ("slab_deferred", i64), ("zswap_deferred", i64), ("zswap_disk_swapins", i64),
+    ("xa_nodes", i64), ("buffer_heads", i64), ("slab_deferred", i64), ("zswap_deferred", i64), ("zswap_disk_swapins", i64),
     ("no_victim_until_ns", i64), ("no_victims", i64),  # told until then; not told since
     ("working_set", i64),  # when cAdvisor sampled it last
     # its lists when it was captured, oldest first (capplan/mm/captured.py)
@@ -295,7 +295,7 @@ disk_t = record([
     ("read_ns_per_page", f64), ("write_ns_per_page", f64), ("random_read_ns", f64),
     ("read_busy_ns", i64), ("write_busy_ns", i64),  # time up to which the queue is full
     ("wb_head", i32), ("wb_tail", i32),  # frames under writeback, in order of completion
-    ("wb_pages", i64), ("queue_depth", i32), ("max_request_pages", i32), ("max_plug_requests", i32),
+    ("wb_pages", i64), ("queue_depth", i32), ("max_request_pages", i32), ("max_plug_requests", i32), ("buffer_heads", i8),
     # struct bdi_writeback: dirty pages, totals, estimates [pages, pages/s]
     ("nr_dirty", i64), ("dirtied", i64), ("written", i64), ("completions", f64),
     ("dirtied_stamp", i64), ("written_stamp", i64), ("bw_stamp_ns", i64),
@@ -370,7 +370,7 @@ kernel_t = record([
     ("zswap_class_bytes", i64),
     # node-wide page counts (vmstat NR_*)
     ("nr_anon", i64), ("nr_file", i64), ("nr_shmem", i64), ("nr_dirty", i64),
-    ("nr_writeback", i64), ("nr_slab_reclaimable", i64), ("nr_slab_memcg", i64), ("nr_xa_pages", i64), ("flushed_ns", i64), ("nr_slab_unreclaimable", i64),
+    ("nr_writeback", i64), ("nr_slab_reclaimable", i64), ("nr_slab_memcg", i64), ("nr_xa_pages", i64), ("nr_buffer_heads", i64), ("nr_buffer_slabs", i64), ("flushed_ns", i64), ("nr_slab_unreclaimable", i64),
     ("nr_slab_pinned", i64),  # of the reclaimable: objects in use, on no shrinker's list
     ("nr_kernel", i64), ("nr_pagetables", i64), ("nr_mlocked", i64), ("nr_swapcached", i64),
     ("vmstat", i64, (NR_VMSTAT,)), ("vmstat_due_ns", i64),

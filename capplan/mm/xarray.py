@@ -32,7 +32,7 @@ from capplan.mm.page_counter import (
     uncharge_memsw,
 )
 from capplan.mm.pcp import PCP_RECLAIMABLE
-from capplan.mm.slab import do_shrink_slab, xa_pages
+from capplan.mm.slab import charge_objects, do_shrink_slab, object_pages
 from capplan.mm.state import (
     CELLS,
     NR_LRU_LISTS,
@@ -141,30 +141,6 @@ def _shrink(k: Any, fr: Any, nid: int) -> None:
 
 
 @jit
-def _charge(k: Any, c: int, nr_nodes: int) -> None:
-    """Group c has nr_nodes more: it pays for their bytes (obj_cgroup_charge())."""
-    if c <= 0:
-        return
-    memcg = k.memcg[c]
-    before = xa_pages(memcg)
-    memcg.xa_nodes += nr_nodes
-    nr = xa_pages(memcg) - before
-    if nr > 0 and k.captured == 1 and memcg.stat[ST_SLAB_RECLAIMABLE] >= before + nr:
-        k.nr_slab_memcg -= nr  # among what it was charged for then
-        return
-    memcg.stat[ST_SLAB_RECLAIMABLE] += nr
-    memcg.stat[ST_KERNEL] += nr
-    if nr > 0:
-        charge_memory(k, c, nr)
-        if k.cgroup_v1:
-            charge_memsw(k, c, nr)
-    elif nr < 0:
-        uncharge_memory(k, c, -nr)
-        if k.cgroup_v1:
-            uncharge_memsw(k, c, -nr)
-
-
-@jit
 def _link(k: Any, pt: Any, x: int) -> None:
     """Node x goes to the end of its group's list."""
     node = pt[x].cells
@@ -228,14 +204,14 @@ def _new_node(k: Any, fr: Any, pt: Any, x: int, c: int, pages: int, listed: int)
     node[LISTED] = listed | node[LISTED] & LINKED
     k.node[node[NID]].xa_nodes += node[NODES]
     _grow(k, fr, nid, c == 0)
-    _charge(k, c, node[NODES])
+    charge_objects(k, c, node[NODES], 0)
 
 
 @jit
 def _free_node(k: Any, fr: Any, pt: Any, x: int) -> None:
     node = pt[x].cells
     k.node[node[NID]].xa_nodes -= node[NODES]
-    _charge(k, node[MEMCG], -node[NODES])
+    charge_objects(k, node[MEMCG], -node[NODES], 0)
     _shrink(k, fr, node[NID])
 
 
@@ -402,7 +378,10 @@ def shrink_shadow_nodes(k: Any, fr: Any, pt: Any, c: int, n: int) -> None:
 
 @jit
 def reparent_shadow_nodes(k: Any, pt: Any, c: int) -> None:
-    """The nodes of group c, which is removed, are its parent's (memcg_reparent_list_lrus())."""
+    """The nodes and buffer heads of group c, which is removed, are its parent's.
+
+    Kernel: mm/list_lru.c, memcg_reparent_list_lrus(); mm/memcontrol.c, memcg_reparent_objcgs().
+    """
     if k.first_xa_node == 0:
         return
     memcg = k.memcg[c]
@@ -421,19 +400,21 @@ def reparent_shadow_nodes(k: Any, pt: Any, c: int) -> None:
         node[MEMCG] = above
         if listed & COUNTED:
             _link(k, pt, x)
-    pages = xa_pages(memcg)
+    pages = object_pages(memcg)
     memcg.memory.usage -= pages
     if k.cgroup_v1:
         memcg.memsw.usage -= pages
     memcg.stat[ST_SLAB_RECLAIMABLE] -= pages
     memcg.stat[ST_KERNEL] -= pages
-    nodes = memcg.xa_nodes
+    nodes, heads = memcg.xa_nodes, memcg.buffer_heads
     memcg.xa_nodes = 0
+    memcg.buffer_heads = 0
     if above > 0:
         heir = k.memcg[above]
-        more = -xa_pages(heir)
+        more = -object_pages(heir)
         heir.xa_nodes += nodes
-        more += xa_pages(heir)
+        heir.buffer_heads += heads
+        more += object_pages(heir)
         heir.stat[ST_SLAB_RECLAIMABLE] += more
         heir.stat[ST_KERNEL] += more
         uncharge_memory(k, above, pages - more)

@@ -43,7 +43,7 @@ NOT_MODELLED = (
     (
         "what fills the highatomic reserve: atomic requests of higher orders by network and "
         "block drivers (a captured node brings the reserve that it has); kernel memory in higher "
-        "orders, which wakes kcompactd too; khugepaged"
+        "orders, which wakes kcompactd too; what khugepaged collapses"
     ),
     ("network buffers and other memory of drivers, beyond the constant in node.system.kernel"),
     (

@@ -235,6 +235,7 @@ def _devices(k: Any, node: Node) -> None:
                       "write_ns_per_page", "random_read_ns"):  # fmt: skip
             record[field] = getattr(disk, field)
         record.rotational = int(disk.rotational)
+        record.buffer_heads = int(disk.buffer_heads)
         record.max_request_pages = disk.max_request_pages
         record.max_plug_requests = disk.max_plug_requests
         record.queue_depth = 256  # nr_requests of a block queue

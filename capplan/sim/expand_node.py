@@ -143,6 +143,7 @@ def disk_of(name: str, speeds: Speeds) -> Disk:
         random_read_ns=max(float(latency), random),
         origin=origin,
         rotational=speeds.device == "hdd",
+        buffer_heads=speeds.filesystem in WITH_BUFFER_HEADS,
     )
 
 

@@ -8,6 +8,7 @@ k.wait_ns. Pages are touched granule by granule; an op takes at most 64 pages a 
 from __future__ import annotations
 
 from capplan.mm._jit import jit, prefetch, rare
+from capplan.mm.buffer_head import create_empty_buffers
 from capplan.mm.lruvec import draw, lru_add, lru_del, mark_accessed
 from capplan.mm.page_writeback import balance_dirty_pages_ratelimited
 from capplan.mm.shrink_folio import place_in_swap, set_page_dirty
@@ -329,6 +330,7 @@ def _write(k, fr, pt, t, op):
             i = pt[e].frame
             if mapping.dirty_pages == 0:
                 mapping.dirtied_ns = k.now_ns
+            create_empty_buffers(k, fr, i)
             set_page_dirty(k, fr, i)
             mark_accessed(k, fr, i)
             if k.flusher_due_ns == NEVER_NS:

@@ -51,6 +51,7 @@ class Disk:
     random_read_ns: float  # one 4 KiB read, queue depth 1
     origin: str = ""
     rotational: bool = False  # seeks: swap on it is read ahead by cluster
+    buffer_heads: bool = True  # its file system gives written pages some (ext4)
     max_request_pages: int = 128  # BLK_MAX_SEGMENTS, a queue's default
     max_plug_requests: int = 32  # BLK_MAX_REQUEST_COUNT, or less by writeback throttling
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from capplan.mm._jit import jit
+from capplan.mm.buffer_head import try_to_free_buffers
 from capplan.mm.huge_memory import huge_first, huge_pages, split_huge_page
 from capplan.mm.lruvec import count_pages, lru_del, unlink
 from capplan.mm.memcg import cancel_charge
@@ -89,6 +90,7 @@ def detach_entry(k, fr, pt, m, e):
         mapping.resident_pages -= nr
     if fr[i].flags & PG_SWAPCACHE:
         drop_swap_cache(k, fr, pt, i)
+    try_to_free_buffers(k, fr, i)
     account_cache(k, fr[i].memcg, mapping.kind, -nr)
     if fr[i].flags & PG_MLOCKED:
         k.nr_mlocked -= nr

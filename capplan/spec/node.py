@@ -90,6 +90,8 @@ class Speeds(Model):
     """Sustained writing."""
     random_read: Rate | None = None
     """4 KiB reads at random offsets, deep queue."""
+    filesystem: FileSystem = "ext4"
+    """What its files are on: ext2 to ext4 keep a buffer head of kernel memory for each written page."""
     origin: str = ""
     """Where the figures come from (fio, data sheet); printed with the result."""
 

@@ -127,13 +127,16 @@ def z2_single_pages(ledger: Ledger) -> list[str]:
         for name in ("nr_slab_reclaimable", "nr_pagetables", "nr_kernel", "zswap_pages")
     )
     groups = k["memcg"][1 : ledger.groups]
-    nodes = (groups["xa_nodes"] * s.XA_NODE_SIZE + s.PAGE_SIZE - 1) // s.PAGE_SIZE
+    objects = groups["xa_nodes"] * s.XA_NODE_SIZE + groups["buffer_heads"] * s.BUFFER_HEAD_SIZE
+    nodes = (objects + s.PAGE_SIZE - 1) // s.PAGE_SIZE
     slab = int((groups["stat"][:, s.ST_SLAB_RECLAIMABLE] - nodes).sum())
+    with_buffers = int(ledger.pages[ledger.has(s.PG_PRIVATE)].sum())
     xa_slabs = int(k["node"]["xa_slabs"].sum()) << int(k["xa_slab_order"])
     return [
         *_differ("Z2: single pages", bag, scattered + known),
         *_differ("Z2: short frames by zone", k["zone"]["bag_lru"], in_zone.astype(np.int64)),
         *_differ("Z2: slab of groups", k["nr_slab_memcg"], slab),
+        *_differ("Z2: buffer heads", k["nr_buffer_heads"], with_buffers),
         *_differ("Z2: slab of xarray nodes", k["nr_xa_pages"], xa_slabs),
     ]
 
