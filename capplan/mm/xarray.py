@@ -26,8 +26,6 @@ from capplan.mm._jit import jit, prefetch
 from capplan.mm.cpuset import numa_node_id
 from capplan.mm.page_alloc import alloc_kernel_pages, free_kernel_pages
 from capplan.mm.page_counter import (
-    charge_memory,
-    charge_memsw,
     uncharge_memory,
     uncharge_memsw,
 )

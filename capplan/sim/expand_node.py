@@ -19,6 +19,7 @@ from capplan.spec.node import Zone as ZoneSpec
 
 NS_PER_S = 1_000_000_000
 DEFAULT_DISK = "disk"
+WITH_BUFFER_HEADS = ("ext2", "ext3", "ext4")  # fs/buffer.c; the others keep their own books
 FIRST_AUTOMATIC_PRIORITY = -2  # mm/swapfile.c, _enable_swap_info: least_priority starts at -1
 
 
