@@ -57,7 +57,7 @@ def do_shrink_slab(freeable, delta, deferred, priority):
 
 @jit
 def object_pages(memcg):
-    """Of a group's reclaimable slab what its page cache takes, index and buffers: others shrink it."""
+    """Of a group's reclaimable slab what its page cache takes: index and buffers."""
     objects = memcg.xa_nodes * XA_NODE_SIZE + memcg.buffer_heads * BUFFER_HEAD_SIZE
     return (objects + PAGE_SIZE - 1) // PAGE_SIZE
 
