@@ -6,15 +6,14 @@ import dataclasses
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from capplan.sim.result import Run
 from capplan.sim.scenario import Scenario
+from capplan.validate.pool import workers
 from capplan.validate.recording import scenario_of
 from capplan.validate.score import Marks, Score, score
 from capplan.validate.truth import Course, Recording, course_of_run, load_recording
@@ -106,7 +105,7 @@ def judge_all(recordings: Sequence[Recording], jobs: int = 1) -> Iterator[Verdic
     if jobs <= 1 or len(rest) <= 1:
         yield from map(judge, rest)
         return
-    with ProcessPoolExecutor(min(jobs, len(rest)), mp_context=get_context("spawn")) as pool:
+    with workers(min(jobs, len(rest))) as pool:
         yield from pool.map(judge, rest)
 
 

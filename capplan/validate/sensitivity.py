@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ import numpy as np
 from capplan.sim.scenario import Disk, Scenario
 from capplan.validate.judge import judge
 from capplan.validate.page_cache import Recorded, compare, missed, to_scenario
+from capplan.validate.pool import workers
 from capplan.validate.recording import scenario_of
 from capplan.validate.truth import Recording
 
@@ -95,7 +94,7 @@ def study(
     if jobs <= 1:
         yield from map(work, cases)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with workers(jobs) as pool:
         yield from pool.map(work, cases)
 
 
