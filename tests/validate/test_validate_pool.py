@@ -35,7 +35,8 @@ def test_workers_end_with_a_parent_that_was_killed(how: signal.Signals, tmp_path
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pids = [int(pid) for pid in parent.stdout.readline().split()]
-        assert pids and all(_alive(pid) for pid in pids)
+        assert pids
+        assert all(_alive(pid) for pid in pids)
         os.kill(parent.pid, how)
     until = time.monotonic() + 30
     while any(_alive(pid) for pid in pids) and time.monotonic() < until:
