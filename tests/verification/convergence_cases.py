@@ -260,7 +260,7 @@ def swap_mglru(rng: np.random.Generator) -> Scenario:
 
 CASES = (
     Case("random-overcommit", random_overcommit, seeds=60),
-    Case("cyclic-overcommit", cyclic_overcommit, seeds=100, last_step=2),
+    Case("cyclic-overcommit", cyclic_overcommit, seeds=100, last_step=1),
     Case("file-thrash", file_thrash),
     Case("swap", swap),
     Case("zswap", zswap),
