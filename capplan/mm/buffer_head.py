@@ -16,13 +16,12 @@ from typing import Any
 from capplan.mm._jit import jit
 from capplan.mm.page_alloc import alloc_kernel_pages, free_kernel_pages
 from capplan.mm.pcp import PCP_RECLAIMABLE
-from capplan.mm.slab import charge_objects
+from capplan.mm.slab import charge_objects, kept_slabs
 from capplan.mm.state import PG_PRIVATE
 
 __all__ = ["create_empty_buffers", "try_to_free_buffers"]
 
 OBJECTS_PER_SLAB = 39  # of 104 bytes in a page
-MIN_PARTIAL = 5  # mm/slub.c: slabs without an object that a node keeps
 
 
 @jit
@@ -32,8 +31,8 @@ def _slabs(k: Any, fr: Any) -> None:
     more = needed - k.nr_buffer_slabs
     if more > 0:
         more = alloc_kernel_pages(k, fr, more, PCP_RECLAIMABLE)
-    elif more < -(MIN_PARTIAL + k.nr_cpus):
-        more += MIN_PARTIAL + k.nr_cpus
+    elif more < -kept_slabs(k):
+        more += kept_slabs(k)
         free_kernel_pages(k, fr, -more, PCP_RECLAIMABLE)
     else:
         return

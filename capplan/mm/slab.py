@@ -31,9 +31,10 @@ from capplan.mm.state import (
     XA_NODE_SIZE,
 )
 
-__all__ = ["charge_objects", "do_shrink_slab", "object_pages", "shrink_slab"]
+__all__ = ["charge_objects", "do_shrink_slab", "kept_slabs", "object_pages", "shrink_slab"]
 
 SHRINK_BATCH = 128
+MIN_PARTIAL = 5  # mm/slub.c: empty slabs that a node keeps
 SEEKS = 2
 OBJECTS_PER_PAGE = 21
 
@@ -53,6 +54,12 @@ def do_shrink_slab(freeable, delta, deferred, priority):
         if total <= 0:
             break
     return scanned, min(max(deferred + delta - scanned, 0), 2 * freeable)
+
+
+@jit
+def kept_slabs(k):
+    """Slabs of a cache that stay without an object: a node's few, and one of each CPU's own."""
+    return MIN_PARTIAL + k.nr_cpus
 
 
 @jit

@@ -30,7 +30,7 @@ from capplan.mm.page_counter import (
     uncharge_memsw,
 )
 from capplan.mm.pcp import PCP_RECLAIMABLE
-from capplan.mm.slab import charge_objects, do_shrink_slab, object_pages
+from capplan.mm.slab import charge_objects, do_shrink_slab, kept_slabs, object_pages
 from capplan.mm.state import (
     CELLS,
     NR_LRU_LISTS,
@@ -62,7 +62,6 @@ __all__ = [
 ]
 
 FLUSH_TIME_NS = 2 * NS_PER_S  # mm/memcontrol.c, FLUSH_TIME
-MIN_PARTIAL = 5  # mm/slub.c: empty slabs that a node keeps
 SLUB_MAX_ORDER = 3  # PAGE_ALLOC_COSTLY_ORDER
 # A node's record: links of the list it is on, slots in use, those with shadows, group and node
 # that it is of, the kernel's nodes that it stands for; LISTED: flags.
@@ -130,7 +129,7 @@ def _shrink(k: Any, fr: Any, nid: int) -> None:
     """Give slabs without a node back, but those that are kept (discard_slab())."""
     node = k.node[nid]
     pages = 1 << k.xa_slab_order
-    kept = MIN_PARTIAL + k.nr_cpus  # each CPU has one of its own
+    kept = kept_slabs(k)
     while (node.xa_slabs - kept - 1) * k.xa_slab_nodes >= node.xa_nodes:
         node.xa_slabs -= 1
         k.nr_xa_pages -= pages

@@ -10,7 +10,7 @@ import pytest
 from capplan.mm import state as s
 from capplan.mm import xarray as xa
 from capplan.mm.reclaim import init_scan_control
-from capplan.mm.slab import do_shrink_slab
+from capplan.mm.slab import MIN_PARTIAL, do_shrink_slab
 from capplan.sim.run import run
 from capplan.sim.scenario import Cgroup, Mapping, Op, Swap
 from tests.sim.engine_cases import S, last, node, process, scenario
@@ -124,7 +124,7 @@ def test_the_oldest_nodes_beyond_an_eighth_of_the_pages_go_with_their_shadows() 
     assert listed(k, pt, FILE) == list(range(128, 256))
     assert (pt["memcg"][: 64 * 128 : 64] == -1).all()  # no refault
     assert (pt["memcg"][64 * 128 : 64 * 256 : 64] == FILE).all()
-    assert k.sc.nr_reclaimed == (19 - 10 - xa.MIN_PARTIAL - 1) * 2  # slabs of 14 nodes
+    assert k.sc.nr_reclaimed == (19 - 10 - MIN_PARTIAL - 1) * 2  # slabs of 14 nodes
     assert k.vmstat[s.VM_SLABS_SCANNED] == 128
 
 
