@@ -18,6 +18,12 @@ SAMPLE_MS = 250
 ZONE_EVERY = 5
 SETTLE_MS = 8000  # what was dropped leaves the per-cpu lists, some each second (vmstat_update)
 
+# include/uapi/linux/mempolicy.h
+MPOL = {
+    "default": 0, "preferred": 1, "bind": 2, "interleave": 3, "local": 4, "preferred-many": 5,
+    "weighted-interleave": 6,
+}  # fmt: skip
+
 NODE_FILES = ("/proc/meminfo", "/proc/vmstat", "/proc/pressure/memory")
 BOOT_FILES = (
     "/proc/version", "/proc/zoneinfo", "/proc/buddyinfo", "/proc/meminfo",
@@ -210,6 +216,9 @@ def _process(process: Process, scenario: Scenario) -> Iterator[str]:
     start = -1 if process.start_s is None else round(process.start_s * 1000)
     huge = int(process.thp and scenario.thp == "always")
     yield f"process {process.name} {tasks} {process.oom_score_adj} {start} {huge}"
+    if process.numa is not None:
+        mask = sum(1 << node for node in scenario.nodes_of(process.numa))
+        yield f"numa {MPOL[process.numa.policy]} {mask}"
     for number, phase in enumerate(process.phases):
         pages = round((phase.mib or 0) * PAGES_PER_MIB)
         rate = round((phase.rate_mib_s or 0) * PAGES_PER_MIB * 1000)

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from capplan import units
 from capplan.errors import InputError, Place, Problem
 from capplan.spec.common import Model, problem
+from capplan.spec.mempolicy import WITHOUT_NODES, Mempolicy
 from capplan.spec.tree import parse, read_text
 from capplan.spec.validate import validate
 
@@ -73,6 +74,8 @@ class Process(Model):
     """When it starts; a forked child has none. [s]"""
     thp: bool = False
     """Whether its memory may be huge pages (where ``thp`` is always)."""
+    numa: Mempolicy | None = None
+    """Its NUMA memory policy; a forked child has its parent's unless it says another."""
     phases: tuple[Phase, ...] = Field(min_length=1, max_length=24)
 
 
@@ -179,6 +182,11 @@ class Scenario(Model):
                     raise problem(
                         "other", f"{process.name}: no process '{phase.child}'", "one of them"
                     )
+        for process in self.processes:
+            missing = set(self.nodes_of(process.numa)) - set(range(len(self.numa_mib or (0,))))
+            if missing:
+                what = f"{process.name}: no NUMA node {min(missing)}"
+                raise problem("other", what, "one of numa_mib")
         if self.numa_mib is not None and sum(self.numa_mib) != self.ram_mib:
             raise problem("other", "numa_mib does not add up to ram_mib", f"{self.ram_mib} in all")
         return self
@@ -189,7 +197,9 @@ class Scenario(Model):
         raw["cgroups"] = [{"name": path} | keys for path, keys in self.cgroups.items()]
         forks = self._forks()
         raw["processes"] = [
-            process.model_dump(mode="json", exclude_none=True) | forks.get(process.name, {})
+            process.model_dump(mode="json", exclude_none=True, exclude={"numa"})
+            | self._numa(process.numa)
+            | forks.get(process.name, {})
             for process in self.processes
         ]
         raw["changes"] = [
@@ -197,14 +207,29 @@ class Scenario(Model):
         ]
         return raw
 
-    def _forks(self) -> dict[str, dict[str, str | float]]:
-        """Of each forked process: its parent's group, and when its parent forks at the earliest."""
-        found: dict[str, dict[str, str | float]] = {}
+    def nodes_of(self, policy: Mempolicy | None) -> tuple[int, ...]:
+        """A policy's nodes by number."""
+        if policy is None or policy.nodes is None:
+            return ()
+        everywhere = tuple(range(len(self.numa_mib or (0,))))
+        return policy.nodes if isinstance(policy.nodes, tuple) else everywhere
+
+    def _numa(self, policy: Mempolicy | None) -> dict[str, Any]:
+        if policy is None or policy.policy in WITHOUT_NODES:
+            return {}
+        return {"numa": {"policy": policy.policy, "nodes": list(self.nodes_of(policy))}}
+
+    def _forks(self) -> dict[str, dict[str, Any]]:
+        """Of each forked process: its parent's group and policy, and its parent's earliest fork."""
+        found: dict[str, dict[str, Any]] = {}
+        own = {process.name for process in self.processes if process.numa is not None}
         for parent in self.processes:
             at_s = parent.start_s or 0.0
             for phase in parent.phases:
                 if phase.child is not None:
                     found[phase.child] = {"cgroup": parent.cgroup or "", "start_s": at_s}
+                    if phase.child not in own:
+                        found[phase.child] |= self._numa(parent.numa)
                 at_s += phase.seconds or (phase.mib or 0) / (phase.rate_mib_s or math.inf)
         return found
 

@@ -5,10 +5,11 @@
     OOM          when those are full, the domain is they: CONSTRAINT_CPUSET
 
 Memory that the kernel takes for itself (page tables, pools) is not bound: it lacks __GFP_HARDWALL.
+A memory policy narrows both further (``mempolicy``).
 
 Departs from the kernel: CPUs belong to nodes in blocks of equal size, node 0 first. Pages stay
-where they are when ``cpuset.mems`` is written (v2 moves them). No mempolicy, so no
-CONSTRAINT_MEMORY_POLICY. A victim that exits does not allocate here.
+where they are when ``cpuset.mems`` is written (v2 moves them). A victim that exits does not
+allocate here.
 """
 
 from __future__ import annotations

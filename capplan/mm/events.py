@@ -8,7 +8,7 @@ end is told when it is known, later than it was: readers sort by time.
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.cpuset import numa_node_id
+from capplan.mm.cpuset import numa_node_id, preferred_node
 from capplan.mm.state import (
     KIND_DIRECT_RECLAIM,
     KIND_KSWAPD_SLEEP,
@@ -18,6 +18,7 @@ from capplan.mm.state import (
     KIND_THROTTLE_END,
     KIND_ZSWAP_FULL,
     MAX_EVENTS,
+    MPOL_BIND,
     QUIET_NS,
     WMARK_HIGH,
     WMARK_LOW,
@@ -123,7 +124,8 @@ def tell_direct_reclaim(k, t):
     now = k.now_ns + int(k.work_ns + k.wait_ns)
     if now - task.reclaim_told_ns >= QUIET_NS:
         memcg = k.proc[task.proc].memcg
-        _tell_node(k, now, KIND_DIRECT_RECLAIM, task.proc, memcg, numa_node_id(k))
+        node = preferred_node(k) if k.mpol_mode == MPOL_BIND else numa_node_id(k)
+        _tell_node(k, now, KIND_DIRECT_RECLAIM, task.proc, memcg, node)
     task.reclaim_told_ns = now
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from capplan.mm._jit import rare
 from capplan.mm.cpuset import node_present_pages
+from capplan.mm.mempolicy import mempolicy_in_oom_domain
 from capplan.mm.state import PROC_EXITING, PROC_LIVE
 
 __all__ = [
@@ -132,8 +133,9 @@ def constrained_totalpages(k: Any, domain: int) -> int:
 
     Kernel
     ------
-    mm/oom_kill.c, constrained_alloc(). Of an allocation that a cpuset binds to the nodes of
-    ``k.oom_nodes`` (CONSTRAINT_CPUSET) it is their present, not managed, pages and all swap.
+    mm/oom_kill.c, constrained_alloc(). Of an allocation that a cpuset or a policy binds to the
+    nodes of ``k.oom_nodes`` (CONSTRAINT_CPUSET, CONSTRAINT_MEMORY_POLICY) it is their present,
+    not managed, pages and all swap.
     """
     if domain < 0 and k.oom_nodes:
         total = int(k.totalswap)
@@ -150,10 +152,12 @@ def constrained_totalpages(k: Any, domain: int) -> int:
 def in_domain(k: Any, p: int, domain: int) -> bool:
     """Whether process p lives in the group or below it; -1 is the machine.
 
-    A process that may use none of the nodes that ran out (``k.oom_nodes``) is not in the domain
-    (oom_cpuset_eligible).
+    A process that may use none of the nodes that ran out (``k.oom_nodes``) is not in the domain:
+    by its policy where a policy bound who asked, else by its cpuset (oom_cpuset_eligible).
     """
     c = int(k.proc[p].memcg)
+    if domain < 0 and k.oom_mpol:
+        return bool(mempolicy_in_oom_domain(k, p, k.oom_nodes))
     if domain < 0:
         return bool(k.oom_nodes == 0 or k.memcg[c].mems_allowed & k.oom_nodes != 0)
     return domain <= c and c < int(k.memcg[domain].subtree_end)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from capplan.mm._jit import rare
 from capplan.mm.cpuset import constrained_nodes
 from capplan.mm.events import memcg_event, record
+from capplan.mm.mempolicy import oom_nodemask
 from capplan.mm.oom import (
     LONG_MIN,
     NO_VICTIM,
@@ -40,7 +41,7 @@ from capplan.mm.state import (
 
 __all__ = ["oom_kill_process", "out_of_memory"]
 
-PANIC_ALWAYS = 2  # vm.panic_on_oom: 1 spares what a memcg or a cpuset ran out of
+PANIC_ALWAYS = 2  # vm.panic_on_oom: 1 spares what a memcg, a cpuset or a policy ran out of
 
 
 @rare
@@ -114,6 +115,7 @@ def _kill_one(k, p, domain, points, totalpages, dump, trigger):
         k.event[told].dump = dump
         k.event[told].trigger = trigger
         k.event[told].nodes = k.oom_nodes
+        k.event[told].oom_mpol = k.oom_mpol
         k.event[told].looked_ns = k.looked_ns[0]
         k.event[told].looked = k.looked[0, 0]
 
@@ -193,12 +195,16 @@ def _out_of_memory(k, domain, p_current):
 def out_of_memory(k, domain, p_current):
     """Pick and kill (out_of_memory): True when somebody was killed or is dying.
 
-    An allocation that a cpuset binds to some nodes (constrained_alloc()) reaches only processes
-    that may use one of them. See :func:`_out_of_memory`.
+    An allocation that a policy or a cpuset binds to some nodes (constrained_alloc()) reaches only
+    processes that may use one of them. See :func:`_out_of_memory`.
     """
     k.oom_nodes = 0
     if domain < 0 and p_current >= 0:
-        k.oom_nodes = constrained_nodes(k, k.proc[p_current].memcg)
+        k.oom_nodes = oom_nodemask(k, p_current)
+        k.oom_mpol = 1 if k.oom_nodes else 0
+        if not k.oom_mpol:
+            k.oom_nodes = constrained_nodes(k, k.proc[p_current].memcg)
     done = _out_of_memory(k, domain, p_current)
     k.oom_nodes = 0
+    k.oom_mpol = 0
     return done

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from capplan.mm._jit import jit, rare
 from capplan.mm.captured import placing_pages, placing_zone
-from capplan.mm.cpuset import node_allowed, numa_node_id
+from capplan.mm.cpuset import node_allowed
 from capplan.mm.huge_memory import huge_pages, split_huge_page
+from capplan.mm.mempolicy import kernel_node
 from capplan.mm.pcp import (
     pcp_alloc,
     pcp_alloc_huge,
@@ -320,12 +321,17 @@ def _zones_to_try(k, node, attempt):
 
 @jit
 def _room(k, z, attempt):
-    """Single pages for the kernel that an attempt leaves to zone z: above its mark, or all."""
+    """Single pages for the kernel that an attempt leaves to zone z: above its mark, or all.
+
+    What a policy binds to some nodes stays there, but for the last (nodemask is reset).
+    """
     zone = k.zone[z]
     if zone.managed == 0:
         return 0
     if attempt == _ATTEMPTS - 1:
         return zone.managed
+    if not k.nodemask >> (z // ZONES_PER_NODE) & 1:
+        return 0
     mark = zone.wmark[WMARK_MIN] if attempt == _ATTEMPTS - 2 else zone.wmark[WMARK_LOW]
     return zone.free - 1 - (mark + zone.boost + zone.reserve[HZ_NORMAL])
 
@@ -342,7 +348,7 @@ def alloc_kernel_pages(k, fr, nr, kind):
     if k.captured == 1:
         return placing_pages(k, fr, nr, kind << 1)
     got = 0
-    local = numa_node_id(k)
+    local = kernel_node(k)
     for attempt in range(_ATTEMPTS):
         for step in range(_zones_to_try(k, local, attempt)):
             if got >= nr:
@@ -419,7 +425,7 @@ def pool_alloc_pages(k, fr, nr, mt):
     if k.captured == 1:
         return placing_pages(k, fr, nr, mt)
     got = 0
-    local = numa_node_id(k)
+    local = kernel_node(k)
     for attempt in range(_ATTEMPTS):
         for step in range(_zones_to_try(k, local, attempt)):
             if got >= nr:

@@ -9,8 +9,8 @@ spent, with its state in ``k.task[t]``.
 
 from __future__ import annotations
 
-from capplan.mm._jit import jit
-from capplan.mm.cpuset import node_allowed
+from capplan.mm._jit import jit, rare
+from capplan.mm.cpuset import node_allowed, preferred_node
 from capplan.mm.events import tell_direct_reclaim
 from capplan.mm.highatomic import unreserve_highatomic_pageblock
 from capplan.mm.kswapd import wake_all_kswapds, wakeup_kswapd
@@ -21,6 +21,7 @@ from capplan.mm.pcp import drain_all_pages
 from capplan.mm.reclaim import allow_direct_reclaim, try_to_free_pages, zone_reclaimable_pages
 from capplan.mm.state import (
     MAX_RECLAIM_RETRIES,
+    MPOL_PREFERRED_MANY,
     NS_PER_MS,
     NS_PER_S,
     WMARK_HIGH,
@@ -86,6 +87,27 @@ def wake_if_mixed(k, z):
         wakeup_kswapd(k, z // ZONES_PER_NODE, 0)
 
 
+@rare
+def _alloc_preferred_many(k, fr, pt, nr_pages):
+    """A frame of the policy's nodes, without direct reclaim: -1 where there is none.
+
+    Kernel
+    ------
+    mm/mempolicy.c, alloc_pages_preferred_many(): its first pass.
+    """
+    mems = k.mems_allowed
+    k.mems_allowed &= k.mpol_nodes
+    node = preferred_node(k)
+    i = get_page(k, fr, pt, node, nr_pages, WMARK_LOW, alloc_flags_nofragment(k, node))
+    if i >= 0:
+        wake_if_mixed(k, fr[i].zone)
+    else:
+        wake_all_kswapds(k, 0)
+        i = get_page(k, fr, pt, node, nr_pages, WMARK_MIN, 0)
+    k.mems_allowed = mems
+    return i
+
+
 @jit
 def alloc_frame(k, fr, pt, t, node, nr_pages):
     """A frame of nr_pages for user memory of task t: index, ALLOC_AGAIN, or -1 (nobody to kill).
@@ -94,6 +116,11 @@ def alloc_frame(k, fr, pt, t, node, nr_pages):
     ------
     mm/page_alloc.c, __alloc_pages(), __alloc_pages_slowpath().
     """
+    if k.mpol_mode == MPOL_PREFERRED_MANY:
+        i = _alloc_preferred_many(k, fr, pt, nr_pages)
+        if i >= 0:
+            k.spread_dirty = 0
+            return i
     unmixed = alloc_flags_nofragment(k, node)
     i = get_page(k, fr, pt, node, nr_pages, WMARK_LOW, unmixed)
     k.spread_dirty = 0

@@ -122,7 +122,7 @@ memcg_t = record([
 proc_t = record([
     ("memcg", i32), ("parent", i32), ("container", i32),
     ("oom_score_adj", i32), ("pid", i32),
-    ("cap_sys_admin", i8),  # root_bonus spares it
+    ("cap_sys_admin", i8), ("mpol_mode", i8), ("mpol_nodes", i64),  # root_bonus spares it; its memory policy, MPOL_*, and nodes
     ("state", i8),  # PROC_*
     ("victim", i8),  # marked by the OOM killer (TIF_MEMDIE)
     ("oom_skip", i8), ("oom_skip_ns", i64),  # MMF_OOM_SKIP, set from when on
@@ -160,7 +160,7 @@ task_t = record([
     ("psi_running", i8), ("psi_memstall", i8), ("stall_begin_ns", i64), ("wait_memcg", i32), ("late_ns", i64), ("late_max_ns", i64),
     ("stall_ns", i64), ("throttle_ns", i64), ("pause_ns", i64), ("io_ns", i64),
     ("majfaults", i64), ("draws", i64), ("interrupt_ns", f64),  # taken from its CPU, to be paid at its next turn
-    ("throttle_told", i8), ("throttle_end_ns", i64), ("reclaim_told_ns", i64),  # for the log
+    ("throttle_told", i8), ("throttle_end_ns", i64), ("reclaim_told_ns", i64), ("il_prev", i32), ("il_weight", i32),  # for the log; interleave: the last turn's node, pages left of it
 ])  # fmt: skip
 TASK_UNBORN, TASK_READY, TASK_STALLED, TASK_SLEEPING = 0, 1, 2, 3
 TASK_OOM_WAIT, TASK_DEAD, TASK_EXITING = 4, 5, 6
@@ -273,7 +273,7 @@ node_t = record([
     ("kswapd_sc", scan_control_t), ("kswapd_memcg", i32), ("kswapd_in_lruvec", i8), ("kswapd_raise", i8),
     ("kswapd_told", i8), ("kswapd_slept_ns", i64),  # a wake is in the log; when it slept last
     ("flag_writeback", i8), ("flag_dirty", i8), ("flag_congested", i8),
-    ("totalreserve", i64), ("reclaim_cursor", i32), ("nr_dirty", i64),  # dirty or under writeback
+    ("totalreserve", i64), ("il_weight", i32), ("reclaim_cursor", i32), ("nr_dirty", i64),  # dirty or under writeback
     ("nr_file_mapped", i64), ("xa_nodes", i64), ("xa_slabs", i64),  # xarray nodes, slabs of them
     # memcg LRU of global reclaim: struct lru_gen_memcg
     ("memcg_lru_seq", i64), ("memcg_lru_nr", i64, (MEMCG_NR_GENS,)),
@@ -316,7 +316,7 @@ event_t = record([
     ("t_ns", i64), ("kind", i32), ("proc", i32), ("task", i32), ("memcg", i32),
     ("a", i64), ("b", i64), ("c", i64), ("d", i64), ("e", i64), ("f", i64), ("x", f64),
     ("pgtables", i64), ("dump", i32), ("trigger", i32), ("nodes", i32),  # of a kill: its candidates, and who asked for memory
-    ("looked_ns", i64), ("looked", i64),  # of a kill: the kubelet's last look before it
+    ("looked_ns", i64), ("looked", i64), ("oom_mpol", i8),  # of a kill: the kubelet's last look before it; nodes by policy
 ])  # fmt: skip
 candidate_t = record([
     ("proc", i32), ("points", i64), ("rss_anon", i64), ("rss_file", i64), ("rss_shmem", i64),
@@ -376,8 +376,8 @@ kernel_t = record([
     ("vmstat", i64, (NR_VMSTAT,)), ("vmstat_due_ns", i64),
     # OOM
     ("oom_lock_until_ns", i64), ("panicked", i8), ("need_resched", i8),
-    ("oom_nodes", i64),  # of the kill under way: nodes that its allocation is bound to, 0: none
-    ("mems_allowed", i64),  # nodes that the actor may use
+    ("oom_nodes", i64), ("oom_mpol", i8),  # of the kill under way: nodes that its allocation is bound to, 0: none; by a memory policy
+    ("mems_allowed", i64), ("mempolicies", i8), ("mpol_mode", i8), ("mpol_nodes", i64), ("nodemask", i64),  # nodes that the actor may use; is there a policy? the actor's, and what it binds the kernel's memory to
     # who is acting now: what it has spent so far [ns], on which CPU, and when its I/O ends
     ("work_ns", f64), ("wait_ns", f64), ("memstall_ns", f64), ("cpu", i32), ("actor", i32),
     ("reserve", i8),  # the actor may use reserves (OOM victim)
@@ -436,7 +436,7 @@ def new_kernel() -> np.ndarray[Any, Any]:
         for field in ("max", "high"):
             k["memcg"][counter][field] = UNLIMITED
     k["memcg"]["zswap_max"] = k["memcg"]["soft_limit"] = UNLIMITED
-    k["memcg"]["mems_allowed"] = k["mems_allowed"] = -1
+    k["memcg"]["mems_allowed"] = k["mems_allowed"] = k["nodemask"] = -1
     k["memcg"]["zswap_writeback"] = 1
     k["task"]["due_ns"] = NEVER_NS
     k["node"]["kswapd_due_ns"] = k["node"]["kcompactd_due_ns"] = NEVER_NS
@@ -469,7 +469,7 @@ _LINKS = {
     ),
     "disk": ("wb_head", "wb_tail"),
     "proc": ("first_vma", "parent", "gather_head", "first_task"),
-    "task": ("heap_pos", "access_vma", "own_vma", "store_vma", "next_on_mapping"),
+    "task": ("heap_pos", "access_vma", "own_vma", "store_vma", "next_on_mapping", "il_prev"),
     "vma": ("copy",),
     "mapping": ("first_vma", "first_task", "cow_parent", "owner", "ra_next", "listed"),
 }  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from capplan.plan import outcome_agents as agents
 from capplan.plan import outcome_badness as badness
+from capplan.plan import outcome_bound
 from capplan.plan import outcome_chain as link
 from capplan.plan.outcome_context import NS_PER_S, Context, ancestry
 from capplan.plan.outcome_gate import Bars, beyond
@@ -117,8 +118,8 @@ def _oom_kill(context: Context, folded: _Folded) -> Incident:
         chain = link.grew(context, t, "")
         nodes = ", ".join(str(n) for n in event.detail.get("nodes", ()))
         if nodes:
-            chain.append(f"cpuset.mems of its group: memory may come from NUMA node {nodes} only")
-            where = f"NUMA node {nodes} is out of memory, and it may use no other"
+            lines, where = outcome_bound.bound_to(context, event, nodes)
+            chain += lines
         else:
             chain += link.marks_hit(context, t)
             where = "the node is out of memory"

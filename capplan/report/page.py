@@ -39,7 +39,7 @@ NOT_MODELLED = (
     "highmem, memory hotplug, memory tiering, CXL",
     "processes that map huge pages of the pool (vm.nr_hugepages): all of it stays free",
     "KSM, DAMON, userfaultfd",
-    "mempolicy, NUMA balancing, moving pages when cpuset.mems is written",
+    "mbind(2) and policies of files, NUMA balancing, moving pages when cpuset.mems is written",
     (
         "what fills the highatomic reserve: atomic requests of higher orders by network and "
         "block drivers (a captured node brings the reserve that it has); kernel memory in higher "

@@ -262,6 +262,7 @@ def _zones(k: Any, node: Node, total: int) -> np.ndarray[Any, Any]:
     k.nr_nodes = max(zone.node for zone in node.zones) + 1
     _limit("NUMA nodes", int(k.nr_nodes), s.MAX_NODES)
     k.nr_zones = int(k.nr_nodes) * s.ZONES_PER_NODE
+    k.node["il_weight"][: int(k.nr_nodes)] = node.interleave_weights or 1
     k.totalram = total
     first = 0
     for zone in node.zones:

@@ -56,6 +56,10 @@ RESTARTS = {
 RESTARTED_BY = {
     "kubelet": s.BACKOFF_KUBELET, "docker": s.BACKOFF_DOCKER, "systemd": s.BACKOFF_SYSTEMD,
 }  # fmt: skip
+MEMPOLICIES = {
+    "preferred": s.MPOL_PREFERRED, "bind": s.MPOL_BIND, "interleave": s.MPOL_INTERLEAVE,
+    "preferred-many": s.MPOL_PREFERRED_MANY, "weighted-interleave": s.MPOL_WEIGHTED_INTERLEAVE,
+}  # fmt: skip
 
 
 def build_tasks(
@@ -105,6 +109,19 @@ def _processes(
         "start_offset_ns": [p.start_ns - begin[m] for m, p in zip(mains, processes, strict=True)],
     }.items():
         table[name] = values
+    _mempolicies(k, processes)
+
+
+def _mempolicies(k: Any, processes: list[Process]) -> None:
+    """A policy's nodes are those of them that the process's cpuset has (mpol_set_nodemask)."""
+    for p, process in enumerate(processes):
+        given = process.mempolicy
+        if given is not None:
+            nodes = sum(1 << n for n in set(given.nodes)) or (1 << int(k.nr_nodes)) - 1
+            allowed = int(k.memcg[int(k.proc[p].memcg)].mems_allowed)
+            k.proc[p].mpol_mode = MEMPOLICIES[given.mode]
+            k.proc[p].mpol_nodes = nodes & allowed or nodes
+            k.mempolicies = 1
 
 
 def _mains(processes: list[Process]) -> list[int]:

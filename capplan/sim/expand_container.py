@@ -25,8 +25,9 @@ from capplan.sim.expand_phases import (
 from capplan.sim.expand_trace import Life as TraceLife
 from capplan.sim.expand_trace import trace_access
 from capplan.sim.expand_world import MappingPlan, World
-from capplan.sim.scenario import PAGE_SIZE, Access, Op, Process, Task, TracePoints
+from capplan.sim.scenario import PAGE_SIZE, Access, Mempolicy, Op, Process, Task, TracePoints
 from capplan.spec.common import IGNORED
+from capplan.spec.mempolicy import WITHOUT_NODES
 from capplan.spec.profile import Process as ProcessSpec
 from capplan.spec.profile import Region, Trace
 
@@ -404,11 +405,22 @@ class ProcessWriter:
                 restart_sec_ns=inst.family.spec.restart_sec,
                 start_limit_ns=inst.family.spec.start_limit_interval_sec,
                 start_limit_burst=inst.family.spec.start_limit_burst,
+                mempolicy=self._mempolicy(),
                 sigterm_ns=None
                 if self.family.spec.sigterm == IGNORED
                 else self.family.spec.sigterm,
             )
         )
+
+    def _mempolicy(self) -> Mempolicy | None:
+        """Its own, that of the process it is forked from, or the container's."""
+        spec: ProcessSpec | None = self.spec
+        while spec is not None and spec.numa is None:
+            spec = self.family.profile.processes.get(spec.fork_of or "")
+        given = self.family.spec.numa if spec is None else spec.numa
+        if given is None or given.policy in WITHOUT_NODES:
+            return None
+        return Mempolicy(given.policy, given.nodes if isinstance(given.nodes, tuple) else ())
 
 
 def replace_scope(region: Region) -> Region:

@@ -98,6 +98,7 @@ def expand_node(machine: Machine, assumptions: list[str]) -> Node:
         hz=machine.hz,
         sysctl=_sysctl(machine),
         lru_gen=machine.lru_gen,
+        interleave_weights=tuple(node.weight for node in machine.numa),
         thp=machine.thp != "never",
         thp_compact=machine.thp == "madvise",
         disks=(*disks, *swap_disks),

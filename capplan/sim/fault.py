@@ -7,7 +7,6 @@ allocate a frame -> charge it in batches of 64 pages (memory.high after each)
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.cpuset import preferred_node
 from capplan.mm.lru_gen_lists import lru_gen_refault
 from capplan.mm.lruvec import lru_add, progress_now
 from capplan.mm.memcg import (
@@ -22,6 +21,7 @@ from capplan.mm.memcg import (
     reset_charge,
     try_charge,
 )
+from capplan.mm.mempolicy import alloc_node, interleave_next
 from capplan.mm.nonresident import granule_found
 from capplan.mm.page_alloc import alloc_kernel_pages, free_frame, put_back_frame
 from capplan.mm.page_alloc_slowpath import ALLOC_AGAIN, alloc_frame
@@ -187,7 +187,7 @@ def _read_ahead(k, fr, pt, t, m, e):
     """
     nr = pt[e].nr_pages
     c = pt[e].owner if k.memcg[pt[e].owner].online else k.proc[k.task[t].proc].memcg
-    status, i = charged_frame(k, fr, pt, t, preferred_node(k), c, nr, True, 0)
+    status, i = charged_frame(k, fr, pt, t, alloc_node(k, m, e), c, nr, True, 0)
     if status != FAULT_OK:
         reset_charge(k, t)
         return -1
@@ -363,12 +363,13 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
     if pt[e].swap >= 0 and k.memcg[pt[e].owner].online:
         c = pt[e].owner
     may_short = 1 if mapping.kind == MAP_FILE and state == PTE_SHADOW and nr > 1 else 0
-    status, i = charged_frame(k, fr, pt, t, preferred_node(k), c, nr, user_fault, may_short)
+    status, i = charged_frame(k, fr, pt, t, alloc_node(k, m, e), c, nr, user_fault, may_short)
     if k.plug_outer:
         k.plug_outer = 0
         plug_finish(k, fr, 0)
     if status != FAULT_OK:
         return status
+    interleave_next(k, m)
     pt[e].nr_pages = nr
     nr = fr[i].nr_pages
     install(k, fr, m, i, e, c)

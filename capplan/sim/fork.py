@@ -19,9 +19,9 @@ from __future__ import annotations
 import math
 
 from capplan.mm._jit import rare
-from capplan.mm.cpuset import preferred_node
 from capplan.mm.lruvec import draw, lru_add, progress_now
 from capplan.mm.memcg import cancel_charge
+from capplan.mm.mempolicy import alloc_node
 from capplan.mm.nonresident import granule_found, granule_lost
 from capplan.mm.page_alloc import free_frame
 from capplan.mm.rmap import add_swapents, map_page, maps_granule, unmap_page
@@ -297,7 +297,7 @@ def cow_fault(k, fr, pt, t, v, index):
         return FAULT_OK
     nr = fr[pt[e].frame].nr_pages
     c = k.proc[k.task[t].proc].memcg
-    status, i = charged_frame(k, fr, pt, t, preferred_node(k), c, nr, True, 0)
+    status, i = charged_frame(k, fr, pt, t, alloc_node(k, m, e), c, nr, True, 0)
     if status != FAULT_OK:
         return status
     if pt[e].state != PTE_PRESENT:  # reclaim for the copy took what was to be copied

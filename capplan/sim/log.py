@@ -140,6 +140,8 @@ def _constraint(record: Any) -> str:
     """What the allocation that failed was bound to, as the kernel's log names it."""
     if record.memcg > 0:
         return "CONSTRAINT_MEMCG"
+    if record.oom_mpol:
+        return "CONSTRAINT_MEMORY_POLICY"
     return "CONSTRAINT_CPUSET" if record.nodes else "CONSTRAINT_NONE"
 
 

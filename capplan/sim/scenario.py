@@ -9,6 +9,7 @@ Rounding is the kernel's: sizes written to cgroup files are ``bytes // 4096``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -106,6 +107,8 @@ class Node:
     captured: bool = False
     costs: dict[str, float] = field(default_factory=dict)  # overrides of capplan.sim.costs, by name
     restart_policy: str = "Never"
+    # weighted_interleave/nodeN of each memory node; none: 1 each
+    interleave_weights: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -280,6 +283,19 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Mempolicy:
+    """A NUMA memory policy as set_mempolicy(2) and numactl(8) have it."""
+
+    mode: str  # bind, preferred, preferred-many, interleave, weighted-interleave
+    nodes: tuple[int, ...] = ()  # none: all
+
+    @classmethod
+    def of(cls, policy: str, nodes: Iterable[int]) -> Mempolicy:
+        """One by the keys of node files and recordings."""
+        return cls(policy, tuple(nodes))
+
+
+@dataclass(frozen=True)
 class Process:
     name: str
     cgroup: str
@@ -299,6 +315,7 @@ class Process:
     restart_sec_ns: int = 0  # systemd: RestartSec=
     start_limit_ns: int = 0  # systemd: StartLimitIntervalSec=; 0: no limit
     start_limit_burst: int = 0  # systemd: StartLimitBurst=
+    mempolicy: Mempolicy | None = None  # None: the node of its CPU, then the others
     sigterm_ns: int | None = 0  # from SIGTERM to the process's exit; None: it ignores SIGTERM
 
 

@@ -12,6 +12,7 @@ from capplan.mm._jit import entry, jit, rare
 from capplan.mm.kcompactd import kcompactd_run, proactive_look
 from capplan.mm.kswapd import kswapd_run
 from capplan.mm.lruvec import draw_below
+from capplan.mm.mempolicy import get_task_policy
 from capplan.mm.page_io import complete_reads
 from capplan.mm.pcp import decay_pcp_high, pcp_free_high_order
 from capplan.mm.psi import psi_task_change, psi_task_set
@@ -92,6 +93,8 @@ def _begin_actor(k, actor, preferred):
     k.actor, k.need_resched = actor, 0
     k.cpu = _pick_cpu(k, preferred if preferred < k.nr_cpus else preferred % k.nr_cpus)
     k.mems_allowed = k.memcg[k.proc[k.task[actor].proc].memcg].mems_allowed if actor >= 0 else -1
+    if k.mempolicies:
+        get_task_policy(k, actor)
     k.work_ns = k.wait_ns = 0.0
     k.memstall_ns = 0.0
 

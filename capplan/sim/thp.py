@@ -17,12 +17,15 @@ from capplan.mm._jit import rare
 from capplan.mm.cpuset import preferred_node
 from capplan.mm.lruvec import lru_add
 from capplan.mm.memcg import handle_over_high, try_charge_huge
+from capplan.mm.mempolicy import huge_node, stays_on_node
 from capplan.mm.page_alloc import alloc_huge_page, free_huge_page
 from capplan.mm.page_alloc_costly import alloc_costly
 from capplan.mm.rmap import account_cache, map_page
 from capplan.mm.state import (
     HPAGE_PMD_NR,
     MAP_ANON,
+    MPOL_DEFAULT,
+    MPOL_PREFERRED_MANY,
     PAGEBLOCK_ORDER,
     PG_HUGE,
     PG_MLOCKED,
@@ -60,18 +63,35 @@ def _is_suitable(k, pt, m):
 
 
 @rare
-def _alloc_huge(k, fr, pt):
+def _alloc_huge(k, fr, pt, m):
     """A block for a huge page (mm/huge_memory.c, vma_thp_gfp_mask(); alloc_pages_mpol()).
 
     With ``defrag`` = madvise a region that did not ask gets what is there
     (GFP_TRANSHUGE_LIGHT). One that asked, and any with ``defrag`` = always, compacts its own
-    node first, and then reclaims and compacts on any.
+    node first, and then reclaims and compacts on any, or where its memory policy says.
     """
-    node = preferred_node(k)
+    mapping = k.mapping[m]
+    node = huge_node(k, m, mapping.first_pte + mapping.used, PAGEBLOCK_ORDER - k.g)
+    near = stays_on_node(k)
+    if k.mpol_mode == MPOL_PREFERRED_MANY:
+        first = _alloc_preferred_many(k, fr)
+        if first >= 0:
+            return first
     if k.thp_enabled != THP_COMPACT:
-        return alloc_huge_page(k, fr, node, 0, WMARK_LOW)
-    first = alloc_costly(k, fr, pt, node, 1, 0, 0)
+        this_node = 1 if near and k.mpol_mode != MPOL_DEFAULT else 0
+        return alloc_huge_page(k, fr, node, this_node, WMARK_LOW)
+    first = alloc_costly(k, fr, pt, node, 1, 0, 0) if near else -1
     return first if first >= 0 else alloc_costly(k, fr, pt, node, 0, 0, 1)
+
+
+@rare
+def _alloc_preferred_many(k, fr):
+    """A block of the policy's nodes as it is there (alloc_pages_preferred_many)."""
+    mems = k.mems_allowed
+    k.mems_allowed &= k.mpol_nodes
+    first = alloc_huge_page(k, fr, preferred_node(k), 0, WMARK_LOW)
+    k.mems_allowed = mems
+    return first
 
 
 @rare
@@ -92,7 +112,7 @@ def thp_fault(k, fr, pt, t, v):
         return False
     mapping = k.mapping[m]
     c = mapping.owner if mapping.owner >= 0 else k.proc[k.task[t].proc].memcg
-    first = _alloc_huge(k, fr, pt)
+    first = _alloc_huge(k, fr, pt, m)
     if first < 0:
         k.vmstat[VM_THP_FAULT_FALLBACK] += 1
         return False

@@ -35,7 +35,7 @@ def _oom_control(value: Any) -> Any:
     return value if isinstance(value, OomControl) else {"oom_kill_disable": _flag(value)}
 
 
-def _mems(value: Any) -> Any:
+def parse_mems(value: Any) -> Any:
     """A list of nodes as the kernel writes it: ``0-1,3`` (bitmap_parselist)."""
     if isinstance(value, list | tuple):
         return tuple(value)
@@ -53,7 +53,7 @@ MAX_NODE = 1024  # NODES_SHIFT is at most 10
 Mems = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=MAX_NODE)], ...],
     Field(min_length=1),
-    BeforeValidator(_mems),
+    BeforeValidator(parse_mems),
 ]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 

@@ -27,6 +27,7 @@ from capplan.spec.check_files import check_files_of_release
 from capplan.spec.check_names import check_profile_names
 from capplan.spec.hugepages import check_hugepages
 from capplan.spec.marks import PAGE, check_watermarks
+from capplan.spec.mempolicy import check_mempolicies, numa_nodes
 from capplan.spec.tree import KeyPath, Node, shown_path
 from capplan.units import UNLIMITED, Size, format_bytes
 
@@ -56,10 +57,7 @@ def check_release(spec: NodeSpec) -> Iterator[Problem]:
 
 def check_cpuset_mems(spec: NodeSpec) -> Iterator[Problem]:
     """Memory can only come from NUMA nodes that are there."""
-    if spec.node.zones is not None:
-        there = {zone.node for zone in spec.node.zones}
-    else:
-        there = set(range(max(len(spec.node.numa), 1)))
+    there = numa_nodes(spec.node)
     for path, files in _groups(spec):
         for node in sorted(set(files.cpuset_mems or ()) - there):
             message = f"there is no NUMA node {node}"
@@ -334,6 +332,7 @@ CHECKS: tuple[Check, ...] = (
     check_cgroup_version,
     check_files_of_release,
     check_cpuset_mems,
+    check_mempolicies,
     check_parents,
     check_limit_order,
     check_memsw,

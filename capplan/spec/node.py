@@ -25,6 +25,7 @@ from capplan.spec.common import (
     problem,
 )
 from capplan.spec.marks import PAGE
+from capplan.spec.mempolicy import Mempolicy
 from capplan.spec.profile import Count, Profile
 
 M = TypeVar("M", bound=Model)
@@ -76,6 +77,8 @@ class NumaNode(Model):
     """One NUMA node's share of the memory."""
 
     memory: Bytes
+    weight: Annotated[int, Field(ge=1, le=255)] = 1
+    """/sys/kernel/mm/mempolicy/weighted_interleave/nodeN: pages in a row of it."""
 
 
 class Speeds(Model):
@@ -355,6 +358,8 @@ class Container(CgroupFiles, ManagedOOM):
     ``parent``. Limits are then the group's."""
     replicas: Annotated[int, Field(ge=0, le=10_000)] = 1
     oom_score_adj: OomScoreAdj = 0
+    numa: Mempolicy | None = None
+    """NUMA memory policy of its processes. Left out: the default, local."""
     restart: Literal["Never", "OnFailure", "Always"] = "Never"
     """What happens when its processes end or are killed."""
     restart_by: Literal["kubelet", "docker", "systemd"] = "kubelet"

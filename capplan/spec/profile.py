@@ -26,6 +26,7 @@ from capplan.spec.common import (
     only_one,
     problem,
 )
+from capplan.spec.mempolicy import Mempolicy
 from capplan.spec.profile_trace import Columns, Mask, Peaks, Text
 from capplan.spec.runtime import Runtime
 
@@ -355,6 +356,8 @@ class Process(Model):
 
     oom_score_adj: OomScoreAdj | None = None
     """Left out: the container's."""
+    numa: Mempolicy | None = None
+    """NUMA memory policy. Left out: that of ``fork_of``, or the container's."""
     fork_of: str | None = None
     """Forked from this process: starts with its regions shared, copied on write. It starts at
     ``start``, or when a phase of its parent says ``fork``."""

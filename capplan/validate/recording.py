@@ -18,6 +18,7 @@ from capplan.sim.scenario import (
     UNLIMITED,
     Cgroup,
     Change,
+    Mempolicy,
     Node,
     Op,
     Process,
@@ -381,6 +382,7 @@ def process_of(raw: Mapping[str, Any], zpool: str) -> tuple[Process, list[Region
         kernel_pages=OWN_KERNEL_PAGES,
         parent=raw["inherits"][0] if "inherits" in raw else "",
         by_fork="inherits" in raw,
+        mempolicy=Mempolicy.of(**raw["numa"]) if "numa" in raw else None,
     )
     return process, regions
 

@@ -43,6 +43,8 @@ struct process {
 	long adj;
 	long start_ms;    /* below 0: started by another's fork phase */
 	long thp;
+	long mpol;        /* MPOL_*; 0: its parent's */
+	unsigned long nodes;
 	int nr_phases;
 	struct phase phases[MAX_PHASES];
 };

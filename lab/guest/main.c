@@ -109,6 +109,15 @@ static void add_process(char **argv)
 	process->thp = atol(argv[5]);
 }
 
+/* The last process's NUMA memory policy. */
+static void add_numa(char **argv)
+{
+	struct process *process = &plan.process[plan.nr_processes - 1];
+
+	process->mpol = atol(argv[1]);
+	process->nodes = strtoul(argv[2], NULL, 0);
+}
+
 static void add_phase(char **argv)
 {
 	struct process *process = &plan.process[plan.nr_processes - 1];
@@ -144,6 +153,8 @@ static int declare(int argc, char **argv)
 {
 	if (!strcmp(argv[0], "process") && argc == 6)
 		add_process(argv);
+	else if (!strcmp(argv[0], "numa") && argc == 3 && plan.nr_processes > 0)
+		add_numa(argv);
 	else if (!strcmp(argv[0], "phase") && argc == 7 && plan.nr_processes > 0)
 		add_phase(argv);
 	else if (!strcmp(argv[0], "change") && argc == 4)

@@ -394,6 +394,8 @@ void run_process(int number)
 		die("%s: oom_score_adj", me->name);
 	if (strcmp(me->cgroup, "-") && write_text(me->cgroup, "0"))
 		die("%s: cannot join %s", me->name, me->cgroup);
+	if (me->mpol && syscall(SYS_set_mempolicy, me->mpol, &me->nodes, 8 * sizeof me->nodes))
+		die("%s: set_mempolicy", me->name);
 	prctl(PR_SET_NAME, me->name);
 	prctl(PR_SET_THP_DISABLE, !me->thp, 0, 0, 0);
 	random_state = 0x9e3779b97f4a7c15ULL * (uint64_t)(plan.seed * 64 + number + 1);

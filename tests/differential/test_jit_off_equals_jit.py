@@ -144,3 +144,56 @@ def test_run_gives_the_same_events_and_series() -> None:
     for name, values in compiled["series"].items():
         assert values == plain["series"][name], name
     assert "oom_kill" in {event["event"] for event in compiled["events"]}
+
+
+POLICIES = """
+import json
+import numpy as np
+from capplan.sim.run import run
+from capplan.sim.scenario import Cgroup, Disk, Mapping, Mempolicy, Node, Op, Process, Scenario
+from capplan.sim.scenario import Task, Zone
+
+MODES = ("bind", "preferred", "preferred-many", "interleave", "weighted-interleave")
+zones = tuple(Zone(n, "Normal", 2048, 2048, 2048, free=1900) for n in range(2))
+told = []
+for order in (0, 3):
+    processes = tuple(
+        Process(
+            mode, "a", mode, mappings=(mode, f"{mode}.log"),
+            mempolicy=Mempolicy(mode, (1,)[: i < 3]),
+            tasks=(
+                Task((Op("grow", mode, pages=700, rate=9000.0),)),
+                Task((Op("read", f"{mode}.log", pages=200, rate=9000.0),)),
+            ),
+        )
+        for i, mode in enumerate(MODES)
+    )
+    mappings = [Mapping(mode, "anon", 700) for mode in MODES]
+    mappings += [
+        Mapping(f"{mode}.log", "file", 200, size_pages=200, via="read", disk="vda")
+        for mode in MODES
+    ]
+    found = run(
+        Scenario(
+            name="policies",
+            node=Node(
+                zones=zones, cpus=2, release="6.12", lru_gen=order > 0, interleave_weights=(3, 1),
+                disks=(Disk("vda", 100_000, 100_000, 20_000.0, 20_000.0, 200_000.0),),
+                sysctl={"vm.min_free_kbytes": 256},
+            ),
+            cgroup_version="v2", cgroups=(Cgroup("a"),), mappings=tuple(mappings),
+            processes=processes, duration_ns=200_000_000, sample_ns=50_000_000,
+            granule_order=order,
+        )
+    )
+    told.append([(e.event, e.name, e.detail.get("constraint")) for e in found.events])
+    told.append({name: np.asarray(found.series[name]).tolist() for name in sorted(found.series)})
+print(json.dumps(told, default=float))
+"""
+
+
+@pytest.mark.slow
+def test_memory_policies_give_the_same_events_and_series() -> None:
+    compiled = told_by(POLICIES, "1", "0")
+    assert compiled == told_by(POLICIES, "0", "0")
+    assert any(kind == "oom_kill" for kind, _, _ in compiled[0])
