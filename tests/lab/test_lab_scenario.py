@@ -136,3 +136,34 @@ def test_plan_gives_control_to_the_children_of_a_nested_group(write: Any) -> Non
     lines = plan.lines(load(write(nested.replace("cgroup: a", "cgroup: p/a"))), [], 1).splitlines()
     order = ["mkdir /cg/p", "write /cg/p/cgroup.subtree_control +memory", "mkdir /cg/p/a"]
     assert [line for line in lines if line in order] == order
+
+
+NUMA = SMALL.replace("ram_mib: 256\n", "ram_mib: 256\nnuma_mib: [128, 128]\n")
+
+
+@pytest.mark.parametrize(
+    ("policy", "nodes", "line", "kept"),
+    [
+        ("bind", "1", "numa 2 2", [1]),
+        ("interleave", "all", "numa 3 3", [0, 1]),
+        ("preferred-many", "0-1", "numa 5 3", [0, 1]),
+    ],
+)
+def test_a_policy_is_set_in_the_guest_and_written_down(
+    write: Any, policy: str, nodes: str, line: str, kept: list[int]
+) -> None:
+    given = f"    numa: {{policy: {policy}, nodes: {nodes}}}\n    phases:"
+    scenario = load(write(NUMA.replace("    phases:", given)))
+    assert line in plan.lines(scenario, [], 1).splitlines()
+    assert scenario.inputs()["processes"][0]["numa"] == {"policy": policy, "nodes": kept}
+
+
+def test_local_is_written_down_as_no_policy(write: Any) -> None:
+    scenario = load(write(NUMA.replace("    phases:", "    numa: {policy: local}\n    phases:")))
+    assert "numa" not in scenario.inputs()["processes"][0]
+
+
+def test_a_policy_of_a_node_that_is_not_there_is_told(write: Any) -> None:
+    given = "    numa: {policy: bind, nodes: 2}\n    phases:"
+    with pytest.raises(InputError, match=r"alloc: no NUMA node 2(.|\n)*one of numa_mib"):
+        load(write(NUMA.replace("    phases:", given)))
