@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from capplan.errors import InputError, Problem
+from capplan.sources import numa
 from capplan.sources.draft import Draft, doubt, legal_name
 from capplan.sources.host import Host, assumed, node_file, profile
 from capplan.spec.emit import Noted
+from capplan.spec.mempolicy import Mempolicy
 from capplan.spec.tree import parse_all, read_text
 from capplan.units import Dialect, UnitError, format_k8s, parse_size
 
@@ -52,6 +54,7 @@ class Service:
     restart: str = "Never"
     shm: int | None = None
     tmpfs: tuple[tuple[str, int | None], ...] = ()
+    numa: Mempolicy | None = None  # what numactl gives it
 
 
 # --- reading -------------------------------------------------------------------------------
@@ -138,6 +141,13 @@ def _dotenv(path: Path) -> dict[str, str]:
     }
 
 
+def _command(given: Mapping[str, Any]) -> Iterator[Any]:
+    """Words of the entry point, then of its command: texts, or lists of them."""
+    for key in ("entrypoint", "command"):
+        value = given.get(key) or ""
+        yield from value if isinstance(value, list) else str(value).split()
+
+
 def _service(
     name: str, given: Mapping[str, Any], file: str, known: Mapping[str, str],
     problems: list[Problem],
@@ -181,6 +191,7 @@ def _service(
         restart=RESTARTS.get(policy, "Never"),
         shm=size("shm_size"),
         tmpfs=tuple(tmpfs()),
+        numa=numa.of_command([text(word) for word in _command(given)]),
     )
 
 
@@ -296,7 +307,7 @@ def _entry(
         made["oom_score_adj"] = service.oom_score_adj
     if service.restart != "Never":
         made |= {"restart": service.restart, "restart_by": "docker"}
-    return made
+    return made | numa.entry(service.numa, service.name, service.name, problems)
 
 
 def _limited(size: int | None) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from capplan.errors import InputError, Problem
+from capplan.sources import numa
 from capplan.sources.compose import RESTARTS, Service, objects_of
 from capplan.sources.draft import doubt
 from capplan.spec.tree import read_text
@@ -76,6 +77,7 @@ def _service(one: Any, file: str, line: int, problems: list[Problem]) -> Iterato
         return value if isinstance(value, int) and value not in (0, True) else None
 
     policy = host.get("RestartPolicy")
+    args = one["Args"] if isinstance(one.get("Args"), list) else []
     restart = policy.get("Name") if isinstance(policy, Mapping) else None
     swappiness = host.get("MemorySwappiness")
     yield Service(
@@ -90,6 +92,7 @@ def _service(one: Any, file: str, line: int, problems: list[Problem]) -> Iterato
         restart=RESTARTS.get(str(restart), "Never"),
         shm=number("ShmSize"),
         tmpfs=tuple(_tmpfs(host.get("Tmpfs"), name, file, line, problems)),
+        numa=numa.of_command([str(one.get("Path")), *map(str, args)]),
     )
 
 

@@ -12,10 +12,12 @@ from fractions import Fraction
 from typing import Any
 
 from capplan.errors import InputError, Problem
+from capplan.sources import numa
 from capplan.sources.draft import Draft, doubt, legal_name
 from capplan.sources.host import Host, assumed, node_file, profile
 from capplan.sources.systemd import Unit, slice_path
 from capplan.spec.emit import Noted
+from capplan.spec.mempolicy import Mempolicy
 from capplan.units import UNLIMITED, Dialect, UnitError, format_k8s, parse_duration, parse_size
 
 __all__ = ["draft_of"]
@@ -227,11 +229,22 @@ def _entry(
         message = f"{unit.name}: OOMScoreAdjust={adj[:20]!r} is no score: left out"
         problems.append(doubt(unit.file, 0, message))
     made |= dict(_managed(unit, problems))
+    made |= numa.entry(_mempolicy(unit), unit.name, unit.file, problems)
     restart = unit.settings.get("Restart", "no")
     if restart in RESTARTS:
         made |= {"restart": RESTARTS[restart], "restart_by": "systemd"}
         made |= dict(_restarts(unit, problems))
     return made
+
+
+def _mempolicy(unit: Unit) -> Mempolicy | None:
+    """What systemd sets, unless the program is run by numactl, which sets its own."""
+    command = unit.settings.get("ExecStart", "")
+    _, shown, words = command.partition("argv[]=")  # systemctl show
+    by_numactl = numa.of_command((words if shown else command.lstrip("@-:+!|")).split())
+    return by_numactl or numa.of_unit(
+        unit.settings.get("NUMAPolicy", ""), unit.settings.get("NUMAMask", "")
+    )
 
 
 def _restarts(unit: Unit, problems: list[Problem]) -> Iterator[tuple[str, Any]]:
