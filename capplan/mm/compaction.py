@@ -255,13 +255,15 @@ def _compact_pageblock(k: Any, fr: Any, pt: Any, cc: Any, block: int) -> bool:
     ------
     mm/compaction.c, isolate_migratepages_block(); the second time in the same pageblock it isolates
     all that is left (``rescan``, ``finish_pageblock``). Asynchronous and direct: at the first page
-    that cannot be isolated the pageblock is left, what was isolated stays.
+    that cannot be isolated the pageblock is left, what was isolated stays. A pageblock of which
+    nothing was moved is one to skip: the fast search would find it again for ever.
     """
     zone = k.zone[cc.zone]
     leave = cc.direct and not cc.sync
     most = max(COMPACT_CLUSTER_MAX >> k.g, 1)
     at, end = block, min(block + pageblock_frames(k), zone.nr_frames)
     found = False
+    moved = cc.migrated
     cc.migrate = block
     cc.nr_isolated = 0
     while at < end:
@@ -280,6 +282,7 @@ def _compact_pageblock(k: Any, fr: Any, pt: Any, cc: Any, block: int) -> bool:
                 if not _move_isolated(k, fr, pt, cc):
                     return False
         elif leave:
+            found = cc.migrated > moved
             cc.nr_isolated = 0
             at |= (1 << max(cc.order - k.g, 0)) - 1  # to the end of its block of the order
         at += 1

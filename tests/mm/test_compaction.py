@@ -146,6 +146,16 @@ def test_asynchronous_leaves_a_pageblock_with_a_page_that_cannot_move() -> None:
     assert again.after()[:BLOCK] == [FREE] * 2 + [KERNEL] + [FREE] * 61
 
 
+def test_fast_search_finds_a_pageblock_that_nothing_can_leave_only_once() -> None:
+    """Pages are isolated, let go at the first that cannot move: the next search must pass by."""
+    pinned = [PAGE] * 2 + [KERNEL] + [PAGE, FREE] * 30 + [FREE]
+    world = World(pinned * 6)
+    world.k.cc.sync, world.k.cc.direct, world.k.cc.whole_zone = 0, 1, 1
+    assert world.run() == compaction.COMPACT_COMPLETE
+    assert world.after() == pinned * 6
+    assert int(world.k.vmstat[state.VM_PGMIGRATE_SUCCESS]) == 0
+
+
 @pytest.mark.parametrize(("sync", "status"), [(1, "SUCCESS"), (0, "COMPLETE")])
 def test_a_stride_sees_only_some_of_the_free_pages(sync: int, status: str) -> None:
     """Every second granule is free: asynchronous compaction meets none of them from the top."""
