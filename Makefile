@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.capplan-dev
+# a worker for each core; one that is done takes tests from the other's end
+PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help dev check lint types layers unit small test verify demo examples bench golden-accept clean
@@ -30,15 +32,15 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 unit: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: lint types layers unit ## ruff, mypy --strict, import-linter, pytest
 
 # The same small cases twice more: as plain Python, and compiled with bounds checks
 # (out-of-range reads are silent otherwise).
 small: $(STAMP)
-	CAPPLAN_JIT=0 $(BIN)/python -m pytest -q -m small
-	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -q -m small
+	CAPPLAN_JIT=0 $(PYTEST) -q -m small
+	NUMBA_BOUNDSCHECK=1 $(PYTEST) -q -m small
 
 test: check small ## check, then the small cases un-jitted and with bounds checks
 

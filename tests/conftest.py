@@ -13,8 +13,9 @@ import hypothesis
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-NEEDING = pytest.StashKey[int]()
 EVIDENCE = ("evidence", "beside the checkout")  # in the reason of a skip
+EVIDENCE_TEST = ("evidence", True)  # of user_properties
+OUTCOMES = ("passed", "failed", "skipped", "xfailed", "xpassed")
 
 os.environ.setdefault("CAPPLAN_CACHE_DIR", str(ROOT / "build" / "engine-cache"))
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -85,14 +86,17 @@ def uncertain_node(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Count the tests that need the evidence folder."""
-    needing = sum("shared" in getattr(item, "fixturenames", ()) for item in items)
-    config.stash[NEEDING] = needing
+    """Mark the tests that need the evidence folder; reports of workers carry the mark along."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.user_properties.append(EVIDENCE_TEST)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests need the evidence folder and how many of them were skipped."""
-    needing = terminalreporter.config.stash.get(NEEDING, 0)
+    reports = [r for outcome in OUTCOMES for r in terminalreporter.stats.get(outcome, ())]
+    marks = [map(tuple, getattr(r, "user_properties", ())) for r in reports]
+    needing = sum(EVIDENCE_TEST in of_one for of_one in marks)
     if needing:
         skips = terminalreporter.stats.get("skipped", ())
         skipped = sum(any(word in str(r.longrepr) for word in EVIDENCE) for r in skips)
