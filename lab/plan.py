@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from capplan.mm.constants import MPOL_DEFAULT, MPOL_LOCAL
+from capplan.sim.build_tasks import MEMPOLICIES
 from lab.scenario import Phase, Process, Scenario
 
 CGROUPS = "/cg"
@@ -18,11 +20,7 @@ SAMPLE_MS = 250
 ZONE_EVERY = 5
 SETTLE_MS = 8000  # what was dropped leaves the per-cpu lists, some each second (vmstat_update)
 
-# include/uapi/linux/mempolicy.h
-MPOL = {
-    "default": 0, "preferred": 1, "bind": 2, "interleave": 3, "local": 4, "preferred-many": 5,
-    "weighted-interleave": 6,
-}  # fmt: skip
+MPOL = {"default": MPOL_DEFAULT, "local": MPOL_LOCAL} | MEMPOLICIES
 
 NODE_FILES = ("/proc/meminfo", "/proc/vmstat", "/proc/pressure/memory")
 BOOT_FILES = (

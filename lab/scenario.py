@@ -211,8 +211,7 @@ class Scenario(Model):
         """A policy's nodes by number."""
         if policy is None or policy.nodes is None:
             return ()
-        everywhere = tuple(range(len(self.numa_mib or (0,))))
-        return policy.nodes if isinstance(policy.nodes, tuple) else everywhere
+        return policy.listed or tuple(range(len(self.numa_mib or (0,))))
 
     def _numa(self, policy: Mempolicy | None) -> dict[str, Any]:
         if policy is None or policy.policy in WITHOUT_NODES:

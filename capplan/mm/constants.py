@@ -104,10 +104,11 @@ BUFFER_HEAD_SIZE = 104 + 8  # of struct buffer_head, and the same pointer
 # Mapping kinds.
 MAP_ANON, MAP_FILE, MAP_SHMEM, MAP_KERNEL = 0, 1, 2, 3
 
-# Access patterns.
 # include/uapi/linux/mempolicy.h
 MPOL_DEFAULT, MPOL_PREFERRED, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL = 0, 1, 2, 3, 4
 MPOL_PREFERRED_MANY, MPOL_WEIGHTED_INTERLEAVE = 5, 6
+
+# Access patterns.
 ACCESS_IDLE, ACCESS_CYCLIC, ACCESS_UNIFORM, ACCESS_ZIPF, ACCESS_ONCE = 0, 1, 2, 3, 4
 
 # memory.events

@@ -40,7 +40,6 @@ from capplan.mm.state import (
 __all__ = [
     "alloc_node",
     "get_task_policy",
-    "huge_node",
     "interleave_next",
     "kernel_node",
     "mempolicy_in_oom_domain",
@@ -158,8 +157,8 @@ def _policy_node(k: Any, ilx: int) -> int:
 
 
 @jit
-def alloc_node(k: Any, m: int, e: int) -> int:
-    """The node that is asked first for the page of entry e of mapping m.
+def alloc_node(k: Any, m: int, e: int, shift: int) -> int:
+    """The node that is asked first for the page (of 2^shift granules) of mapping m from entry e on.
 
     Kernel
     ------
@@ -167,7 +166,7 @@ def alloc_node(k: Any, m: int, e: int) -> int:
     """
     if k.mpol_mode == MPOL_DEFAULT:
         return preferred_node(k)
-    return _policy_node(k, _interleave_index(k, m, e, 0))
+    return _policy_node(k, _interleave_index(k, m, e, shift))
 
 
 @jit
@@ -179,14 +178,6 @@ def interleave_next(k: Any, m: int) -> None:
     if k.mpol_mode != MPOL_DEFAULT and _interleaves(k):
         if _interleave_index(k, m, 0, 0) == NO_INTERLEAVE_INDEX:
             interleave_nodes(k)
-
-
-@rare
-def huge_node(k: Any, m: int, e: int, shift: int) -> int:
-    """The node that is asked first for the huge page of 2^shift granules from entry e on."""
-    if k.mpol_mode == MPOL_DEFAULT:
-        return preferred_node(k)
-    return _policy_node(k, _interleave_index(k, m, e, shift))
 
 
 @rare

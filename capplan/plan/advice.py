@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from capplan.plan.demand import Demand
-from capplan.plan.outcome_context import NS_PER_S, Context, ancestry
+from capplan.plan.outcome_context import NS_PER_S, Context
 from capplan.sim.scenario import PAGE_SIZE
+from capplan.spec.cgroup import ancestry
 from capplan.units import format_bytes, format_duration
 
 if TYPE_CHECKING:

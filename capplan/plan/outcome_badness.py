@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from capplan.plan.outcome_context import Context, ancestry
+from capplan.plan.outcome_context import Context
 from capplan.plan.outcome_model import Candidate
 from capplan.plan.outcome_series import PAGE_SIZE
+from capplan.spec.cgroup import ancestry
 from capplan.units import format_bytes
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from capplan.plan.outcome_context import NS_PER_S, ancestry
+from capplan.plan.outcome_context import NS_PER_S
 from capplan.plan.outcome_series import PAGE_SIZE
+from capplan.spec.cgroup import ancestry
 from capplan.units import format_bytes, format_duration
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from capplan.plan.eviction import direct_reclaim_pages
-from capplan.plan.outcome_context import NS_PER_S, Context, ancestry
+from capplan.plan.outcome_context import NS_PER_S, Context
 from capplan.plan.outcome_series import PAGE_SIZE, Array
+from capplan.spec.cgroup import ancestry
 from capplan.units import format_bytes, format_duration, format_rate
 
 if TYPE_CHECKING:

@@ -10,18 +10,13 @@ import numpy as np
 
 from capplan.plan.outcome_series import PAGE_SIZE, Array, Group, Series
 from capplan.sim.scenario import UNLIMITED
+from capplan.spec.cgroup import ancestry
 
 if TYPE_CHECKING:
     from capplan.sim.result import Event, Run, TaskTotals
     from capplan.sim.scenario import Cgroup, Process, Zone
 
 NS_PER_S = 1_000_000_000
-
-
-def ancestry(path: str) -> list[str]:
-    """``a/b/c`` as ``[a/b/c, a/b, a]``: a cgroup and its ancestors below the root."""
-    parts = path.split("/") if path else []
-    return ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
 
 
 class Context:

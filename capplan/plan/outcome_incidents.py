@@ -9,11 +9,12 @@ from capplan.plan import outcome_agents as agents
 from capplan.plan import outcome_badness as badness
 from capplan.plan import outcome_bound
 from capplan.plan import outcome_chain as link
-from capplan.plan.outcome_context import NS_PER_S, Context, ancestry
+from capplan.plan.outcome_context import NS_PER_S, Context
 from capplan.plan.outcome_gate import Bars, beyond
 from capplan.plan.outcome_hugepages import short_pools
 from capplan.plan.outcome_model import Candidate, ContainerOutcome, Incident
 from capplan.plan.outcome_signs import signs
+from capplan.spec.cgroup import ancestry
 from capplan.units import format_bytes, format_duration
 
 if TYPE_CHECKING:

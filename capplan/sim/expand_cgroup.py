@@ -7,7 +7,7 @@ from typing import Any
 
 from capplan.sim.expand_draws import Draws
 from capplan.sim.scenario import LIMIT_FILES, PAGE_SIZE, UNLIMITED, Cgroup, Change
-from capplan.spec.cgroup import CgroupFiles
+from capplan.spec.cgroup import CgroupFiles, ancestry
 from capplan.spec.node import Container
 from capplan.spec.timeline import RECLAIM, Setting, Step
 
@@ -48,9 +48,7 @@ def add_ancestors(groups: dict[str, Cgroup]) -> dict[str, Cgroup]:
     """All groups, parents before children; parents that nobody wrote have no limits."""
     full: dict[str, Cgroup] = {}
     for path in sorted(groups, key=lambda p: p.count("/")):
-        pieces = path.split("/")
-        for depth in range(1, len(pieces)):
-            above = "/".join(pieces[:depth])
+        for above in reversed(ancestry(path)[1:]):
             full.setdefault(above, groups.get(above, Cgroup(above)))
         full[path] = groups[path]
     return full

@@ -420,7 +420,7 @@ class ProcessWriter:
         given = self.family.spec.numa if spec is None else spec.numa
         if given is None or given.policy in WITHOUT_NODES:
             return None
-        return Mempolicy(given.policy, given.nodes if isinstance(given.nodes, tuple) else ())
+        return Mempolicy(given.policy, given.listed)
 
 
 def replace_scope(region: Region) -> Region:

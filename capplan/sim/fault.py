@@ -187,7 +187,7 @@ def _read_ahead(k, fr, pt, t, m, e):
     """
     nr = pt[e].nr_pages
     c = pt[e].owner if k.memcg[pt[e].owner].online else k.proc[k.task[t].proc].memcg
-    status, i = charged_frame(k, fr, pt, t, alloc_node(k, m, e), c, nr, True, 0)
+    status, i = charged_frame(k, fr, pt, t, alloc_node(k, m, e, 0), c, nr, True, 0)
     if status != FAULT_OK:
         reset_charge(k, t)
         return -1
@@ -363,7 +363,7 @@ def fault(k, fr, pt, t, v, e, nr, sequential):
     if pt[e].swap >= 0 and k.memcg[pt[e].owner].online:
         c = pt[e].owner
     may_short = 1 if mapping.kind == MAP_FILE and state == PTE_SHADOW and nr > 1 else 0
-    status, i = charged_frame(k, fr, pt, t, alloc_node(k, m, e), c, nr, user_fault, may_short)
+    status, i = charged_frame(k, fr, pt, t, alloc_node(k, m, e, 0), c, nr, user_fault, may_short)
     if k.plug_outer:
         k.plug_outer = 0
         plug_finish(k, fr, 0)

@@ -297,7 +297,7 @@ def cow_fault(k, fr, pt, t, v, index):
         return FAULT_OK
     nr = fr[pt[e].frame].nr_pages
     c = k.proc[k.task[t].proc].memcg
-    status, i = charged_frame(k, fr, pt, t, alloc_node(k, m, e), c, nr, True, 0)
+    status, i = charged_frame(k, fr, pt, t, alloc_node(k, m, e, 0), c, nr, True, 0)
     if status != FAULT_OK:
         return status
     if pt[e].state != PTE_PRESENT:  # reclaim for the copy took what was to be copied

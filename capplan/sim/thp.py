@@ -17,7 +17,7 @@ from capplan.mm._jit import rare
 from capplan.mm.cpuset import preferred_node
 from capplan.mm.lruvec import lru_add
 from capplan.mm.memcg import handle_over_high, try_charge_huge
-from capplan.mm.mempolicy import huge_node, stays_on_node
+from capplan.mm.mempolicy import alloc_node, stays_on_node
 from capplan.mm.page_alloc import alloc_huge_page, free_huge_page
 from capplan.mm.page_alloc_costly import alloc_costly
 from capplan.mm.rmap import account_cache, map_page
@@ -71,7 +71,7 @@ def _alloc_huge(k, fr, pt, m):
     node first, and then reclaims and compacts on any, or where its memory policy says.
     """
     mapping = k.mapping[m]
-    node = huge_node(k, m, mapping.first_pte + mapping.used, PAGEBLOCK_ORDER - k.g)
+    node = alloc_node(k, m, mapping.first_pte + mapping.used, PAGEBLOCK_ORDER - k.g)
     near = stays_on_node(k)
     if k.mpol_mode == MPOL_PREFERRED_MANY:
         first = _alloc_preferred_many(k, fr)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from capplan.errors import Problem
 from capplan.sources.draft import doubt
-from capplan.spec.mempolicy import WITHOUT_NODES, Mempolicy
+from capplan.spec.mempolicy import ALL, WITHOUT_NODES, Mempolicy
 
 __all__ = ["entry", "of_command", "of_unit"]
 
@@ -74,11 +74,9 @@ def entry(
     """
     if policy is None or policy.policy in WITHOUT_NODES:
         return {}
-    nodes = (
-        policy.nodes if isinstance(policy.nodes, str) else ",".join(map(str, policy.nodes or ()))
-    )
+    nodes = ",".join(map(str, policy.listed)) or ALL
     keys = {"policy": policy.policy, "nodes": nodes}
-    if nodes not in ("all", "0"):
+    if nodes not in (ALL, "0"):
         message = (
             f"{name}: numa: {{policy: {policy.policy}, nodes: {nodes}}}: left out, for how the"
             " memory is split (node.numa) is not known"

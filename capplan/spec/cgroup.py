@@ -16,6 +16,12 @@ from capplan.spec.common import Bytes, Duration, Limit, Model, problem
 CgroupVersion = Literal["v1", "v2"]
 
 
+def ancestry(path: str) -> list[str]:
+    """``a/b/c`` as ``[a/b/c, a/b, a]``: a cgroup and its ancestors below the root."""
+    parts = path.split("/") if path else []
+    return ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
+
+
 class OomControl(Model):
     """cgroup v1's ``memory.oom_control``."""
 

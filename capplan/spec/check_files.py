@@ -32,17 +32,16 @@ SINCE = {
 
 def check_files_of_release(spec: NodeSpec) -> Iterator[Problem]:
     """A file that the release does not have: said, for a distribution may have it all the same."""
-    found = re.match(r"(\d+)\.(\d+)", spec.node.kernel)
-    if found is None or spec.cgroup.version == "v1":
+    version = major_minor(spec.node.kernel)
+    if version is None or spec.cgroup.version == "v1":
         return
-    version = (int(found[1]), int(found[2]))
     if version < V2_SINCE:
         place = spec.place("cgroup", "version")
-        yield _problem(place, ("cgroup", "version"), "memory controller in cgroup v2", V2_SINCE)
+        yield not_yet(place, ("cgroup", "version"), "memory controller in cgroup v2", V2_SINCE)
         return
     for path, key, place in _written(spec):
         if version < SINCE.get(key, version):
-            yield _problem(place, path, f"file {key}", SINCE[key])
+            yield not_yet(place, path, f"file {key}", SINCE[key])
 
 
 def _written(spec: NodeSpec) -> Iterator[tuple[KeyPath, str, Place]]:
@@ -58,7 +57,14 @@ def _written(spec: NodeSpec) -> Iterator[tuple[KeyPath, str, Place]]:
             yield (setting.path,), setting.key, setting.place
 
 
-def _problem(place: Place, path: KeyPath, what: str, since: tuple[int, int]) -> Problem:
+def major_minor(release: str) -> tuple[int, int] | None:
+    """``6.12`` of ``6.12.9-amd64``; None where that is no release's name."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def not_yet(place: Place, path: KeyPath, what: str, since: tuple[int, int]) -> Problem:
+    """A warning: the node's release does not have what is written, unless it was brought back."""
     release = ".".join(map(str, since))
     message = f"this kernel has no {what}: it came with {release}"
     expected = f"node.kernel {release} or later, unless a distribution brought it earlier"

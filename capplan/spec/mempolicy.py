@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema, model_validator
 
 from capplan.errors import Place, Problem
-from capplan.spec.cgroup import CgroupFiles, parse_mems
+from capplan.spec.cgroup import ancestry, parse_mems
+from capplan.spec.check_files import major_minor, not_yet
 from capplan.spec.common import Model, problem
 from capplan.spec.tree import KeyPath, shown_path
 
@@ -67,6 +67,11 @@ class Mempolicy(Model):
             raise problem("other", "policy preferred takes one node", expected)
         return self
 
+    @property
+    def listed(self) -> tuple[int, ...]:
+        """The nodes by number; none for ``all``, and where the policy takes none."""
+        return self.nodes if isinstance(self.nodes, tuple) else ()
+
 
 def numa_nodes(machine: Machine) -> set[int]:
     """Numbers of the machine's NUMA nodes."""
@@ -94,7 +99,7 @@ def check_mempolicies(spec: NodeSpec) -> Iterator[Problem]:
 def _problems(
     spec: NodeSpec, given: Mempolicy, path: KeyPath, places: tuple[Place, Place], allowed: set[int]
 ) -> Iterator[Problem]:
-    nodes = set() if isinstance(given.nodes, str) else set(given.nodes or ())
+    nodes = set(given.listed)
     there = numa_nodes(spec.node)
     shown = shown_path((*path, "nodes"))
     for node in sorted(nodes - there):
@@ -105,27 +110,17 @@ def _problems(
         message = "none of these nodes is in cpuset.mems: set_mempolicy(2) would fail"
         expected = f"some of {', '.join(map(str, sorted(allowed)))}"
         yield Problem(places[0], shown, message, expected, "", "C029")
-    version = re.match(r"(\d+)\.(\d+)", spec.node.kernel)
+    version = major_minor(spec.node.kernel)
     since = SINCE.get(given.policy)
-    if version is not None and since is not None and tuple(map(int, version.groups())) < since:
-        release = ".".join(map(str, since))
-        message = f"this kernel has no policy {given.policy}: it came with {release}"
-        expected = f"node.kernel {release} or later, unless a distribution brought it earlier"
-        where = shown_path((*path, "policy"))
-        yield Problem(places[1], where, message, expected, "", "C032", "warning")
+    if version is not None and since is not None and version < since:
+        yield not_yet(places[1], (*path, "policy"), f"policy {given.policy}", since)
 
 
 def _mems(spec: NodeSpec, container: Container) -> set[int]:
     """The nodes that a container's cpuset has."""
     allowed = numa_nodes(spec.node)
-    path = container.group("").strip("/")
-    steps = path.split("/")
-    groups: list[CgroupFiles] = [
-        spec.cgroup.groups[at]
-        for at in ("/".join(steps[:n]) for n in range(1, len(steps) + 1))
-        if at in spec.cgroup.groups
-    ]
-    for files in (*groups, container):
-        if files.cpuset_mems:
+    above = reversed(ancestry(container.group("").strip("/")))
+    for files in (*map(spec.cgroup.groups.get, above), container):
+        if files is not None and files.cpuset_mems:
             allowed = allowed & set(files.cpuset_mems) or allowed
     return allowed

@@ -95,7 +95,7 @@ def test_plain_interleave_ignores_weights() -> None:
 )
 def test_node_that_is_asked_first(mode: int, nodes: int, user: int, kernels: int) -> None:
     k = kernel(mode, nodes)
-    assert mempolicy.alloc_node(k, 0, 0) == user
+    assert mempolicy.alloc_node(k, 0, 0, 0) == user
     assert mempolicy.kernel_node(k) == kernels
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from capplan.plan.outcome_context import ancestry
 from capplan.plan.outcome_series import Series
+from capplan.spec.cgroup import ancestry
 from tests.plan.synthetic import Maker
 
 
