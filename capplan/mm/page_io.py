@@ -1,10 +1,14 @@
-"""Reading from swap: pool, zero page or device (mm/page_io.c, mm/memory.c).
+"""Reading from swap and writing to it: pool, zero page or device (mm/page_io.c, mm/memory.c).
 
+    write      -> zero-filled? a bit (zeromap) -> zswap -> device, or zram
     fault      -> contents at once (zswap, zram, zero page) or from the device; mapped, the slot
                   is kept while swap is less than half full
     read ahead -> the same, but the page waits in the swap cache and nobody maps it
 
-What is written is in ``swap``; which pages come along, in ``swap_state``.
+Which slot a page gets is said by ``swapfile``, which pages come along by ``swap_state``.
+
+Departs from the kernel: a page that comes back is written to, so its next way out is a new
+write to the slot it kept.
 """
 
 from __future__ import annotations

@@ -1,13 +1,7 @@
-"""Block devices and the write-out of anonymous pages (mm/page_io.c, block/).
+"""Block devices: queues, writeback, requests in a plug (mm/filemap.c, block/).
 
-    out: slot (highest priority with room, charged to the owner) -> zswap -> device queue
-    in:  read or decompress; the slot is kept while swap is less than half full
-
-A device is a queue with a rate: an operation starts when the earlier ones are done. Which slot a
-page gets is said by ``swapfile``, which pages are read along with a missing one by ``swap_state``.
-
-Departs from the kernel: a page that comes back is written to, so its next way out is a new
-write to the slot it kept.
+A device is a queue with a rate: an operation starts when the earlier ones are done. What
+anonymous memory writes and reads is said by ``page_io``.
 """
 
 from __future__ import annotations
