@@ -363,7 +363,7 @@ kernel_t = record([
     # swap read-ahead by cluster: rotating areas, hits, where it was last, its window
     ("nr_rotate_swap", i32), ("swapin_readahead_hits", i64), ("swapin_prev", i64), ("swapin_last_pages", i64),
     # zswap
-    ("zswap_enabled", i8), ("zswap_shrinker_enabled", i8), ("zswap_zpool", i8), ("zswap_full", i8), ("zswap_shrink_pending", i8), ("zswap_next_shrink", i32),
+    ("zswap_enabled", i8), ("zswap_shrinker_enabled", i8), ("zswap_zpool", i8), ("zswap_full", i8), ("zswap_shrink_pending", i8), ("zswap_next_shrink", i32), ("zswap_woken_ns", f64), ("zswap_rejected_ns", f64),  # at what work of the actor its worker was woken first and last
     ("zswap_max_pool_percent", i64), ("zswap_accept_percent", i64),
     ("zswap_bytes", i64), ("zswap_pages", i64), ("zswap_stored", i64),
     ("zswap_same_filled", i64), ("zswap_hist", i64, (65,)), ("first_zswap", i64),  # record of the first links of its lists

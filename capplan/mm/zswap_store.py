@@ -47,6 +47,15 @@ def _has_room(k, fr, pt, c):
 
 
 @jit
+def _wake_worker(k, nr):
+    """Wake the worker nr times (queue_work), at this point of the actor's work."""
+    if k.zswap_shrink_pending == 0:
+        k.zswap_woken_ns = k.work_ns
+    k.zswap_rejected_ns = k.work_ns
+    k.zswap_shrink_pending = min(k.zswap_shrink_pending + nr, MAX_WAKEUPS)
+
+
+@jit
 def _check_limits(k, nr):
     """Whether the pool is full, with its hysteresis (zswap_check_limits); nr pages ask.
 
@@ -61,7 +70,7 @@ def _check_limits(k, nr):
     elif k.zswap_full and k.zswap_pages <= zswap_accept_thr_pages(k):
         k.zswap_full = 0
     if k.zswap_full and (full or k.zswap_lru):
-        k.zswap_shrink_pending = min(k.zswap_shrink_pending + nr, MAX_WAKEUPS)
+        _wake_worker(k, nr)
     return k.zswap_full != 0
 
 

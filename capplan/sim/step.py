@@ -338,8 +338,9 @@ def _kcompactd_turn(k, fr, pt, n):
 
 @rare
 def _zswap_worker(k, fr, pt):
+    share_ns = k.zswap_rejected_ns - k.zswap_woken_ns
     _begin_actor(k, -1, 0)
-    zswap_worker(k, fr, pt)
+    zswap_worker(k, fr, pt, share_ns)
     _end_actor(k)
 
 
