@@ -59,6 +59,14 @@ class Features:
     """memory.high makes tasks sleep, not only reclaim."""
     zswap_shrinker: bool = False
     """zswap has a shrinker (off by default)."""
+    zswap_memcg_writeback: bool = False
+    """memory.zswap.writeback exists, and a memcg at its zswap.max writes back first."""
+    zswap_lru: bool = False
+    """zswap, not its allocator, has the list; its worker shrinks until the pool takes pages."""
+    zswap_second_chance: bool = False
+    """zswap writes a page back that it has looked at twice."""
+    pagevec_size: int = 15
+    """Pages that come to the LRU lists at once."""
     vma_readahead: bool = False
     """Swap read-ahead goes by address, not by slot, where no swap device rotates."""
     full_walk_retry: bool = False
@@ -101,8 +109,6 @@ class Features:
     """compact_daemon_{migrate,free}_scanned count proactive compaction too."""
     highatomic_counts_free: bool = False
     """Of the highatomic reserve only what is free is beyond a request's reach, not all of it."""
-    zswap_memcg_writeback: bool = False
-    """memory.zswap.writeback exists, and a memcg at its limit writes back first."""
     oom_group: bool = False
     """memory.oom.group exists."""
     psi: bool = False
@@ -120,7 +126,8 @@ KERNEL_FIELDS = (
     "pcp_auto", "swap_cluster_lists", "zeromap", "anon_starts_active", "oom_reaper_delay_ns",
     "root_bonus",
     "badness_clamped", "badness_per_mille", "oom_ties_to_first", "empty_lru_counts_free",
-    "high_penalty", "zswap_shrinker", "vma_readahead", "full_walk_retry", "proactive_reclaim_shift",
+    "high_penalty", "zswap_shrinker", "zswap_memcg_writeback", "zswap_lru", "zswap_second_chance",
+    "pagevec_size", "vma_readahead", "full_walk_retry", "proactive_reclaim_shift",
     "memcg_slab_counts", "soft_limit", "zsmalloc_chain", "fallback_claims", "proactive_counted",
     "highatomic_counts_free", "swap_shadow_nodes",
 )  # fmt: skip
@@ -170,13 +177,17 @@ HISTORY: tuple[Change, ...] = (
     _change((6, 2), SOURCE, cost_rotations=True),  # absent in the one, present in the other
     _change((6, 3), SOURCE, zsmalloc_chain=8, swap_shadow_nodes=True),
     _change((6, 4), SOURCE, memcg_slab_counts=False),
+    # Between the two sources; the list is in 6.1.192's allocators, the batch of 31 in 6.12.117
+    _change((6, 5), BACKGROUND, zswap_lru=True),
     _change((6, 6), SOURCE, movable_excluded=True),
     _change((6, 7), SOURCE, pcp_auto=True),
     _change((6, 7), SOURCE, zswap_zpool="zsmalloc"),
     _change((6, 8), SOURCE, zswap_shrinker=True, zswap_memcg_writeback=True),
     _change((6, 9), SOURCE, proactive_reclaim_shift=2),
+    _change((6, 9), BACKGROUND, pagevec_size=31),
     _change((6, 11), SOURCE, direct_reclaim_cursor=True, full_walk_retry=True),
     _change((6, 12), SOURCE, zeromap=True, swap_cluster_lists=True, soft_limit=False,
+            zswap_second_chance=True,
             proactive_counted=True, highatomic_counts_free=True),
     # The stable series took it in January 2025; the first patch level of each is background.
     _change((6, 13), SOURCE, (5, 15, 176), (6, 1, 124), (6, 6, 70), (6, 12, 9),

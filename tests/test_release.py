@@ -25,7 +25,8 @@ def test_kernel_fields_are_fields_of_the_kernel_record() -> None:
         # read in their sources
         ("6.1", {"cost_rotations": False, "movable_excluded": False, "pcp_auto": False,
                  "zeromap": False, "full_walk_retry": False, "direct_reclaim_cursor": False,
-                 "zswap_zpool": "zbud", "zswap_shrinker": False, "memcg_slab_counts": True,
+                 "zswap_zpool": "zbud", "zswap_shrinker": False, "zswap_lru": False,
+                 "zswap_second_chance": False, "pagevec_size": 15, "memcg_slab_counts": True,
                  "zsmalloc_chain": 4, "fallback_claims": False, "proactive_counted": False,
                  "highatomic_counts_free": False,
                  "oom_reaper_delay_ns": 2 * 10**9,
@@ -34,7 +35,8 @@ def test_kernel_fields_are_fields_of_the_kernel_record() -> None:
                   "zeromap": True, "full_walk_retry": True, "direct_reclaim_cursor": True,
                   "memcg_slab_counts": False, "zsmalloc_chain": 8, "fallback_claims": True,
                   "proactive_counted": True, "highatomic_counts_free": True,
-                  "zswap_zpool": "zsmalloc", "zswap_shrinker": True, "swappiness_max": 200,
+                  "zswap_zpool": "zsmalloc", "zswap_shrinker": True, "zswap_lru": True,
+                  "zswap_second_chance": True, "pagevec_size": 31, "swappiness_max": 200,
                   "empty_lru_counts_free": True, "watermark_scale_factor_max": 3000}),
         # each side of a change
         ("5.7", {"swappiness_max": 100, "min_free_kbytes_max": 65536, "recursiveprot": True}),

@@ -33,6 +33,7 @@ NR_MISSING_CLASSES = 31  # granules 2^c - 1 to 2^(c+1) - 2 of a mapping
 
 # Kernel constants (kernel-model: key constants).
 SWAP_CLUSTER_MAX = 32
+PAGEVEC_SIZE = 31  # include/linux/pagevec.h; 15 before 6.9 (feature pagevec_size)
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
 KSWAPD_SLICE_NS = NS_PER_MS  # kswapd runs beside the tasks: their turns come between

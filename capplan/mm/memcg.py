@@ -41,6 +41,7 @@ __all__ = [
     "cancel_charge",
     "charge_batches",
     "charge_forced",
+    "charge_kthread",
     "charge_what_fits",
     "drain_all_stock",
     "end_tries",
@@ -277,6 +278,39 @@ def try_charge(k, fr, pt, t, c, nr, user_fault, may_short):
             return CHARGE_SHORT
         task.oom_memcg = over
         return CHARGE_AGAIN
+
+
+@rare
+def charge_kthread(k, fr, pt, c, nr):
+    """Charge nr pages to group c for a kernel thread, which reclaims for it; whether it could.
+
+    Kernel
+    ------
+    mm/memcontrol.c, try_charge_memcg(). It would call the OOM killer in the end; here it gives up.
+    """
+    if c <= 0:
+        return True
+    memcg = k.memcg[c]
+    if memcg.stock >= nr:
+        memcg.stock -= nr
+        return True
+    batch = max(nr, MEMCG_CHARGE_BATCH)
+    retries = MAX_RECLAIM_RETRIES
+    while retries >= 0:
+        k.work_ns += k.cost.charge_ns
+        over = _try_counters(k, c, batch)
+        if over < 0:
+            memcg.stock += batch - nr
+            return True
+        if batch > nr:
+            batch = nr
+            continue
+        memcg_event(k, over % 1024, EV_MAX)
+        may_swap = 1 if over < 1024 else 0
+        reclaimed = try_to_free_mem_cgroup_pages(k, fr, pt, over % 1024, nr, may_swap)
+        if not reclaimed and mem_cgroup_margin(k, over % 1024) < nr:
+            retries -= 1
+    return False
 
 
 @jit

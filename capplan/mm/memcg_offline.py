@@ -34,6 +34,7 @@ from capplan.mm.state import (
     ZONES_PER_NODE,
 )
 from capplan.mm.xarray import reparent_shadow_nodes
+from capplan.mm.zswap_lru import zswap_lru_splice
 
 __all__ = ["mem_cgroup_css_offline"]
 
@@ -112,6 +113,7 @@ def _move_swap(k: Any, pt: Any, c: int, d: int) -> None:
     for n in range(k.nr_returned_slots):
         if k.returned_owner[n] == c:
             k.returned_owner[n] = d
+    zswap_lru_splice(k, pt, c, d)
     heir.swap.usage += group.swap.usage
     group.swap.usage = 0
     # bytes of compressed pages are charged in whole pages

@@ -1,10 +1,14 @@
-"""Reading from swap: pool, zero page or device (mm/page_io.c, mm/memory.c).
+"""Reading from swap and writing to it: pool, zero page or device (mm/page_io.c, mm/memory.c).
 
+    write      -> zero-filled? a bit (zeromap) -> zswap -> device, or zram
     fault      -> contents at once (zswap, zram, zero page) or from the device; mapped, the slot
                   is kept while swap is less than half full
     read ahead -> the same, but the page waits in the swap cache and nobody maps it
 
-What is written is in ``swap``; which pages come along, in ``swap_state``.
+Which slot a page gets is said by ``swapfile``, which pages come along by ``swap_state``.
+
+Departs from the kernel: a page that comes back is written to, so its next way out is a new
+write to the slot it kept.
 """
 
 from __future__ import annotations
@@ -20,20 +24,22 @@ from capplan.mm.state import (
     PTE_PRESENT,
     PTE_SWAP,
     ST_PSWPIN,
-    ST_SWAPCACHED,
+    ST_PSWPOUT,
     ST_ZSWPIN,
     VM_PSWPIN,
+    VM_PSWPOUT,
     VM_SWAP_RA,
     VM_ZSWPIN,
-    XA_PAGE,
 )
-from capplan.mm.swap import STREAM_FATE, local_ns
+from capplan.mm.swap import STREAM_FATE, local_ns, plug_add
 from capplan.mm.swap_map import mem_cgroup_swap_full
-from capplan.mm.swap_slots import drop_swap_cache
-from capplan.mm.xarray import xa_store_swap
+from capplan.mm.swap_slots import add_to_swap_cache, drop_swap_cache
+from capplan.mm.zram import zram_store
 from capplan.mm.zswap import zswap_drop
+from capplan.mm.zswap_store import zswap_store
+from capplan.mm.zswap_writeback import writeback_enabled
 
-__all__ = ["complete_reads", "swap_in", "swap_in_ahead"]
+__all__ = ["complete_reads", "swap_in", "swap_in_ahead", "swap_write_device", "swap_writepage"]
 
 
 @jit
@@ -84,15 +90,6 @@ def _load(k, fr, pt, i):
     if k.zswap_shrinker_enabled:
         k.memcg[owner].zswap_disk_swapins += nr  # zswap_folio_swapin()
     return 1
-
-
-@jit
-def _into_swap_cache(k, fr, pt, i):
-    nr = fr[i].nr_pages
-    fr[i].flags |= PG_SWAPCACHE
-    k.nr_swapcached += nr
-    k.memcg[fr[i].memcg].stat[ST_SWAPCACHED] += nr
-    xa_store_swap(k, fr, pt, fr[i].pte, XA_PAGE)
 
 
 @jit
@@ -158,7 +155,7 @@ def swap_in(k, fr, pt, i, reads, ahead):
         disk = k.disk[area.disk]
         disk.read_busy_ns = max(disk.read_busy_ns, k.now_ns) + int(ahead * disk.read_ns_per_page)
     entry.state = PTE_PRESENT
-    _into_swap_cache(k, fr, pt, i)
+    add_to_swap_cache(k, fr, pt, i)
     if area.zram:
         drop_swap_cache(k, fr, pt, i)
     elif mem_cgroup_swap_full(k, owner) and not (device and _await_read(k, fr[i].pte, local_ns(k))):
@@ -178,6 +175,46 @@ def swap_in_ahead(k, fr, pt, i):
     if device or entry.in_zswap or not k.zswap_exclusive_load:
         fr[i].flags |= PG_SWAP_CLEAN
     entry.state = PTE_SWAP
-    _into_swap_cache(k, fr, pt, i)
+    add_to_swap_cache(k, fr, pt, i)
     k.vmstat[VM_SWAP_RA] += entry.nr_pages
     return entry.nr_pages if device else 0
+
+
+@jit
+def swap_writepage(k, fr, pt, i):
+    """Write page i, which has a slot: 0 done, 1 under writeback, -1 stays in memory.
+
+    Kernel: swap_writepage(): zero-filled pages (zeromap), zswap, then the device.
+    """
+    e = fr[i].pte
+    entry = pt[e]
+    area = k.swap[entry.swap]
+    mapping = k.mapping[fr[i].mapping]
+    zero = draw_below(k, mapping.stream, e, STREAM_FATE, mapping.same_filled)
+    if zero and k.zeromap:
+        entry.length = 0
+        return 0
+    if k.zswap_enabled and not area.zram:
+        if zswap_store(k, fr, pt, i, zero):
+            return 0
+        if not writeback_enabled(k, fr[i].memcg):
+            return -1
+    return swap_write_device(k, fr, pt, i, zero)
+
+
+@jit
+def swap_write_device(k, fr, pt, i, zero):
+    """Write page i to its area: 0 done, 1 under writeback, -1 stays (__swap_writepage)."""
+    area = k.swap[pt[fr[i].pte].swap]
+    nr = fr[i].nr_pages
+    c = fr[i].memcg
+    k.vmstat[VM_PSWPOUT] += nr
+    k.memcg[c].stat[ST_PSWPOUT] += nr
+    k.work_ns += k.cost.swap_setup_ns * nr
+    if area.zram:
+        return zram_store(k, fr, pt, i, zero)
+    plug_add(k, fr, pt, i, area.disk)
+    if not k.lru_gen and k.nr_isolated < k.isolated.size:
+        k.isolated[k.nr_isolated] = i
+        k.nr_isolated += 1
+    return 1

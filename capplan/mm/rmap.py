@@ -28,6 +28,7 @@ __all__ = [
     "add_swapents",
     "flush_dirty",
     "map_page",
+    "mapping_of",
     "maps_granule",
     "unmap_page",
 ]
@@ -166,3 +167,17 @@ def account_cache(k, c, kind, nr):
     if kind == MAP_SHMEM:
         k.nr_shmem += nr
         k.memcg[c].stat[ST_SHMEM] += nr
+
+
+@jit
+def mapping_of(k, e):
+    """The mapping that entry e belongs to."""
+    low = 0
+    high = k.nr_mappings - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if k.mapping[middle].first_pte <= e:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -23,6 +23,7 @@ from capplan.mm.lruvec import age_nonresident, draw_below, lru_del, lru_move, re
 from capplan.mm.nonresident import granule_found, granule_lost
 from capplan.mm.page_alloc import free_frame, free_huge_page
 from capplan.mm.page_counter import charge_swap, uncharge_memory, uncharge_memsw
+from capplan.mm.page_io import swap_write_device, swap_writepage
 from capplan.mm.rmap import account_cache, add_swapents, flush_dirty, map_page, unmap_page
 from capplan.mm.state import (
     HPAGE_PMD_NR,
@@ -47,7 +48,6 @@ from capplan.mm.state import (
     ST_FILE_DIRTY,
     ST_SWAPCACHED,
     VM_PGACTIVATE,
-    XA_PAGE,
     XA_SHADOW,
 )
 from capplan.mm.swap import (
@@ -57,16 +57,15 @@ from capplan.mm.swap import (
     local_ns,
     plug_flush,
     start_writeback,
-    swap_write_device,
-    swap_writepage,
 )
 from capplan.mm.swap_map import mem_cgroup_swap_full
-from capplan.mm.swap_slots import drop_swap_cache
+from capplan.mm.swap_slots import add_to_swap_cache, drop_swap_cache
 from capplan.mm.swapfile import get_swap_cluster, get_swap_page, give_slot
 from capplan.mm.workingset import workingset_eviction
 from capplan.mm.xarray import xa_store, xa_store_swap
 from capplan.mm.zram import zram_store
-from capplan.mm.zswap import zswap_drop, zswap_store
+from capplan.mm.zswap import zswap_drop
+from capplan.mm.zswap_store import zswap_store
 
 __all__ = ["clean_page", "place_in_swap", "set_page_dirty", "shrink_folio"]
 
@@ -241,10 +240,7 @@ def _add_to_swap(k, fr, pt, i, at):
         return False
     pt[e].owner = c
     pt[e].nr_pages = nr
-    fr[i].flags |= PG_SWAPCACHE
-    k.nr_swapcached += nr
-    k.memcg[c].stat[ST_SWAPCACHED] += nr
-    xa_store_swap(k, fr, pt, e, XA_PAGE)
+    add_to_swap_cache(k, fr, pt, i)
     return True
 
 

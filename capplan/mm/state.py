@@ -48,7 +48,7 @@ entry_t = record([
     ("frame", i32),  # PTE_PRESENT
     ("memcg", i16), ("owner", i16),  # reclaim target that evicted it; memcg its swap slot is charged to
     ("state", i8), ("swap", i8),
-    ("in_zswap", i8),  # 1: stored; 2: stored, and not yet looked at by the shrinker (referenced)
+    ("in_zswap", i8),  # 1: stored; 2: stored, and not yet looked at (referenced)
     ("evicted", i8),  # from which node, and whether PG_workingset (pack_shadow): node << 1 | flag
     ("nr_pages", i16), ("length", i16),  # bytes stored per page in zswap (0: same-filled)
     ("walk", i16), ("xa", i8), ("place", i32),  # of a page table's first entry: its Bloom filter (MGLRU), 0: none; place on the list of missing granules; XA_*
@@ -102,7 +102,7 @@ memcg_t = record([
     ("parent", i32), ("subtree_end", i32),  # memcgs are numbered in pre-order: [c, subtree_end)
     ("depth", i32), ("online", i8), ("heir", i32),  # the dead groups under its parent; -1: it is not removed
     ("memory", counter_t), ("swap", counter_t), ("memsw", counter_t),
-    ("zswap_bytes", i64), ("zswap_max", i64), ("zswap_writeback", i8),
+    ("zswap_bytes", i64), ("zswap_max", i64), ("zswap_writeback", i8), ("zswap_head", i32), ("zswap_tail", i32),  # what zswap has of it, oldest first
     ("mems_allowed", i64),  # cpuset.mems.effective, a bit per node
     ("swappiness", i32), ("oom_group", i8), ("oom_kill_disable", i8),
     ("soft_limit", i64), ("stock", i64),  # charged, not yet used (MEMCG_CHARGE_BATCH)
@@ -354,7 +354,7 @@ kernel_t = record([
     ("anon_starts_active", i8), ("oom_reaper_delay_ns", i64), ("root_bonus", i8),
     ("oom_ties_to_first", i8), ("badness_per_mille", i8),
     ("badness_clamped", i8), ("empty_lru_counts_free", i8), ("zswap_exclusive_load", i8), ("high_penalty", i8),
-    ("zswap_shrinker", i8), ("full_walk_retry", i8), ("vma_readahead", i8), ("proactive_reclaim_shift", i8), ("soft_limit", i8), ("memcg_slab_counts", i8), ("zsmalloc_chain", i8),
+    ("zswap_shrinker", i8), ("zswap_memcg_writeback", i8), ("zswap_lru", i8), ("zswap_second_chance", i8), ("pagevec_size", i8), ("full_walk_retry", i8), ("vma_readahead", i8), ("proactive_reclaim_shift", i8), ("soft_limit", i8), ("memcg_slab_counts", i8), ("zsmalloc_chain", i8),
     ("fallback_claims", i8), ("proactive_counted", i8), ("highatomic_counts_free", i8), ("swap_shadow_nodes", i8),
     ("first_xa_node", i64), ("xa_node_shift", i64), ("xa_slab_order", i64), ("xa_slab_nodes", i64),  # record of the first xarray node (0: none is counted), granules of one, their slabs
     # the swap map's first record; struct swap_slots_cache: taken ahead, and given back
@@ -363,11 +363,11 @@ kernel_t = record([
     # swap read-ahead by cluster: rotating areas, hits, where it was last, its window
     ("nr_rotate_swap", i32), ("swapin_readahead_hits", i64), ("swapin_prev", i64), ("swapin_last_pages", i64),
     # zswap
-    ("zswap_enabled", i8), ("zswap_shrinker_enabled", i8), ("zswap_zpool", i8), ("zswap_full", i8), ("zswap_shrink_pending", i8),
+    ("zswap_enabled", i8), ("zswap_shrinker_enabled", i8), ("zswap_zpool", i8), ("zswap_full", i8), ("zswap_shrink_pending", i8), ("zswap_next_shrink", i32), ("zswap_woken_ns", f64), ("zswap_rejected_ns", f64),  # at what work of the actor its worker was woken first and last
     ("zswap_max_pool_percent", i64), ("zswap_accept_percent", i64),
     ("zswap_bytes", i64), ("zswap_pages", i64), ("zswap_stored", i64),
-    ("zswap_same_filled", i64), ("zswap_hist", i64, (65,)), ("zswap_cursor", i32),
-    ("zswap_class_bytes", i64),
+    ("zswap_same_filled", i64), ("zswap_hist", i64, (65,)), ("first_zswap", i64),  # record of the first links of its lists
+    ("zswap_class_bytes", i64), ("nr_lru_add", i32), ("lru_add_batch", i32, (PAGEVEC_SIZE,)),  # pages that it writes back, on no list yet
     # node-wide page counts (vmstat NR_*)
     ("nr_anon", i64), ("nr_file", i64), ("nr_shmem", i64), ("nr_dirty", i64),
     ("nr_writeback", i64), ("nr_slab_reclaimable", i64), ("nr_slab_memcg", i64), ("nr_xa_pages", i64), ("nr_buffer_heads", i64), ("nr_buffer_slabs", i64), ("flushed_ns", i64), ("nr_slab_unreclaimable", i64),
@@ -461,8 +461,8 @@ def _init_writeback(k: Any) -> None:
 _LRUVEC_LINKS = ("head", "tail", "latest", "gen_head", "gen_tail", "memcg_next", "memcg_prev", "shadow_head", "shadow_tail")  # fmt: skip
 # Fields that are links, by table ("": of the kernel itself).
 _LINKS = {
-    "": ("plug_head", "frames_free_spare", "flusher_file", "look_group"),
-    "memcg": ("parent", "heir"),
+    "": ("plug_head", "frames_free_spare", "flusher_file", "look_group", "zswap_next_shrink"),
+    "memcg": ("parent", "heir", "zswap_head", "zswap_tail"),
     "node": ("memcg_lru_head", "memcg_lru_tail", "kswapd_memcg"),
     "zone": (
         "head", "tail", "pcp_head", "pcp_tail", "pcp_other", "bag_head", "stash", "hugetlb_head",

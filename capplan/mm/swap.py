@@ -1,20 +1,14 @@
-"""Block devices and the write-out of anonymous pages (mm/page_io.c, block/).
+"""Block devices: queues, writeback, requests in a plug (mm/filemap.c, block/).
 
-    out: slot (highest priority with room, charged to the owner) -> zswap -> device queue
-    in:  read or decompress; the slot is kept while swap is less than half full
-
-A device is a queue with a rate: an operation starts when the earlier ones are done. Which slot a
-page gets is said by ``swapfile``, which pages are read along with a missing one by ``swap_state``.
-
-Departs from the kernel: a page that comes back is written to, so its next way out is a new
-write to the slot it kept.
+A device is a queue with a rate: an operation starts when the earlier ones are done. What
+anonymous memory writes and reads is said by ``page_io``.
 """
 
 from __future__ import annotations
 
 from capplan.mm._jit import jit
 from capplan.mm.huge_memory import huge_first, huge_pages
-from capplan.mm.lruvec import draw_below, lru_add_tail, lru_del
+from capplan.mm.lruvec import lru_add_tail, lru_del
 from capplan.mm.page_alloc import free_frame
 from capplan.mm.state import (
     LRU_NONE,
@@ -27,13 +21,9 @@ from capplan.mm.state import (
     PG_SWAPBACKED,
     PG_WRITEBACK,
     ST_FILE_WRITEBACK,
-    ST_PSWPOUT,
     SWAP_CLUSTER_MAX,
     VM_PGROTATED,
-    VM_PSWPOUT,
 )
-from capplan.mm.zram import zram_store
-from capplan.mm.zswap import zswap_store
 
 __all__ = [
     "complete_io",
@@ -42,10 +32,9 @@ __all__ = [
     "isolate_begin",
     "isolate_end",
     "local_ns",
+    "plug_add",
     "plug_finish",
     "plug_flush",
-    "swap_write_device",
-    "swap_writepage",
     "writeback_throttle_ns",
 ]
 
@@ -175,7 +164,7 @@ def _plug_request(k, fr, which, slot, nr, d):
 
 
 @jit
-def _plug_add(k, fr, pt, i, d):
+def plug_add(k, fr, pt, i, d):
     """Add page i to the reclaimer's plug."""
     which = 1 if k.sc.kswapd else 0
     if k.plug_head[which] >= 0 and k.plug_disk[which] != d:
@@ -299,49 +288,3 @@ def writeback_throttle_ns(k, fr):
                 break
             i = fr[i].io_next
     return until - now
-
-
-@jit
-def swap_writepage(k, fr, pt, i):
-    """Write page i, which has a slot: 0 done, 1 under writeback, -1 stays in memory.
-
-    Kernel: swap_writepage(): zero-filled pages (zeromap), zswap, then the device.
-    """
-    e = fr[i].pte
-    entry = pt[e]
-    area = k.swap[entry.swap]
-    mapping = k.mapping[fr[i].mapping]
-    c = fr[i].memcg
-    zero = draw_below(k, mapping.stream, e, STREAM_FATE, mapping.same_filled)
-    if zero and k.zeromap:
-        entry.length = 0
-        return 0
-    if k.zswap_enabled and not area.zram:
-        if zswap_store(k, fr, pt, i, zero):
-            return 0
-        allowed = True
-        level = c
-        while level > 0 and allowed:
-            allowed = k.memcg[level].zswap_writeback != 0
-            level = k.memcg[level].parent
-        if not allowed:
-            return -1
-    return swap_write_device(k, fr, pt, i, zero)
-
-
-@jit
-def swap_write_device(k, fr, pt, i, zero):
-    """Write page i to its area: 0 done, 1 under writeback, -1 stays (__swap_writepage)."""
-    area = k.swap[pt[fr[i].pte].swap]
-    nr = fr[i].nr_pages
-    c = fr[i].memcg
-    k.vmstat[VM_PSWPOUT] += nr
-    k.memcg[c].stat[ST_PSWPOUT] += nr
-    k.work_ns += k.cost.swap_setup_ns * nr
-    if area.zram:
-        return zram_store(k, fr, pt, i, zero)
-    _plug_add(k, fr, pt, i, area.disk)
-    if not k.lru_gen and k.nr_isolated < k.isolated.size:
-        k.isolated[k.nr_isolated] = i
-        k.nr_isolated += 1
-    return 1

@@ -22,6 +22,7 @@ from capplan.mm.state import (
     PTE_PRESENT,
     ST_SWAPCACHED,
     XA_NONE,
+    XA_PAGE,
 )
 from capplan.mm.swap_map import HELD, entry_free, hold, holder
 from capplan.mm.xarray import xa_store_swap
@@ -29,6 +30,7 @@ from capplan.mm.zram import zram_free
 from capplan.mm.zswap import zswap_drop
 
 __all__ = [
+    "add_to_swap_cache",
     "drain_returned",
     "drop_swap_cache",
     "free_swap_entry",
@@ -95,6 +97,16 @@ def _release(k, fr, pt, e, direct):
 def free_swap_entry(k, fr, pt, e):
     """Give the slot of entry e back (swap_free), with what zswap or zram holds of it."""
     _release(k, fr, pt, e, False)
+
+
+@jit
+def add_to_swap_cache(k, fr, pt, i):
+    """Page i, whose entry has a slot, is in the swap cache (add_to_swap_cache)."""
+    nr = fr[i].nr_pages
+    fr[i].flags |= PG_SWAPCACHE
+    k.nr_swapcached += nr
+    k.memcg[fr[i].memcg].stat[ST_SWAPCACHED] += nr
+    xa_store_swap(k, fr, pt, fr[i].pte, XA_PAGE)
 
 
 @jit

@@ -1,52 +1,43 @@
-"""zswap: compressed pages in front of a swap device (mm/zswap.c, mm/zbud.c, mm/zsmalloc.c).
-
-    store: allowed by zswap.max? pool under its limit (hysteresis)? -> compress -> pool page
-           from the zone (before the victim is freed, may fail) -> charge bytes to the owner
-    full:  reject to the device, and the shrink worker writes old entries back
+"""zswap's pool: compressed pages in front of a swap device (mm/zswap.c, mm/zbud.c, mm/zsmalloc.c).
 
 A granule's fate (stored length, same-filled, rejected) is drawn as one page; pool bytes are
 exact. Pool pages follow from the stored lengths: zbud pairs them best fit in 64-byte chunks,
-zsmalloc packs 16-byte classes with an overhead of about 6 %.
+zsmalloc packs 16-byte classes with an overhead of about 6 %. What is stored is on its group's list,
+oldest first (``zswap_lru``).
 
 Departs from the kernel: zbud's pairs are made anew at each store or free, as if its buddies
-were always found; the shrink worker goes through entries in address order, not by age.
+were always found.
 """
 
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.events import tell_zswap_full
 from capplan.mm.lruvec import draw
 from capplan.mm.page_alloc import pool_alloc_pages, pool_free_pages
 from capplan.mm.page_counter import charge_memory, uncharge_memory
 from capplan.mm.state import (
     MT_MOVABLE,
     MT_UNMOVABLE,
-    PTE_SWAP,
-    PTE_ZSWAP,
     ST_KERNEL,
     ST_ZSWAPPED,
-    ST_ZSWPOUT,
-    VM_PSWPOUT,
-    VM_ZSWPOUT,
-    VM_ZSWPWB,
 )
+from capplan.mm.zswap_lru import zswap_lru_add, zswap_lru_del
 
 __all__ = [
     "stored_length",
+    "zswap_accept_thr_pages",
     "zswap_drop",
+    "zswap_keep",
     "zswap_max_pages",
     "zswap_pool_pages",
-    "zswap_shrink",
-    "zswap_store",
-    "zswap_writeback_entry",
+    "zswap_takes",
 ]
 
 ZBUD, Z3FOLD, ZSMALLOC = 0, 1, 2
 ZBUD_CHUNK_SHIFT = 6  # mm/zbud.c: 64-byte chunks
 ZBUD_NCHUNKS = 63  # one chunk is the header
 ZBUD_MAX_BYTES = 4096 - 64 - 64  # larger ones are rejected ("compress_poor")
-ZBUD_HEADER_BYTES = 8  # struct zswap_header, stored with evictable zpools
+ZBUD_HEADER_BYTES = 8  # struct zswap_header, before zswap had a list of its own (zswap_lru)
 ZSMALLOC_OVERHEAD_PERCENT = 6  # kernel-model section 12
 STREAM_LENGTH = 0x1E46
 
@@ -77,6 +68,12 @@ def stored_length(k, m, e):
 def zswap_max_pages(k):
     """The pool's limit [pages]: totalram * max_pool_percent / 100."""
     return k.totalram * k.zswap_max_pool_percent // 100
+
+
+@jit
+def zswap_accept_thr_pages(k):
+    """A pool that was full takes pages again at so many, and fewer (zswap_accept_thr_pages)."""
+    return zswap_max_pages(k) * k.zswap_accept_percent // 100
 
 
 @jit
@@ -127,7 +124,8 @@ def _account(k, length, nr):
     elif k.zswap_zpool == ZSMALLOC:
         k.zswap_class_bytes += (length + 15) // 16 * 16 * nr
     else:
-        chunks = (length + ZBUD_HEADER_BYTES + (1 << ZBUD_CHUNK_SHIFT) - 1) >> ZBUD_CHUNK_SHIFT
+        header = 0 if k.zswap_lru else ZBUD_HEADER_BYTES
+        chunks = (length + header + (1 << ZBUD_CHUNK_SHIFT) - 1) >> ZBUD_CHUNK_SHIFT
         k.zswap_hist[min(chunks, ZBUD_NCHUNKS)] += nr
 
 
@@ -150,62 +148,28 @@ def _charge(k, c, length, nr):
 
 
 @jit
-def _may_zswap(k, c):
-    """Whether zswap.max of the group and its ancestors leaves room (obj_cgroup_may_zswap)."""
-    while c > 0:
-        memcg = k.memcg[c]
-        if memcg.zswap_bytes // 4096 >= memcg.zswap_max:
-            return False
-        c = memcg.parent
-    return True
+def zswap_takes(k, length):
+    """Whether the pool has a place for so many bytes (zbud_alloc, zs_malloc)."""
+    return length <= (ZBUD_MAX_BYTES if k.zswap_zpool != ZSMALLOC else 4096 - 1)
 
 
 @jit
-def _pool_accepts(k, nr):
-    """The pool's limit with its hysteresis (zswap_check_limits), for nr pages to store."""
-    limit = zswap_max_pages(k)
-    full = k.zswap_pages > limit if not k.zeromap else k.zswap_pages >= limit
-    if full:
-        tell_zswap_full(k)
-        k.zswap_full = 1
-    elif k.zswap_full and k.zswap_pages <= limit * k.zswap_accept_percent // 100:
-        k.zswap_full = 0
-    if k.zswap_full:
-        k.zswap_shrink_pending = (
-            min(k.zswap_shrink_pending + nr, 100) if full else k.zswap_shrink_pending
-        )
-        return False
-    return True
-
-
-@jit
-def zswap_store(k, fr, pt, i, same_filled):
-    """Store page i: 1 stored, 0 rejected (it goes to the device)."""
-    e = fr[i].pte
-    nr = fr[i].nr_pages
-    c = fr[i].memcg
-    if not _may_zswap(k, c) or not _pool_accepts(k, nr):
-        return 0
-    length = 0
-    if not same_filled:
-        length = stored_length(k, fr[i].mapping, e)
-        k.work_ns += k.cost.compress_ns * nr
-        if length > (ZBUD_MAX_BYTES if k.zswap_zpool != ZSMALLOC else 4096 - 1):
-            return 0
+def zswap_keep(k, fr, pt, e, length):
+    """Entry e's page is stored in so many bytes; False where there is no page for the pool."""
+    entry = pt[e]
+    nr = entry.nr_pages
     _account(k, length, nr)
     if _resize(k, fr) == 0:
         _account(k, length, -nr)
         _resize(k, fr)
-        return 0
-    entry = pt[e]
-    entry.state = PTE_ZSWAP
+        return False
     entry.in_zswap = 2
     entry.length = length
-    _charge(k, c, length, nr)
-    k.memcg[c].stat[ST_ZSWAPPED] += nr
-    k.memcg[c].stat[ST_ZSWPOUT] += nr
-    k.vmstat[VM_ZSWPOUT] += nr
-    return 1
+    _charge(k, entry.owner, length, nr)
+    k.memcg[entry.owner].stat[ST_ZSWAPPED] += nr
+    if length > 0:
+        zswap_lru_add(k, pt, e)
+    return True
 
 
 @jit
@@ -213,48 +177,10 @@ def zswap_drop(k, fr, pt, e):
     """Entry e leaves the pool: bytes, charge and pool pages go (zswap_entry_free)."""
     entry = pt[e]
     nr = entry.nr_pages
+    if entry.length > 0:
+        zswap_lru_del(k, pt, e)
     entry.in_zswap = 0
     _account(k, entry.length, -nr)
     _resize(k, fr)
     _charge(k, entry.owner, entry.length, -nr)
     k.memcg[entry.owner].stat[ST_ZSWAPPED] -= nr
-
-
-@jit
-def zswap_shrink(k, fr, pt, limit):
-    """Write up to ``limit`` pages back to their device (shrink_worker, zswap_writeback_entry).
-
-    Stops when the pool accepts again. A page is decompressed and written; its slot stays.
-    """
-    total = k.nr_entries
-    accept = zswap_max_pages(k) * k.zswap_accept_percent // 100
-    looked = 0
-    done = 0
-    while done < limit and looked < total and k.zswap_pages > accept:
-        e = k.zswap_cursor
-        k.zswap_cursor = e + 1 if e + 1 < total else 0
-        looked += 1
-        entry = pt[e]
-        if entry.state != PTE_ZSWAP:
-            continue
-        owner = entry.owner
-        if owner > 0 and not k.memcg[owner].zswap_writeback:
-            continue
-        done += zswap_writeback_entry(k, fr, pt, e)
-    return done
-
-
-@jit
-def zswap_writeback_entry(k, fr, pt, e):
-    """Stored entry e goes to its device: decompressed and written; its pages."""
-    entry = pt[e]
-    nr = entry.nr_pages
-    zswap_drop(k, fr, pt, e)
-    entry.state = PTE_SWAP
-    entry.length = 0
-    k.work_ns += (k.cost.decompress_ns + k.cost.swap_setup_ns) * nr
-    disk = k.disk[k.swap[entry.swap].disk]
-    disk.write_busy_ns = max(disk.write_busy_ns, k.now_ns) + int(nr * disk.write_ns_per_page)
-    k.vmstat[VM_ZSWPWB] += nr
-    k.vmstat[VM_PSWPOUT] += nr
-    return nr

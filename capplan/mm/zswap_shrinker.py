@@ -1,20 +1,25 @@
 """zswap's shrinker: cold stored pages go to their device under pressure (mm/zswap.c).
 
     freeable = stored pages - recent swap-ins from disk, times (pool bytes / stored bytes)
-    delta = ((freeable >> priority) * 4) / seeks; in batches of 128; a page that was stored
-    since the last look gets a second chance
+    delta = ((freeable >> priority) * 4) / seeks; in batches of 128 of the group's oldest
 
-Off unless ``shrinker_enabled``; exists since 6.8 (feature ``zswap_shrinker``).
+Off unless ``shrinker_enabled``; exists since 6.8 (feature ``zswap_shrinker``). What is written back
+takes a page first (``zswap_writeback``).
 
-Departs from the kernel: pages are met in the order of the entries, not in that of a list per
-group; the second chance (6.12) holds for all releases.
+Departs from the kernel: from 6.8 to 6.11 stores and swap-ins protect a part of the list, and what
+is protected halves as it grows; here swap-ins from disk alone are taken off, as in 6.12.
 """
 
 from __future__ import annotations
 
 from capplan.mm._jit import jit
-from capplan.mm.state import PTE_ZSWAP, ST_ZSWAPPED
-from capplan.mm.zswap import zswap_writeback_entry
+from capplan.mm.state import ST_ZSWAPPED, VM_SLABS_SCANNED
+from capplan.mm.zswap_writeback import (
+    lru_add_drain,
+    shrink_memcg_cb,
+    writeback_enabled,
+    zswap_writeback_memalloc,
+)
 
 __all__ = ["shrink_zswap", "zswap_shrinker_count"]
 
@@ -47,7 +52,7 @@ def zswap_shrinker_count(k, c):
     memcg = k.memcg[c]
     freeable = memcg.stat[ST_ZSWAPPED]
     stored = _stored(k, c)
-    if not k.zswap_shrinker_enabled or not memcg.zswap_writeback or freeable <= 0:
+    if not k.zswap_shrinker_enabled or freeable <= 0 or not writeback_enabled(k, c):
         return 0
     taken = min(memcg.zswap_disk_swapins, freeable)
     memcg.zswap_disk_swapins -= taken
@@ -57,28 +62,25 @@ def zswap_shrinker_count(k, c):
 
 @jit
 def _scan(k, fr, pt, c, nr):
-    """Look at nr stored pages of group c (shrink_memcg_cb): pages written back."""
+    """Look at the nr oldest pages of group c's list (zswap_shrinker_scan): pages written back."""
     done = 0
-    looked = 0
-    for _ in range(k.nr_entries):
-        if looked >= nr:
-            break
-        e = k.zswap_cursor
-        k.zswap_cursor = e + 1 if e + 1 < k.nr_entries else 0
-        if pt[e].state != PTE_ZSWAP or max(pt[e].owner, 0) != c:
-            continue
-        looked += pt[e].nr_pages
-        if pt[e].in_zswap == 2:
-            pt[e].in_zswap = 1
-            continue
-        done += zswap_writeback_entry(k, fr, pt, e)
+    while nr > 0 and k.memcg[c].zswap_head >= 0:
+        e = k.memcg[c].zswap_head
+        nr -= pt[e].nr_pages
+        if shrink_memcg_cb(k, pt, e):
+            done += zswap_writeback_memalloc(k, fr, pt, e)
+        elif pt[e].frame >= 0:
+            break  # in the swap cache: this is where it is warm (LRU_STOP)
     return done
 
 
 @jit
 def shrink_zswap(k, fr, pt, c):
-    """Run the shrinker for group c at k.sc.priority (do_shrink_slab)."""
-    if not k.zswap_shrinker_enabled:
+    """Run the shrinker for group c at k.sc.priority (do_shrink_slab).
+
+    A batch in which nothing was written back ends it (SHRINK_STOP), and counts as not looked at.
+    """
+    if not k.zswap_shrinker_enabled or not k.memcg[c].online:
         return
     freeable = zswap_shrinker_count(k, c)
     if freeable <= 0:
@@ -89,9 +91,10 @@ def shrink_zswap(k, fr, pt, c):
     scanned = 0
     while total >= SHRINK_BATCH or total >= freeable:
         part = min(SHRINK_BATCH, total)
-        _scan(k, fr, pt, c, part)
+        if _scan(k, fr, pt, c, part) == 0:
+            break
         scanned += part
         total -= part
-        if total <= 0:
-            break
+    lru_add_drain(k, fr)
+    k.vmstat[VM_SLABS_SCANNED] += scanned
     memcg.zswap_deferred = min(max(memcg.zswap_deferred + delta - scanned, 0), 2 * freeable)

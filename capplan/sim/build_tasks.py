@@ -11,6 +11,7 @@ import numpy as np
 from capplan.mm import state as s
 from capplan.mm.swap_map import swap_records, swapon
 from capplan.mm.xarray import xa_init, xa_node_shift
+from capplan.mm.zswap_lru import zswap_lru_records
 from capplan.sim.ops import (
     OP_EXIT,
     OP_FORK,
@@ -223,9 +224,11 @@ def _mappings(
 
 def _entries(k: Any, node_ptes: int) -> np.ndarray[Any, Any]:
     nodes = -(-int(k.nr_entries) // node_ptes)
-    entries = s.new_entries(int(k.nr_entries), nodes, swap_records(k))
+    swap = swap_records(k)
+    entries = s.new_entries(int(k.nr_entries), nodes, swap + zswap_lru_records(k))
     xa_init(k)
     swapon(k, entries, int(k.first_xa_node) + nodes)
+    k.first_zswap = k.first_slot + swap
     return entries
 
 

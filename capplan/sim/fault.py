@@ -27,7 +27,7 @@ from capplan.mm.page_alloc import alloc_kernel_pages, free_frame, put_back_frame
 from capplan.mm.page_alloc_slowpath import ALLOC_AGAIN, alloc_frame
 from capplan.mm.page_io import complete_reads, swap_in, swap_in_ahead
 from capplan.mm.pcp import PCP_RECLAIMABLE, PCP_UNMOVABLE
-from capplan.mm.rmap import account_cache, add_swapents, map_page
+from capplan.mm.rmap import account_cache, add_swapents, map_page, mapping_of
 from capplan.mm.state import (
     MAP_FILE,
     MAP_KERNEL,
@@ -166,20 +166,6 @@ def _from_swap_cache(k, fr, pt, v, e):
 
 
 @jit
-def _mapping_of(k, e):
-    """The mapping that entry e belongs to."""
-    low = 0
-    high = k.nr_mappings - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        if k.mapping[middle].first_pte <= e:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-@jit
 def _read_ahead(k, fr, pt, t, m, e):
     """Put entry e's page into the swap cache (__read_swap_cache_async).
 
@@ -226,7 +212,7 @@ def _swapin_readahead(k, fr, pt, t, v, e):
             continue
         if k.swap[pt[other].swap].zram:
             continue
-        got = _read_ahead(k, fr, pt, t, m if around else _mapping_of(k, other), other)
+        got = _read_ahead(k, fr, pt, t, m if around else mapping_of(k, other), other)
         if got < 0:
             break
         ahead += got

@@ -46,6 +46,7 @@ from capplan.mm.state import (
 )
 from capplan.mm.swap_slots import drop_swap_cache, move_slot
 from capplan.mm.xarray import xa_move
+from capplan.mm.zswap_lru import zswap_lru_move
 from capplan.sim.access import turn_is_over
 from capplan.sim.fault import FAULT_AGAIN, FAULT_OK, charged_frame, fault, install, page_tables
 from capplan.sim.heap import heap_set
@@ -201,6 +202,8 @@ def _move_entry(k, fr, pt, e, s, f):
     new.nr_pages = old.nr_pages
     new.length = old.length
     new.shadow = old.shadow
+    if old.in_zswap and old.length > 0:
+        zswap_lru_move(k, pt, e, f)
     if new.frame >= 0:
         fr[new.frame].mapping = s
         fr[new.frame].pte = f

@@ -33,7 +33,7 @@ from capplan.mm.state import (
 from capplan.mm.swap import complete_io
 from capplan.mm.writeback import flusher_run
 from capplan.mm.xarray import mem_cgroup_flush_stats
-from capplan.mm.zswap import zswap_shrink
+from capplan.mm.zswap_worker import zswap_worker
 from capplan.sim.access import access_play, wake_accessors
 from capplan.sim.birth import born
 from capplan.sim.boot import boot, placed
@@ -341,10 +341,9 @@ def _kcompactd_turn(k, fr, pt, n):
 
 @rare
 def _zswap_worker(k, fr, pt):
-    pages = k.zswap_shrink_pending
-    k.zswap_shrink_pending = 0
+    share_ns = k.zswap_rejected_ns - k.zswap_woken_ns
     _begin_actor(k, -1, 0)
-    zswap_shrink(k, fr, pt, 2 * pages)
+    zswap_worker(k, fr, pt, share_ns)
     _end_actor(k)
 
 

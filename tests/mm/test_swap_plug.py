@@ -8,10 +8,10 @@ import pytest
 
 from capplan.mm import state
 from capplan.mm.swap import (
-    _plug_add,
     complete_io,
     isolate_begin,
     isolate_end,
+    plug_add,
     plug_finish,
     plug_flush,
     start_writeback,
@@ -36,7 +36,7 @@ def machine(pages: int) -> tuple[Any, Any]:
 
 
 def plug(k: Any, frames: Any, which: int) -> None:
-    """Put all frames into a plug, as _plug_add() does."""
+    """Put all frames into a plug, as plug_add() does."""
     for i in range(len(frames)):
         frames[i].flags |= state.PG_WRITEBACK
         frames[i].io_done_ns = state.NEVER_NS
@@ -88,7 +88,7 @@ def requests(slots: list[int], most: int, depth: int) -> tuple[list[int], int]:
         entries[i].slot = slot
         frames[i].pte = i
         before = int(k.disk[0].wb_pages)
-        _plug_add(k, frames, entries, i, 0)
+        plug_add(k, frames, entries, i, 0)
         if k.disk[0].wb_pages > before:
             sent.append(int(k.disk[0].wb_pages) - before)
     return sent, int(k.plug_pages[0])
